@@ -1,0 +1,263 @@
+"""Rankings, prompts, demonstrations and corpora: JSON lines in, checked records out.
+
+Every reader names file, line and field in its errors. Nothing is tokenised here (see `encoding.py`), nothing is
+shuffled, and unknown fields are ignored, so that files of other tools with more columns can be read as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROLES = ("system", "user", "assistant", "tool")
+SPLITS = ("train", "held_out")
+Messages = list[dict[str, str]]
+
+
+class DataError(ValueError):
+    """A line that cannot be used; the message names file, line and field."""
+
+    def __init__(self, where: str, field: str | None, reason: str):
+        super().__init__(f"{where}, field “{field}”: {reason}" if field else f"{where}: {reason}")
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One answer to a prompt."""
+
+    id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """One annotator's order of K completions of one prompt: rank 1 is best, equal ranks are ties."""
+
+    id: str
+    prompt_id: str
+    prompt: Messages
+    completions: tuple[Completion, ...]
+    ranks: tuple[int, ...]
+    split: str | None = None
+    weight: float = 1.0
+    strength: float | None = None
+    annotator: str | None = None
+    language: str | None = None
+    checkpoints: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A conversation that waits for a completion."""
+
+    id: str
+    messages: Messages
+    split: str = "train"
+    language: str | None = None
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A conversation whose assistant turns are to be imitated."""
+
+    id: str
+    messages: Messages
+
+
+def read_rankings(path: Path | str) -> list[Ranking]:
+    """All rankings of a `rankings.jsonl`; raises `DataError` at the first line that is not one."""
+    return [_ranking(record, where) for record, where in _records(path)]
+
+
+def read_prompts(path: Path | str) -> list[Prompt]:
+    """All prompts of a `prompts.jsonl`."""
+    prompts = []
+    for record, where in _records(path):
+        messages = _messages(record, "messages", where)
+        prompts.append(
+            Prompt(
+                id=_text(record, "id", where, default=prompt_key(messages)),
+                messages=messages,
+                split=_split(record, where) or "train",
+                language=_optional(record, "language", str, where),
+            )
+        )
+    return prompts
+
+
+def read_demonstrations(path: Path | str) -> list[Demonstration]:
+    """All conversations of a `demonstrations.jsonl`; each must end with the assistant's turn."""
+    demonstrations = []
+    for record, where in _records(path):
+        messages = _messages(record, "messages", where, ends_with="assistant")
+        demonstrations.append(Demonstration(_text(record, "id", where, default=prompt_key(messages)), messages))
+    return demonstrations
+
+
+def read_corpus(path: Path | str) -> Iterator[str]:
+    """Documents of a corpus: `{"text"}` lines of a `.jsonl`, or the paragraphs of a text file (blank line between)."""
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        for record, where in _records(path):
+            yield _text(record, "text", where)
+        return
+    paragraph: list[str] = []
+    with path.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip():
+                paragraph.append(line)
+            elif paragraph:
+                yield "".join(paragraph).rstrip("\n")
+                paragraph = []
+    if paragraph:
+        yield "".join(paragraph).rstrip("\n")
+
+
+def prompt_key(messages: Messages) -> str:
+    """A short content hash: the same conversation has the same key wherever it was read."""
+    return hashlib.sha256(json.dumps(messages, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
+
+
+def split_by_prompt(
+    rankings: list[Ranking], *, held_out_share: float, seed: int
+) -> tuple[list[Ranking], list[Ranking]]:
+    """Training and held-out rankings; a prompt is never on both sides.
+
+    A `split` in the file decides. Prompts without one are dealt by a hash of seed and prompt, so that the same prompt
+    falls on the same side in every run of the same seed, however many rankings join.
+    """
+    sides: dict[str, str] = {}
+    for ranking in rankings:
+        if ranking.split == "held_out" or ranking.prompt_id not in sides:
+            sides[ranking.prompt_id] = ranking.split or _dealt(ranking.prompt_id, held_out_share, seed)
+    train = [ranking for ranking in rankings if sides[ranking.prompt_id] == "train"]
+    return train, [ranking for ranking in rankings if sides[ranking.prompt_id] == "held_out"]
+
+
+def _dealt(prompt_id: str, held_out_share: float, seed: int) -> str:
+    draw = int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:8]) / 2**64
+    return "held_out" if draw < held_out_share else "train"
+
+
+def _records(path: Path | str) -> Iterator[tuple[dict[str, Any], str]]:
+    path = Path(path)
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            where = f"{path.name}, line {number}"
+            if not line.strip():
+                continue
+            try:
+                record = json.loads(line)
+            except json.JSONDecodeError as error:
+                raise DataError(where, None, f"not JSON ({error.msg} at column {error.colno})") from error
+            if not isinstance(record, dict):
+                raise DataError(where, None, "not a JSON object")
+            yield record, where
+
+
+def _ranking(record: dict[str, Any], where: str) -> Ranking:
+    prompt = _messages(record, "prompt", where)
+    completions = _completions(record, where)
+    return Ranking(
+        id=_text(record, "id", where),
+        prompt_id=_text(record, "prompt_id", where, default=prompt_key(prompt)),
+        prompt=prompt,
+        completions=completions,
+        ranks=_ranks(record, len(completions), where),
+        split=_split(record, where),
+        weight=_number(record, "weight", where, default=1.0),
+        strength=_number(record, "strength", where, default=None),
+        annotator=_optional(record, "annotator", str, where),
+        language=_optional(record, "language", str, where),
+        checkpoints=_checkpoints(record, len(completions), where),
+    )
+
+
+def _completions(record: dict[str, Any], where: str) -> tuple[Completion, ...]:
+    items = record.get("completions")
+    if not isinstance(items, list) or len(items) < 2:
+        raise DataError(where, "completions", "must be a list of at least two {id, text}")
+    completions = []
+    for position, item in enumerate(items):
+        field = f"completions[{position}]"
+        if not isinstance(item, dict) or not isinstance(item.get("text"), str):
+            raise DataError(where, f"{field}.text", "must be a string")
+        identity = item.get("id", str(position))
+        if not isinstance(identity, str | int) or isinstance(identity, bool):
+            raise DataError(where, f"{field}.id", "must be a string or a whole number")
+        completions.append(Completion(str(identity), item["text"]))
+    if len({completion.id for completion in completions}) < len(completions):
+        raise DataError(where, "completions", "two completions have the same id")
+    return tuple(completions)
+
+
+def _ranks(record: dict[str, Any], count: int, where: str) -> tuple[int, ...]:
+    ranks = record.get("ranks")
+    if not isinstance(ranks, list) or not all(type(rank) is int and rank >= 1 for rank in ranks):
+        raise DataError(where, "ranks", "must be a list of whole numbers from 1, the best, up")
+    if len(ranks) != count:
+        raise DataError(where, "ranks", f"{len(ranks)} ranks for {count} completions")
+    return tuple(ranks)
+
+
+def _checkpoints(record: dict[str, Any], count: int, where: str) -> tuple[str, ...] | None:
+    checkpoints = record.get("checkpoints")
+    if checkpoints is None:
+        return None
+    if not isinstance(checkpoints, list) or len(checkpoints) != count:
+        raise DataError(where, "checkpoints", f"must be a list of {count}, one a completion")
+    return tuple(str(checkpoint) for checkpoint in checkpoints)
+
+
+def _messages(record: dict[str, Any], field: str, where: str, *, ends_with: str | None = None) -> Messages:
+    messages = record.get(field)
+    if not isinstance(messages, list) or not messages:
+        raise DataError(where, field, "must be a list of at least one {role, content}")
+    for position, message in enumerate(messages):
+        here = f"{field}[{position}]"
+        if not isinstance(message, dict):
+            raise DataError(where, here, "must be an object {role, content}")
+        if message.get("role") not in ROLES:
+            raise DataError(where, f"{here}.role", f"must be one of {', '.join(ROLES)}")
+        if not isinstance(message.get("content"), str):
+            raise DataError(where, f"{here}.content", "must be a string")
+    if ends_with and messages[-1]["role"] != ends_with:
+        raise DataError(where, f"{field}[{len(messages) - 1}].role", f"the last turn must be the {ends_with}'s")
+    return [{"role": message["role"], "content": message["content"]} for message in messages]
+
+
+def _split(record: dict[str, Any], where: str) -> str | None:
+    split = record.get("split")
+    if split is not None and split not in SPLITS:
+        raise DataError(where, "split", f"must be one of {', '.join(SPLITS)}")
+    return split
+
+
+def _text(record: dict[str, Any], field: str, where: str, *, default: str | None = None) -> str:
+    value = record.get(field, default)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    if not isinstance(value, str):
+        raise DataError(where, field, "is missing" if field not in record else "must be a string")
+    return value
+
+
+def _optional(record: dict[str, Any], field: str, kind: type, where: str) -> Any:
+    value = record.get(field)
+    if value is not None and not isinstance(value, kind):
+        raise DataError(where, field, f"must be a {'string' if kind is str else kind.__name__}")
+    return value
+
+
+def _number(record: dict[str, Any], field: str, where: str, *, default: float | None) -> float | None:
+    value = record.get(field)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        raise DataError(where, field, "must be a number from 0 up")
+    return float(value)

@@ -1,0 +1,75 @@
+"""Conversations to token ids, in one place, so that what the reward model learned on is what PPO has it score.
+
+A scored row is: the chat template's ids of the prompt with the generation prompt, the completion's ids, and EOS if
+the completion ended by itself. The template writes its own BOS; no tokenizer call here adds a second one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from trainer.rlhf.data import Messages
+
+# For base models whose tokenizer has none: the turns of Anthropic's HH data.
+PLAIN_TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n{% endfor %}"
+    "{% if add_generation_prompt %}Assistant: {% endif %}"
+)
+
+
+class ConversationError(ValueError):
+    """The chat template rewrites earlier turns, so that no loss mask can be laid over its text."""
+
+
+class MaskedConversation(NamedTuple):
+    """Token ids of a conversation, and for each whether the assistant wrote it."""
+
+    input_ids: list[int]
+    is_assistant: list[bool]
+
+
+def load_tokenizer(folder: Path | str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
+    """The base model's tokenizer, with a pad token and a chat template even where the model brings none."""
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if tokenizer.chat_template is None:
+        tokenizer.chat_template = PLAIN_TEMPLATE
+    return tokenizer
+
+
+def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max_tokens: int) -> list[int]:
+    """Ids of the prompt, generation prompt included; of a longer one the last `max_tokens` are kept."""
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    return tokenizer(text, add_special_tokens=False)["input_ids"][-max_tokens:]
+
+
+def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str, *, max_tokens: int) -> list[int]:
+    """Ids of the completion and EOS, together at most `max_tokens`, as sampling would have stopped them.
+
+    A completion of `max_tokens` or more was cut before its end: it has no EOS, neither here nor in a rollout.
+    """
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, tokenizer.eos_token_id]
+
+
+def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> MaskedConversation:
+    """Ids of a demonstration; the loss is due where the assistant's words and the EOS after them stand."""
+    ids: list[int] = []
+    mask: list[bool] = []
+    written = ""
+    for index, message in enumerate(messages):
+        if message["role"] != "assistant":
+            continue
+        prompt = tokenizer.apply_chat_template(messages[:index], add_generation_prompt=True, tokenize=False)
+        if not prompt.startswith(written):
+            raise ConversationError("the chat template rewrites earlier turns when later ones arrive")
+        opening = tokenizer(prompt[len(written) :], add_special_tokens=False)["input_ids"]
+        content = tokenizer(message["content"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        ids += opening + content
+        mask += [False] * len(opening) + [True] * len(content)
+        written = prompt + message["content"] + tokenizer.eos_token
+    return MaskedConversation(ids, mask)
