@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import json
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+class ConfigError(ValueError):
+    """The configuration has a key that is unknown, missing or of the wrong kind; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -34,3 +40,185 @@ class RewardConfig:
     learning_rate: float = 1e-4
     rankings_per_step: int = 8
     is_packed: bool = True  # the K completions of a prompt share its forward
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """The adapter: every linear layer but the output head gets two factors of rank `r`, scaled by alpha / r."""
+
+    r: int = 16
+    alpha: int = 32
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True)
+class KLConfig:
+    """What keeps the policy near its reference. KL is in nats a completion, summed over its tokens."""
+
+    coef: float = 0.05
+    target: float | None = None  # adaptive coefficient that steers to this KL; None: `coef` stays
+    horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
+    stop: float | None = 9.0  # hard stop: the last update whose rollout lay under it is the result
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """From score to reward: (r - mu) / sigma over the whole history, clipped (Part I, eq. 18)."""
+
+    is_normalised: bool = True
+    clip: float | None = 5.0
+    no_eos_penalty: float | None = None  # the score of a completion cut before its end; None: it is scored as it is
+
+
+@dataclass(frozen=True)
+class AdvantageConfig:
+    """Generalised advantage estimation over tokens (1506.02438)."""
+
+    gamma: float = 1.0
+    lam: float = 0.95
+    is_whitened: bool = True
+    truncation: Literal["terminal", "bootstrap"] = "terminal"  # the value after a completion that was cut
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights and clips of the loss (1707.06347; Part I, eq. 14-17)."""
+
+    clip: float = 0.2
+    value_clip: float | None = 0.2
+    entropy: float = 0.0
+    ptx: float = 0.0  # weight of the cross-entropy on demonstrations.jsonl
+
+
+@dataclass(frozen=True)
+class CriticConfig:
+    """The critic: a linear `head` on the frozen trunk, its own `adapter` with a head, or a `full` model with one."""
+
+    kind: Literal["head", "adapter", "full"] = "head"
+    learning_rate: float = 3e-3
+    pretrain_steps: int = 60  # at most this many steps on the first rollout, policy untouched
+    pretrain_until: float = 0.3  # explained variance that is enough
+
+
+@dataclass(frozen=True)
+class PPOConfig:
+    """One PPO-max run: `prompts` x `samples` completions an update, each learned from `epochs` times."""
+
+    updates: int = 20
+    prompts: int = 12
+    samples: int = 4
+    temperature: float = 1.0
+    minibatches: int = 2
+    epochs: int = 1
+    micro_tokens: int = 1400  # tokens of one forward and backward: bounds the memory, changes no result
+    learning_rate: float = 2e-4
+    warmup_updates: int = 0
+    max_grad_norm: float = 1.0
+    reference: Literal["base", "parent"] = "base"
+    old_logprobs: Literal["sampler", "recompute"] = "sampler"  # recompute: one more forward, exactly ratio 1 at first
+    judge_patience: int = 6  # updates over which a rising score with a falling judge stops the run
+    kl: KLConfig = KLConfig()
+    score: ScoreConfig = ScoreConfig()
+    advantage: AdvantageConfig = AdvantageConfig()
+    loss: LossConfig = LossConfig()
+    critic: CriticConfig = CriticConfig()
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """How a candidate is compared with its parent and the base, on held-out prompts with the same seeds."""
+
+    prompts: int = 48  # at most
+    samples: int = 2  # completions a prompt
+    temperature: float = 1.0
+    shown: int = 12  # samples side by side in evaluation.json
+
+
+@dataclass(frozen=True)
+class SFTConfig:
+    """Supervised fine-tuning on demonstrations.jsonl, loss on the assistant's turns."""
+
+    epochs: int = 1
+    learning_rate: float = 2e-4
+    conversations_per_step: int = 8
+    max_tokens: int = 512
+    micro_tokens: int = 2048
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Self-supervised training on a corpus: the next token for decoders, masked tokens for encoders."""
+
+    epochs: int = 1
+    learning_rate: float = 2e-4
+    block_tokens: int = 256
+    blocks_per_step: int = 8
+    mask_share: float = 0.15  # of an encoder's tokens
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A whole run folder's `config.json`."""
+
+    base_model: str
+    format: int = 1
+    seed: int = 1
+    trust_remote_code: bool = False
+    parent: str | None = None  # folder of the parent checkpoint's adapter or weights; None: the base itself
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_prompt_tokens: int = 256
+    max_completion_tokens: int = 40
+    lora: LoraConfig | None = LoraConfig()  # None: full weights
+    reward: RewardConfig = RewardConfig()
+    ppo: PPOConfig = PPOConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    sft: SFTConfig = SFTConfig()
+    pretrain: PretrainConfig = PretrainConfig()
+
+
+def read_config(path: Path) -> RunConfig:
+    """The run's configuration; raises `ConfigError` naming the key at the first thing that is not understood."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{path.name} is not JSON: {error}") from error
+    config = parse(RunConfig, record)
+    if config.format != 1:
+        raise ConfigError(f"format: this program reads format 1, not {config.format}")
+    return config
+
+
+def parse(kind: type, record: Any, key: str = "") -> Any:
+    """A dataclass from a JSON object: absent keys take their defaults, unknown ones and wrong types are errors."""
+    if not isinstance(record, dict):
+        raise ConfigError(f"{key or 'config.json'}: must be an object, not {record!r}")
+    hints = get_type_hints(kind)
+    prefix = f"{key}." if key else ""
+    for name in record:
+        if name not in hints:
+            raise ConfigError(f"{prefix}{name}: unknown key; known are {', '.join(hints)}")
+    for field in fields(kind):
+        if field.default is MISSING and field.name not in record:
+            raise ConfigError(f"{prefix}{field.name}: is missing")
+    return kind(**{name: _value(hints[name], value, prefix + name) for name, value in record.items()})
+
+
+def _value(hint: Any, value: Any, key: str) -> Any:
+    choices = get_args(hint)
+    if get_origin(hint) is Literal:
+        if value not in choices:
+            raise ConfigError(f"{key}: must be one of {', '.join(map(str, choices))}, not {value!r}")
+        return value
+    if type(None) in choices:
+        hint = next(choice for choice in choices if choice is not type(None))
+        return None if value is None else _value(hint, value, key)
+    if is_dataclass(hint):
+        return parse(hint, value, key)
+    if hint is float and type(value) is int:
+        return float(value)
+    if type(value) is not hint:
+        raise ConfigError(f"{key}: must be {_NAMES[hint]}, not {value!r}")
+    return value
+
+
+_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
