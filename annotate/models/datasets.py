@@ -1,0 +1,58 @@
+"""Frozen sets of rankings, demonstrations, and who changed what."""
+
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from annotate.models.comparisons import Assignment, Ranking
+from annotate.models.people import User
+from annotate.models.policies import Policy
+from annotate.models.pools import Prompt
+
+
+class PreferenceSnapshot(models.Model):
+    """The exact rankings a run or an export used: frozen, hashed, answerable both ways."""
+
+    policy = models.ForeignKey(Policy, on_delete=models.PROTECT, related_name="snapshots")
+    rankings = models.ManyToManyField(Ranking, related_name="snapshots", blank=True)
+    filters = models.JSONField(default=dict, blank=True)
+    content_hash = models.CharField(max_length=64)
+    size = models.PositiveIntegerField()
+    newest_ranking_id = models.BigIntegerField(default=0)
+    note = models.TextField(blank=True)
+    created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"snapshot {self.pk} of {self.size} rankings"
+
+
+class Demonstration(models.Model):
+    """A better answer that a person wrote by hand; supervised fine-tuning can learn from it."""
+
+    prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="demonstrations")
+    assignment = models.OneToOneField(Assignment, null=True, on_delete=models.SET_NULL)
+    author = models.ForeignKey(User, on_delete=models.CASCADE, related_name="demonstrations")
+    text = models.TextField()
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    def __str__(self) -> str:
+        return self.text[:80]
+
+
+class AuditEvent(models.Model):
+    """Who changed what, and when. Never edited, never deleted."""
+
+    actor = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL)
+    action = models.CharField(max_length=60, help_text=_("verb.noun, such as pause.pool"))
+    target = models.CharField(max_length=120)
+    detail = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-created_at"]
+
+    def __str__(self) -> str:
+        return f"{self.action} {self.target}"

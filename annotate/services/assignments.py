@@ -1,0 +1,139 @@
+"""Lending comparisons to annotators: lease, skip, give back.
+
+The next comparison is one statement. It takes the best open row that nobody holds (`FOR UPDATE SKIP LOCKED`), takes a
+place on it, and writes the assignment. `taken < overlap` is on the locked row itself, so PostgreSQL looks at it again on
+the newest version of the row: two people never get the last place. The constraints in `annotate.models` say the same.
+"""
+
+import random
+from datetime import timedelta
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from annotate.errors import StaleLease
+from annotate.models import Assignment, Comparison, PromptPool, User
+from annotate.models.comparisons import new_fencing_token
+from annotate.selectors import assignment_with_texts, is_qualified, workable_pools
+
+LEASE = """
+WITH chosen AS (
+    SELECT c.id FROM annotate_comparison c
+    WHERE c.pool_id = %(pool)s AND c.kind = %(kind)s AND c.taken < c.overlap AND NOT c.is_withdrawn
+      AND NOT EXISTS (
+        SELECT 1 FROM annotate_assignment a
+        WHERE a.comparison_id = c.id AND a.annotator_id = %(annotator)s AND a.status <> 'expired')
+    ORDER BY c.priority DESC, c.id
+    LIMIT 1 FOR UPDATE OF c SKIP LOCKED
+), place AS (
+    UPDATE annotate_comparison c SET taken = c.taken + 1 FROM chosen WHERE c.id = chosen.id RETURNING c.id
+)
+INSERT INTO annotate_assignment
+    (comparison_id, annotator_id, status, token, "order", guideline_version_id, leased_at, expires_at, skip_reason)
+SELECT place.id, %(annotator)s, 'leased', %(token)s,
+    (SELECT array_agg(t.id ORDER BY random()) FROM annotate_completion t WHERE t.comparison_id = place.id),
+    (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1),
+    %(now)s, %(expires)s, ''
+FROM place RETURNING id
+"""
+
+EXPIRE = """
+WITH late AS (
+    UPDATE annotate_assignment SET status = 'expired', finished_at = %(now)s
+    WHERE id IN (
+        SELECT id FROM annotate_assignment WHERE status = 'leased' AND expires_at < %(now)s FOR UPDATE SKIP LOCKED)
+    RETURNING comparison_id
+), freed AS (
+    SELECT comparison_id, count(*) AS places FROM late GROUP BY comparison_id
+)
+UPDATE annotate_comparison c SET taken = c.taken - freed.places FROM freed WHERE c.id = freed.comparison_id
+"""
+
+
+def lease_next_comparison(*, annotator: User, pool_id: int | None = None) -> Assignment | None:
+    """Lend the next comparison to `annotator`, from one pool or from any they may work in. None: nothing to do."""
+    pools = list(workable_pools(annotator, pool_id))
+    random.shuffle(pools)
+    for _attempt in range(2):
+        for pool in pools:
+            for kind in kinds_to_offer(annotator, pool):
+                assignment_id = take_place(annotator=annotator, pool=pool, kind=kind)
+                if assignment_id is not None:
+                    return assignment_with_texts(assignment_id)
+        if not release_expired_leases():
+            return None
+    return None
+
+
+def kinds_to_offer(annotator: User, pool: PromptPool) -> list[str]:
+    """Training first, where the pool wants it; then gold, hidden among the others, as often as the pool says."""
+    if pool.training_count and not is_qualified(annotator, pool):
+        return [Comparison.Kind.TRAINING]
+    if pool.gold_share and random.random() < pool.gold_share:
+        return [Comparison.Kind.GOLD, Comparison.Kind.FRESH]
+    return [Comparison.Kind.FRESH]
+
+
+def take_place(*, annotator: User, pool: PromptPool, kind: str) -> int | None:
+    now = timezone.now()
+    values = {
+        "pool": pool.pk,
+        "kind": str(kind),
+        "annotator": annotator.pk,
+        "token": new_fencing_token(),
+        "now": now,
+        "expires": now + timedelta(minutes=pool.lease_minutes),
+    }
+    for _attempt in range(5):
+        try:
+            with transaction.atomic(), connection.cursor() as cursor:
+                cursor.execute(LEASE, values)
+                row = cursor.fetchone()
+                return row[0] if row else None
+        except IntegrityError:
+            # The same person in a second tab took this very comparison a moment ago: take the next one.
+            continue
+    return None
+
+
+def release_expired_leases() -> int:
+    """Give the places of leases that ran out back to their comparisons. Returns how many comparisons got one back."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(EXPIRE, {"now": timezone.now()})
+        return cursor.rowcount
+
+
+def held_assignment(*, assignment_id: int, annotator: User, token: str) -> Assignment:
+    """The annotator's own live assignment, locked. Raises StaleLease where it is theirs no longer.
+
+    A lease past its time that nobody has reclaimed still holds its place: its answer is taken.
+    """
+    try:
+        assignment = (
+            Assignment.objects.select_for_update(of=("self",))
+            .select_related("comparison__pool")
+            .get(pk=assignment_id, annotator=annotator)
+        )
+    except Assignment.DoesNotExist:
+        raise StaleLease from None
+    if assignment.token != token or assignment.status == Assignment.Status.EXPIRED:
+        raise StaleLease
+    return assignment
+
+
+@transaction.atomic
+def skip_comparison(*, assignment_id: int, annotator: User, token: str, reason: str) -> Assignment:
+    """Leave a comparison to somebody else, and say why. Skipping twice is skipping once."""
+    assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
+    if assignment.status == Assignment.Status.LEASED:
+        finish(assignment, Assignment.Status.SKIPPED, skip_reason=reason[:200])
+        Comparison.objects.filter(pk=assignment.comparison_id).update(taken=F("taken") - 1)
+    return assignment
+
+
+def finish(assignment: Assignment, status: str, **fields) -> None:
+    assignment.status, assignment.finished_at = status, timezone.now()
+    for name, value in fields.items():
+        setattr(assignment, name, value)
+    assignment.save(update_fields=["status", "finished_at", *fields])

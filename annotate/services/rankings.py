@@ -1,0 +1,168 @@
+"""Answers: submitted once and only once, corrected as revisions, never edited."""
+
+from dataclasses import dataclass, field
+
+from django.db import transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotate.errors import AlreadyAnswered, FrozenRanking, IncompleteRanking, KeyUsedTwice, Refused
+from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking, User
+from annotate.ranking import dense_ranks, has_ties, is_complete, kendall_tau_b
+from annotate.services.assignments import finish, held_assignment
+
+LONGEST_TEXT = 20_000
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an annotator said of one comparison. Keys of `ranks`, `flags` and `axes` are completion ids."""
+
+    ranks: dict[int, int] = field(default_factory=dict)
+    all_bad: bool = False
+    flags: dict[int, list[str]] = field(default_factory=dict)
+    axes: dict[int, dict[str, int]] = field(default_factory=dict)
+    spans: list[dict] = field(default_factory=list)
+    strength: int | None = None
+    rationale: str = ""
+    chips: list[str] = field(default_factory=list)
+    better_answer: str = ""
+    active_ms: int | None = None
+    first_action_ms: int | None = None
+    changes: int | None = None
+
+
+@transaction.atomic
+def submit_ranking(
+    *, assignment_id: int, annotator: User, token: str, idempotency_key: str, answer: Answer
+) -> tuple[Ranking, bool]:
+    """Store an answer; the second value says whether it is new. The same key again gives the same Ranking.
+
+    Raises StaleLease, AlreadyAnswered, KeyUsedTwice, IncompleteRanking.
+    """
+    earlier = Ranking.objects.filter(annotator=annotator, idempotency_key=idempotency_key).first()
+    if earlier is None:
+        assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
+        if assignment.status != Assignment.Status.LEASED:
+            # The first request may have committed while this one waited for the row.
+            earlier = Ranking.objects.filter(annotator=annotator, idempotency_key=idempotency_key).first()
+            if earlier is None:
+                raise AlreadyAnswered
+    if earlier is not None:
+        if earlier.assignment_id != assignment_id:
+            raise KeyUsedTwice
+        return earlier, False
+
+    ranking = write_ranking(assignment=assignment, revision=1, idempotency_key=idempotency_key, answer=answer)
+    finish(assignment, Assignment.Status.ANSWERED)
+    Comparison.objects.filter(pk=assignment.comparison_id).update(answered=F("answered") + 1)
+    if assignment.comparison.kind == Comparison.Kind.TRAINING:
+        note_training_answer(ranking)
+    return ranking, True
+
+
+@transaction.atomic
+def revise_ranking(
+    *, assignment_id: int, annotator: User, idempotency_key: str, answer: Answer
+) -> tuple[Ranking, bool]:
+    """Correct one's own answer with a new revision. Raises FrozenRanking once a snapshot has used it."""
+    earlier = Ranking.objects.filter(annotator=annotator, idempotency_key=idempotency_key).first()
+    if earlier is not None:
+        if earlier.assignment_id != assignment_id:
+            raise KeyUsedTwice
+        return earlier, False
+    assignment = (
+        Assignment.objects.select_for_update(of=("self",))
+        .select_related("comparison__pool")
+        .filter(pk=assignment_id, annotator=annotator, status=Assignment.Status.ANSWERED)
+        .first()
+    )
+    if assignment is None:
+        raise Refused(_("There is no answer of yours to correct here."))
+    if assignment.comparison.kind != Comparison.Kind.FRESH:
+        raise FrozenRanking(_("This answer can no longer be changed."))
+    current = assignment.rankings.select_for_update().get(is_current=True)
+    if current.snapshots.exists():
+        raise FrozenRanking
+    current.is_current = False
+    current.save(update_fields=["is_current"])
+    ranking = write_ranking(
+        assignment=assignment, revision=current.revision + 1, idempotency_key=idempotency_key, answer=answer
+    )
+    return ranking, True
+
+
+def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str, answer: Answer) -> Ranking:
+    comparison, pool = assignment.comparison, assignment.comparison.pool
+    ranks = checked_ranks(answer, assignment.order, pool)
+    if answer.better_answer.strip():
+        Demonstration.objects.update_or_create(
+            assignment=assignment,
+            defaults={
+                "prompt_id": comparison.prompt_id,
+                "author_id": assignment.annotator_id,
+                "text": answer.better_answer.strip()[:LONGEST_TEXT],
+            },
+        )
+    return Ranking.objects.create(
+        assignment=assignment,
+        pool=pool,
+        annotator_id=assignment.annotator_id,
+        revision=revision,
+        counts=comparison.kind != Comparison.Kind.TRAINING,
+        ranks=ranks,
+        all_bad=answer.all_bad,
+        flags=checked_keys(answer.flags, assignment.order),
+        axes=checked_keys(answer.axes, assignment.order),
+        spans=answer.spans,
+        strength=checked_strength(answer.strength, pool),
+        rationale=answer.rationale.strip()[:LONGEST_TEXT],
+        chips=answer.chips,
+        active_ms=answer.active_ms,
+        first_action_ms=answer.first_action_ms,
+        changes=answer.changes,
+        idempotency_key=idempotency_key,
+    )
+
+
+def checked_ranks(answer: Answer, order: list[int], pool: PromptPool) -> dict[str, int]:
+    """Dense ranks by completion id. All bad needs no ranks: everything is tied."""
+    if answer.all_bad and not answer.ranks:
+        return {str(completion): 1 for completion in order}
+    if not is_complete(answer.ranks, order):
+        raise IncompleteRanking
+    if has_ties(answer.ranks) and not pool.ties_allowed and not answer.all_bad:
+        raise IncompleteRanking(_("Ties are not allowed in this pool."))
+    return {str(completion): rank for completion, rank in dense_ranks(answer.ranks).items()}
+
+
+def checked_keys(values: dict[int, object], order: list[int]) -> dict[str, object]:
+    if not set(values) <= set(order):
+        raise IncompleteRanking(_("A flag or rating names a completion that is not in this comparison."))
+    return {str(completion): value for completion, value in values.items()}
+
+
+def checked_strength(strength: int | None, pool: PromptPool) -> int | None:
+    if strength is not None and not 1 <= strength <= max(pool.strength_scale, 1):
+        raise IncompleteRanking(_("The strength is outside this pool's scale."))
+    return strength
+
+
+def note_training_answer(ranking: Ranking) -> None:
+    """Count a training answer; qualify its annotator once enough of enough were right."""
+    pool = ranking.pool
+    member, _created = PoolMember.objects.select_for_update().get_or_create(pool=pool, user_id=ranking.annotator_id)
+    member.training_seen += 1
+    member.training_right += is_right(ranking)
+    enough = member.training_seen >= pool.training_count
+    if enough and member.training_right >= pool.training_pass_share * member.training_seen:
+        member.qualified_at = member.qualified_at or timezone.now()
+    member.save()
+
+
+def is_right(ranking: Ranking) -> bool:
+    """Whether an answer to a gold or training comparison agrees with its gold order: τ-b of at least ½."""
+    gold = ranking.assignment.comparison.gold_ranks or {}
+    agreement = kendall_tau_b(gold, ranking.ranks)
+    return gold == ranking.ranks if agreement is None else agreement >= 0.5
