@@ -1,0 +1,54 @@
+"""One private PostgreSQL and one private Valkey for this pytest run, started by the first test that needs them.
+
+Their addresses stand in the environment before Django reads its settings. Everything lies in a temporary folder, so
+any number of runs go side by side.
+"""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from launch.postgresql import PrivatePostgres
+from launch.valkey import PrivateValkey
+
+DATA_DIR = Path(tempfile.mkdtemp(prefix="whetstone-tests-"))
+POSTGRES = PrivatePostgres(DATA_DIR / "postgres", DATA_DIR / "logs" / "postgres.log", is_durable=False)
+VALKEY = PrivateValkey(DATA_DIR / "valkey", DATA_DIR / "logs" / "valkey.log", is_durable=False)
+
+os.environ |= {
+    "DATA_DIR": str(DATA_DIR),
+    "DATABASE_URL": POSTGRES.url,
+    "CELERY_BROKER_URL": VALKEY.url,
+    "SECRET_KEY": "a key for the tests, of no worth to anybody",
+    "DJANGO_SETTINGS_MODULE": "config.settings",
+}
+
+
+@pytest.fixture(scope="session")
+def broker():
+    """The Valkey that CELERY_BROKER_URL means, running."""
+    yield VALKEY.start()
+    VALKEY.stop()
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(broker):
+    """pytest-django asks for this before it makes the test database."""
+    POSTGRES.start()
+    yield
+    POSTGRES.stop()
+
+
+def pytest_configure(config):
+    """Load the settings now that the environment stands; pytest-django then sets Django up. `-p no:django`: neither."""
+    if config.pluginmanager.has_plugin("django"):
+        from django.conf import settings
+
+        settings.DATABASES  # noqa: B018
+
+
+def pytest_unconfigure():
+    shutil.rmtree(DATA_DIR, ignore_errors=True)
