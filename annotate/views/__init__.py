@@ -1,1 +1,1 @@
-"""Pages, one module a topic. URL name = view name = template name; `access.allow` says who may see it."""
+"""Pages, one module a topic. URL name = view name = template name; `access.needs` says who may see it."""

@@ -1,4 +1,4 @@
-"""Who may see a page. A view names its roles with `allow`; one that names none is found by the permission test."""
+"""Who may see a page. A view names its roles with `needs`; one that names none is found by the permission test."""
 
 from functools import wraps
 
@@ -10,7 +10,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from annotate.roles import has_role
 
 
-def allow(roles: frozenset[str]):
+def needs(roles: frozenset[str]):
     """Let in signed-in people with one of `roles`. Strangers go to the sign-in page, everybody else gets a 403.
 
     The roles stay on the view as `view.allowed`, so that a test can read who may see which address.
