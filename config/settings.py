@@ -138,7 +138,7 @@ STORAGES = {
 if "pytest" in sys.modules or DEBUG:
     # Tests and debug pages read static files where they lie: nothing to collect first.
     STORAGES["staticfiles"]["BACKEND"] = "django.contrib.staticfiles.storage.StaticFilesStorage"
-    WHITENOISE_USE_FINDERS = True
+    WHITENOISE_AUTOREFRESH = WHITENOISE_USE_FINDERS = True
 
 vars().update(ENVIRONMENT.email)
 DEFAULT_FROM_EMAIL = ENVIRONMENT.email_from

@@ -1,0 +1,60 @@
+"""Coming in for the first time, and the language of the pages."""
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.auth.forms import SetPasswordMixin
+from django.shortcuts import redirect, render
+from django.utils import translation
+from django.utils.translation import gettext_lazy as _
+from django.views.decorators.http import require_POST
+from django.views.i18n import set_language
+
+from annotate.errors import Refused
+from annotate.models import Invitation, User
+from annotate.services.invitations import accept_invitation
+
+
+class PasswordForm(SetPasswordMixin, forms.Form):
+    """A new password, once: a person who mistypes it can ask for a new link."""
+
+    password = forms.CharField(
+        label=_("Choose a password"),
+        widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "autofocus": True}),
+        strip=False,
+    )
+
+    def __init__(self, *args, email: str, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.email = email
+
+    def clean(self):
+        self.validate_password_for_user(User(email=self.email, username=self.email), "password")
+        return super().clean()
+
+
+def invitation(request, token: str):
+    """The page behind an invitation link: a password, and one is at work."""
+    invited = Invitation.objects.open().filter(token=token).first()
+    if invited is None:
+        return render(request, "invitation.html", {"invitation": None}, status=410)
+    form = PasswordForm(request.POST or None, email=invited.email)
+    if request.method == "POST" and form.is_valid():
+        try:
+            user = accept_invitation(token=token, password=form.cleaned_data["password"])
+        except Refused as refusal:
+            form.add_error(None, str(refusal))
+        else:
+            login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+            return redirect("home")
+    return render(request, "invitation.html", {"invitation": invited, "form": form})
+
+
+@require_POST
+def language(request):
+    """Change the language of the pages; the cookie keeps it in this browser, the account everywhere else."""
+    response = set_language(request)
+    chosen = request.POST.get("language", "")
+    if request.user.is_authenticated and translation.check_for_language(chosen):
+        User.objects.filter(pk=request.user.pk).update(language=chosen[:12])
+    return response

@@ -1,0 +1,68 @@
+"""The way in: invitation, sign-in, language, and the page that sends everybody to their work."""
+
+from datetime import timedelta
+
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from annotate.models import Invitation, User
+from annotate.services.invitations import invite_person, make_account
+
+pytestmark = pytest.mark.django_db
+
+
+def test_it_makes_the_invited_account_signs_it_in_and_sends_it_to_work(client):
+    link = reverse("invitation", args=[invite_person(email="alice@example.org", role="annotator").token])
+    assert "alice@example.org" in client.get(link).text
+    response = client.post(link, {"password": "a rather long sentence"}, follow=True)
+    assert response.request["PATH_INFO"] == reverse("rank")
+    alice = User.objects.get(email="alice@example.org")
+    assert alice.check_password("a rather long sentence")
+    assert [group.name for group in alice.groups.all()] == ["annotator"]
+
+
+@pytest.mark.parametrize("password", ["short", "password123456"[:10], "alice@example.org"])
+def test_it_refuses_a_weak_password_and_keeps_the_invitation_open(client, password):
+    invitation = invite_person(email="alice@example.org", role="annotator")
+    response = client.post(reverse("invitation", args=[invitation.token]), {"password": password})
+    assert response.status_code == 200
+    assert "errorlist" in response.text
+    assert Invitation.objects.open().count() == 1
+
+
+def test_it_closes_an_invitation_that_was_used_or_is_too_old(client):
+    invitation = invite_person(email="alice@example.org", role="annotator")
+    Invitation.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    response = client.post(reverse("invitation", args=[invitation.token]), {"password": "a rather long sentence"})
+    assert response.status_code == 410
+    assert not User.objects.filter(email="alice@example.org").exists()
+
+
+def test_it_says_nothing_of_an_invitation_that_never_was(client):
+    assert client.get(reverse("invitation", args=["nonsense"])).status_code == 410
+
+
+def test_it_sends_an_annotator_to_the_comparisons_and_a_stranger_to_the_door(client):
+    assert client.get("/").url.startswith(reverse("account_login"))
+    client.force_login(make_account(email="alice@example.org", role="annotator"))
+    assert client.get("/").url == reverse("rank")
+
+
+def test_it_keeps_the_language_in_the_browser_and_in_the_account(client):
+    alice = make_account(email="alice@example.org", role="annotator")
+    client.force_login(alice)
+    response = client.post(reverse("language"), {"language": "zh-hans", "next": "/account/login/"})
+    assert response.cookies["django_language"].value == "zh-hans"
+    alice.refresh_from_db()
+    assert alice.language == "zh-hans"
+
+
+def test_it_speaks_the_accounts_language_after_signing_in_on_another_machine(client):
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    User.objects.update(language="zh-hans")
+    response = client.post(
+        reverse("account_login"), {"login": "alice@example.org", "password": "a rather long sentence"}
+    )
+    assert response.status_code == 302
+    assert response.cookies["django_language"].value == "zh-hans"
