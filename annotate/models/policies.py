@@ -18,6 +18,9 @@ class Policy(models.Model):
     retrain_after = models.PositiveIntegerField(
         default=100, help_text=_("New rankings that start the next turn of the loop; 0 never starts one by itself.")
     )
+    serving_epoch = models.PositiveIntegerField(
+        default=0, help_text=_("Grows whenever another checkpoint serves: the priority of fresh comparisons.")
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

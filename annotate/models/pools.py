@@ -32,6 +32,7 @@ class PromptPool(models.Model):
     """A named set of prompts for one policy, and how its comparisons are made and ranked."""
 
     class Status(models.TextChoices):
+        CHECKING = "checking", _("checking whether the base model writes its language")
         ACTIVE = "active", _("active")
         PAUSED = "paused", _("paused")
 

@@ -1,0 +1,123 @@
+"""READ THIS FIRST: one turn of the loop, in the field's words.
+
+    rankings ─► snapshot ─► reward model ─► PPO ─► evaluation ─► gate ─► checkpoint ─► fresh comparisons
+
+Every step asks first whether it is done already, so a turn that was killed anywhere is simply taken again: the frozen
+rankings are found in the run folder, a finished stage ends at once, an unfinished one goes on from its saved state.
+The learning itself is a program of its own (`trainer.rlhf`) over the run folder (`docs/run-folder.md`).
+"""
+
+import json
+
+from django.conf import settings
+from django.db import transaction
+
+from annotate.errors import NothingToLearnFrom
+from annotate.models import PolicyCheckpoint, PreferenceSnapshot
+from annotate.services.snapshots import freeze_preferences as freeze_snapshot
+from trainer.gate import Verdict, weigh
+from trainer.models import TrainingRun
+from trainer.program import run_stage
+from trainer.run_folder import checkpoint_folder, move_candidate, run_folder, write_run_folder
+from trainer.services import enter, make_serving
+
+FEWEST_RANKINGS = 8
+
+
+def turn(run: TrainingRun) -> None:
+    """One turn of the loop: rankings in, a better policy and fresh comparisons out.
+
+    Raises trainer.program.Cancelled, Interrupted or StageFailed; whoever called says so on the run.
+    """
+    freeze_preferences(run)
+    train_reward_model(run)
+    run_ppo(run)
+    evaluation = evaluate_candidate(run)
+    verdict = pass_the_gate(run, evaluation)
+    checkpoint = publish(run, verdict)
+    open_fresh_comparisons(run, checkpoint)
+
+
+def freeze_preferences(run: TrainingRun) -> PreferenceSnapshot:
+    """Fix what this run learns from: the snapshot in the database, and the same rankings in the run folder."""
+    if run.snapshot is None:
+        enter(run, TrainingRun.Status.COLLECTING)
+        with transaction.atomic():
+            run.snapshot = freeze_snapshot(policy=run.policy, created_by=run.started_by, note=str(run))
+            if run.snapshot.size < FEWEST_RANKINGS:
+                raise NothingToLearnFrom
+            run.parent = run.policy.serving
+            run.save(update_fields=["snapshot", "parent"])
+    write_run_folder(run)
+    return run.snapshot
+
+
+def train_reward_model(run: TrainingRun) -> None:
+    """Learn a score from the rankings, and measure it on prompts it never saw."""
+    enter(run, TrainingRun.Status.REWARD)
+    run_stage(run, "reward")
+
+
+def run_ppo(run: TrainingRun) -> None:
+    """Sharpen the parent checkpoint against that score, held near the reference by the KL."""
+    enter(run, TrainingRun.Status.PPO)
+    run_stage(run, "ppo")
+
+
+def evaluate_candidate(run: TrainingRun) -> dict:
+    """Compare the candidate with its parent and the base on held-out prompts."""
+    enter(run, TrainingRun.Status.EVALUATING)
+    run_stage(run, "evaluate")
+    return json.loads((run_folder(run) / "evaluation.json").read_text())
+
+
+def pass_the_gate(run: TrainingRun, evaluation: dict) -> Verdict:
+    """May it serve? Numbers against thresholds, and the reasons in words."""
+    enter(run, TrainingRun.Status.GATED)
+    report = json.loads((run_folder(run) / "reward" / "report.json").read_text())
+    verdict = weigh(evaluation, report, run.policy.gate)
+    run.verdict = verdict.as_dict()
+    run.save(update_fields=["verdict"])
+    return verdict
+
+
+def publish(run: TrainingRun, verdict: Verdict) -> PolicyCheckpoint:
+    """Keep the candidate, whatever the verdict; let it serve if it passed."""
+    move_candidate(run)
+    with transaction.atomic():
+        checkpoint = run.candidate or register_candidate(run)
+        if verdict.has_passed:
+            make_serving(checkpoint)
+            enter(run, TrainingRun.Status.PUBLISHED)
+        else:
+            checkpoint.status, checkpoint.status_reason = PolicyCheckpoint.Status.REJECTED, verdict.sentence
+            checkpoint.save(update_fields=["status", "status_reason"])
+            run.reason = verdict.sentence
+            run.save(update_fields=["reason"])
+            enter(run, TrainingRun.Status.REJECTED)
+    return checkpoint
+
+
+def register_candidate(run: TrainingRun) -> PolicyCheckpoint:
+    folder = run_folder(run)
+    newest = run.policy.checkpoints.select_for_update().order_by("-number").first()
+    run.candidate = PolicyCheckpoint.objects.create(
+        policy=run.policy,
+        number=newest.number + 1,
+        parent=run.parent,
+        path=str(checkpoint_folder(run).relative_to(settings.DATA_DIR)),
+        metrics={
+            "evaluation": json.loads((folder / "evaluation.json").read_text()),
+            "reward": json.loads((folder / "reward" / "report.json").read_text()),
+        },
+    )
+    run.save(update_fields=["candidate"])
+    return run.candidate
+
+
+def open_fresh_comparisons(run: TrainingRun, checkpoint: PolicyCheckpoint) -> None:
+    """Have the serving checkpoint write the next comparisons; they come ahead of all older ones."""
+    from trainer.tasks import fill_buffers
+
+    if checkpoint.status == PolicyCheckpoint.Status.SERVING:
+        fill_buffers.delay()
