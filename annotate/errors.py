@@ -53,3 +53,12 @@ class RunActive(Conflict):
 class NothingToLearnFrom(Refused):
     code = "nothing_to_learn_from"
     sentence = _("There are too few rankings to learn from.")
+
+
+class WrongFilter(Refused):
+    code = "wrong_filter"
+
+
+class NothingToFreeze(Refused):
+    code = "nothing_to_freeze"
+    sentence = _("No ranking fits these filters.")

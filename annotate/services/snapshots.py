@@ -1,0 +1,93 @@
+"""Freezing rankings: the exact set that a run or an export used, hashed, so that anybody can tell it is the same.
+
+The content hash is the SHA-256 of the snapshot's `rankings.jsonl`, byte for byte the file of a run folder
+(docs/run-folder.md): `sha256sum rankings.jsonl` proves what a run learned from.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.db import connection, transaction
+from django.db.models import Count, Max
+from django.utils.translation import gettext as _
+
+from annotate.errors import NothingToFreeze, WrongFilter
+from annotate.models import Policy, PreferenceSnapshot, Ranking, User
+from annotate.preferences import PreferenceFilters, RankingRow, ranking_rows
+
+# Locking the rows makes whoever corrects one of them wait, and look again whether a snapshot has it.
+COPY = """
+INSERT INTO annotate_preferencesnapshot_rankings (preferencesnapshot_id, ranking_id)
+SELECT %s, chosen.id FROM ({chosen} FOR SHARE OF annotate_ranking) AS chosen
+"""
+
+
+@transaction.atomic
+def freeze_preferences(
+    *,
+    policy: Policy,
+    filters: PreferenceFilters | Mapping[str, Any] | None = None,
+    created_by: User | None = None,
+    note: str = "",
+) -> PreferenceSnapshot:
+    """Freeze the newest revisions of one policy's rankings that count, of people who did not withdraw.
+
+    Raises NothingToFreeze where the filters leave none, WrongFilter.
+    """
+    if not isinstance(filters, PreferenceFilters):
+        filters = PreferenceFilters.from_values(filters or {})
+    if filters.snapshot is not None or filters.policy not in (None, policy.pk):
+        raise WrongFilter(_("A snapshot is of one policy, and not of another snapshot."))
+    snapshot = PreferenceSnapshot.objects.create(
+        policy=policy, filters=filters.as_json(), size=0, created_by=created_by, note=note
+    )
+    chosen = filters.apply(Ranking.objects.filter(pool__policy=policy)).values("id")
+    sql, parameters = chosen.query.sql_with_params()
+    with connection.cursor() as cursor:
+        cursor.execute(COPY.format(chosen=sql), [snapshot.pk, *parameters])
+    frozen = snapshot.rankings.aggregate(size=Count("id"), newest=Max("id"))
+    if not frozen["size"]:
+        raise NothingToFreeze
+    snapshot.size, snapshot.newest_ranking_id = frozen["size"], frozen["newest"]
+    digest = hashlib.sha256()
+    for line in ranking_lines(snapshot):
+        digest.update(line)
+    snapshot.content_hash = digest.hexdigest()
+    snapshot.save(update_fields=["size", "newest_ranking_id", "content_hash"])
+    return snapshot
+
+
+def snapshot_rankings(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
+    """The frozen rankings, oldest first, as the records of a run folder's `rankings.jsonl`."""
+    return (ranking_record(row) for row in ranking_rows(Ranking.objects.filter(snapshots=snapshot)))
+
+
+def ranking_lines(snapshot: PreferenceSnapshot) -> Iterator[bytes]:
+    for record in snapshot_rankings(snapshot):
+        yield json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
+
+
+def write_rankings(snapshot: PreferenceSnapshot, path: Path) -> None:
+    """Write the `rankings.jsonl` that `content_hash` is the hash of."""
+    with path.open("wb") as file:
+        file.writelines(ranking_lines(snapshot))
+
+
+def ranking_record(row: RankingRow) -> dict[str, Any]:
+    record = {
+        "id": str(row.id),
+        "prompt_id": str(row.prompt_id),
+        "prompt": [{"role": message["role"], "content": message["content"]} for message in row.messages],
+        "completions": [{"id": str(each.id), "text": each.text} for each in row.completions],
+        "ranks": [each.rank for each in row.completions],
+        "split": row.split,
+        "annotator": row.annotator,
+        "language": row.language,
+        "checkpoints": [each.checkpoint for each in row.completions],
+    }
+    if row.strength is not None:
+        record["strength"] = row.strength
+    return record
