@@ -1,0 +1,110 @@
+"""Checkpoints: safetensors files and a manifest with their sha256, never pickle.
+
+A state holds everything the next update depends on: adapters or weights, optimisers, running moments, the KL
+coefficient, the step. No generator state: every random draw is a function of (seed, update, row), see `rollout.py`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainer.rlhf.folder import new_folder
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint's files are missing or are not those its manifest describes."""
+
+
+def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], record: Mapping[str, Any]) -> None:
+    """Writes `{name}.safetensors` for each entry and `manifest.json`, whole or not at all."""
+    with new_folder(path) as folder:
+        for name, state in tensors.items():
+            save_file(
+                {key: value.detach().contiguous() for key, value in state.items()}, folder / f"{name}.safetensors"
+            )
+        write_manifest(folder, record)
+
+
+def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
+    """`manifest.json` beside the folder's files: the record and each file's sha256."""
+    files = {file.name: _sha256(file) for file in sorted(folder.iterdir()) if file.name != "manifest.json"}
+    (folder / "manifest.json").write_text(json.dumps({**record, "files": files}, indent=1) + "\n", encoding="utf-8")
+
+
+def check_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose files are all there and unchanged; raises `CheckpointError`."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise CheckpointError(f"{folder} has no manifest.json: it is no checkpoint")
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    for name, digest in manifest["files"].items():
+        if not (folder / name).exists():
+            raise CheckpointError(f"{folder}: {name} is missing")
+        if _sha256(folder / name) != digest:
+            raise CheckpointError(f"{folder}: {name} is not the file its manifest describes")
+    return manifest
+
+
+def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:
+    """Tensors and record of `write_checkpoint`, checked against the manifest."""
+    manifest = check_manifest(path)
+    return {file.stem: load_file(file) for file in path.glob("*.safetensors")}, manifest
+
+
+def save_state(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], record: Mapping[str, Any]) -> None:
+    """The state after `step` as `step-000012/`; older ones go once it stands."""
+    write_checkpoint(folder / f"step-{step:06d}", tensors, {**record, "step": step})
+    for old in _states(folder)[:-1]:
+        shutil.rmtree(old)
+
+
+def load_state(folder: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]] | None:
+    """The newest whole state, or None where there is none."""
+    states = _states(folder)
+    return read_checkpoint(states[-1]) if states else None
+
+
+def _states(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*")) if folder.exists() else []
+
+
+def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimiser's state as flat tensors, `{parameter number}.{name}`."""
+    state = optimiser.state_dict()["state"]
+    return {f"{number}.{name}": value for number, entry in state.items() for name, value in entry.items()}
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    """The inverse of `optimiser_tensors`; learning rates stay those of the configuration."""
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split(".", 1)
+        state.setdefault(int(number), {})[name] = value
+    optimiser.load_state_dict({**optimiser.state_dict(), "state": state})
+
+
+def copy_parameters(targets: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Fills parameters in place; raises `CheckpointError` unless the names are the same."""
+    if odd := _difference(targets, tensors):
+        raise CheckpointError(f"the state does not fit the model: {', '.join(sorted(odd)[:3])}")
+    with torch.no_grad():
+        for name, target in targets.items():
+            target.copy_(tensors[name])
+
+
+def _difference(first: Iterable[str], second: Iterable[str]) -> set[str]:
+    return set(first) ^ set(second)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

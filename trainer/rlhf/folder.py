@@ -1,0 +1,210 @@
+"""A run folder on disk: where things lie, how they are written so that a kill never leaves half of one.
+
+Files are written to a temporary name, fsynced and renamed. `run_stage` turns what happens in a stage into its exit
+code: 0 complete, 75 stopped by SIGTERM with its state saved, 1 failed with the reason in `error.json`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from trainer.rlhf.config import ConfigError, RunConfig, read_config
+from trainer.rlhf.data import DataError
+
+COMPLETE, FAILED, STOPPED = 0, 1, 75
+PRODUCTS = {
+    "pretrain": "pretrain/policy/manifest.json",
+    "sft": "sft/policy/manifest.json",
+    "reward": "reward/report.json",
+    "ppo": "ppo/policy/manifest.json",
+    "evaluate": "evaluation.json",
+}
+
+
+class StageError(RuntimeError):
+    """A stage cannot go on; `can_retry` says whether running it again may help."""
+
+    def __init__(self, reason: str, *, can_retry: bool = False):
+        super().__init__(reason)
+        self.can_retry = can_retry
+
+
+class Stopped(Exception):
+    """SIGTERM came; the state is saved and the stage can be resumed."""
+
+
+class RunFolder:
+    """The paths of one run, its configuration and its stages' logs."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+
+    @property
+    def config(self) -> RunConfig:
+        return read_config(self.path / "config.json")
+
+    def stage(self, name: str) -> Path:
+        """The stage's own folder, made if it is missing."""
+        folder = self.path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def product(self, stage: str) -> Path:
+        return self.path / PRODUCTS[stage]
+
+    def is_complete(self, stage: str) -> bool:
+        return stage in PRODUCTS and self.product(stage).exists()
+
+    def log(self, stage: str) -> MetricsLog:
+        return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
+
+
+class MetricsLog:
+    """A stage's `metrics.jsonl`: appended and flushed line by line, cut where a resumed stage goes on."""
+
+    def __init__(self, path: Path, stage: str):
+        self.path, self.stage = path, stage
+
+    def cut(self, step: int) -> None:
+        """Drops lines of steps after `step`, and a last line that a kill left half written."""
+        if not self.path.exists():
+            return
+        kept = []
+        for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if not line.endswith("\n") or json.loads(line)["step"] > step:
+                break
+            kept.append(line)
+        write_text(self.path, "".join(kept))
+
+    def append(
+        self,
+        step: int,
+        steps: int,
+        metrics: Mapping[str, float] | None = None,
+        *,
+        message: str | None = None,
+        seconds_left: float | None = None,
+    ) -> None:
+        record: dict[str, Any] = {"stage": self.stage, "step": step, "steps": steps, "time": time.time()}
+        if seconds_left is not None:
+            record["seconds_left"] = round(seconds_left, 1)
+        if message:
+            record["message"] = message
+        record["metrics"] = {name: float(value) for name, value in (metrics or {}).items()}
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+    def records(self) -> list[dict[str, Any]]:
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
+
+def write_text(path: Path, text: str) -> None:
+    """The whole text or, after a kill, what was there before."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, record: Any) -> None:
+    write_text(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A temporary folder to fill; on leaving, its files are fsynced and it takes the name `path`."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    for file in temporary.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+    if path.exists():
+        shutil.rmtree(path)
+    temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+class StopSignal:
+    """Whether SIGTERM has come; stages ask between two steps, save their state and raise `Stopped`."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+
+    def catch(self) -> None:
+        signal.signal(signal.SIGTERM, self._on_signal)
+
+    def _on_signal(self, *_: Any) -> None:
+        self.is_set = True
+
+    def check(self) -> None:
+        """Raises `Stopped` if the signal has come; call it where the state on disk is whole."""
+        if self.is_set:
+            raise Stopped
+
+
+def run_stage(stage: str, run: Callable[[RunFolder, StopSignal], None], path: Path | str) -> int:
+    """Runs one stage in a run folder and returns its exit code; a complete stage is left as it is."""
+    folder = RunFolder(path)
+    if folder.is_complete(stage):
+        return COMPLETE
+    stop = StopSignal()
+    stop.catch()
+    (folder.path / "error.json").unlink(missing_ok=True)
+    try:
+        run(folder, stop)
+    except Stopped:
+        return STOPPED
+    except Exception as error:
+        reason, can_retry = _explanation(error)
+        write_json(folder.path / "error.json", {"stage": stage, "reason": reason, "can_retry": can_retry})
+        if isinstance(error, StageError | ConfigError | DataError):
+            return FAILED
+        raise
+    return COMPLETE
+
+
+def _explanation(error: Exception) -> tuple[str, bool]:
+    if isinstance(error, StageError):
+        return str(error), error.can_retry
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return "The machine ran out of memory; lower ppo.micro_tokens or free some and retry.", True
+    return f"{type(error).__name__}: {error}" if not isinstance(error, ConfigError | DataError) else str(error), False
+
+
+class Pace:
+    """Seconds left, from the mean of the steps this process has made."""
+
+    def __init__(self, steps: int):
+        self.steps, self.started, self.done = steps, time.monotonic(), 0
+
+    def left(self, step: int) -> float:
+        """Call once after each step, with its number from 1 to `steps`."""
+        self.done += 1
+        return (time.monotonic() - self.started) / self.done * (self.steps - step)

@@ -1,0 +1,253 @@
+"""A causal language model with named LoRA adapters on one copy of its weights.
+
+`load_policy` reads a base model and, if told, a checkpoint on top. Policy, reference, incumbent and an adapter critic
+share the base: `use_adapter("policy")`, `use_adapter(None)` for the base itself. `merged` folds the active adapter into
+the weights for as long as many forwards follow (sampling) and puts the very same tensors back afterwards.
+
+Adapters on disk are PEFT folders, so that any other tool reads them. Left out: adapters other than LoRA on linear
+layers, several active at once, quantised bases.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import peft
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.pytorch_utils import Conv1D
+
+from trainer.rlhf.checkpoint import CheckpointError, check_manifest, write_manifest
+from trainer.rlhf.config import LoraConfig
+from trainer.rlhf.encoding import load_tokenizer
+from trainer.rlhf.folder import new_folder
+
+PREFIX = "base_model.model."  # PEFT writes every name as seen from its own wrapper
+
+
+class UnsupportedModel(ValueError):
+    """The model changes its logits after the output layer, which the chunked log-probs would miss."""
+
+
+class Policy(NamedTuple):
+    """A model that writes, its tokenizer, and the token ids that end a completion."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    stop_ids: frozenset[int]
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.device
+
+    @property
+    def pad_id(self) -> int:
+        return self.tokenizer.pad_token_id
+
+    @property
+    def head(self) -> nn.Linear:
+        return self.model.get_output_embeddings()
+
+    def add_adapter(self, name: str, path: Path | str) -> None:
+        """Reads a PEFT folder beside the adapters that are there, without making it the active one."""
+        path = Path(path)
+        if (path / "manifest.json").exists():
+            check_manifest(path)
+        config = peft.LoraConfig.from_pretrained(path)
+        tensors = load_file(path / "adapter_model.safetensors")
+        self._inject(name, config.r, config.lora_alpha, config.lora_dropout, _module_names(tensors))
+        slots = self.adapter_parameters(name)
+        if slots.keys() != tensors.keys():
+            odd = ", ".join(sorted(slots.keys() ^ tensors.keys())[:3])
+            raise CheckpointError(f"the adapter in {path} does not fit this base: {odd}")
+        with torch.no_grad():
+            for key, slot in slots.items():
+                slot.copy_(tensors[key])
+
+    def new_adapter(self, name: str, lora: LoraConfig, *, seed: int) -> None:
+        """A fresh adapter on every linear layer but the head; it changes nothing until it is trained (B = 0)."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self._inject(name, lora.r, lora.alpha, lora.dropout, self._linear_names())
+
+    def copy_adapter(self, source: str, name: str) -> None:
+        """A second adapter with the same values."""
+        layer = next(layer for layer in self._lora_layers() if source in layer.r)
+        dropout = getattr(layer.lora_dropout[source], "p", 0.0)
+        self._inject(name, layer.r[source], layer.lora_alpha[source], dropout, self._linear_names())
+        slots, values = self.adapter_parameters(name), self.adapter_parameters(source)
+        with torch.no_grad():
+            for key, slot in slots.items():
+                slot.copy_(values[key])
+
+    def remove_adapter(self, name: str) -> None:
+        for layer in self._lora_layers():
+            layer.delete_adapter(name)
+        self.model.peft_config.pop(name)
+
+    def use_adapter(self, name: str | None) -> None:
+        """Makes one adapter active and trainable, or with None the base alone, whose weights stay frozen."""
+        if name is not None and name not in self.adapters():
+            raise KeyError(f"no adapter is called {name!r}; there are {', '.join(self.adapters()) or 'none'}")
+        for layer in self._lora_layers():
+            if name is not None:
+                layer.set_adapter(name)
+            layer.enable_adapters(name is not None)
+
+    def adapters(self) -> list[str]:
+        return sorted({name for layer in self._lora_layers() for name in layer.r})
+
+    def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The adapter's tensors by their names in a PEFT file."""
+        return {
+            f"{PREFIX}{path}.{part}.weight": getattr(module, part)[name].weight
+            for path, module in self.model.named_modules()
+            if isinstance(module, LoraLayer)
+            for part in ("lora_A", "lora_B")
+        }
+
+    def save_adapter(self, name: str, path: Path, record: dict) -> None:
+        """Writes the adapter as a PEFT folder with a manifest of `record` and the files' sha256."""
+        layer = next(self._lora_layers())
+        config = {
+            "peft_type": "LORA",
+            "task_type": "CAUSAL_LM",
+            "base_model_name_or_path": self.model.config.name_or_path,
+            "r": layer.r[name],
+            "lora_alpha": layer.lora_alpha[name],
+            "lora_dropout": getattr(layer.lora_dropout[name], "p", 0.0),
+            "target_modules": sorted({path.rsplit(".", 1)[-1] for path in self._linear_names()}),
+            "fan_in_fan_out": isinstance(layer.get_base_layer(), Conv1D),
+            "bias": "none",
+            "inference_mode": True,
+        }
+        with new_folder(path) as folder:
+            (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            save_file(
+                {key: value.detach().contiguous() for key, value in self.adapter_parameters(name).items()},
+                folder / "adapter_model.safetensors",
+            )
+            write_manifest(folder, record)
+
+    def save_weights(self, path: Path, record: dict) -> None:
+        """Writes the whole model and its tokenizer, with a manifest."""
+        with new_folder(path) as folder:
+            self.model.save_pretrained(folder)
+            self.tokenizer.save_pretrained(folder)
+            write_manifest(folder, record)
+
+    @contextmanager
+    def merged(self) -> Iterator[None]:
+        """W + (alpha / r) B A in place of W while inside: no adapter arithmetic in each forward."""
+        kept: list[tuple[LoraLayer, Tensor]] = []
+        active = None
+        for layer in self._lora_layers():
+            if layer.disable_adapters:
+                continue
+            active = layer.active_adapters[0]
+            weight = layer.get_base_layer().weight
+            kept.append((layer, weight.data))
+            with torch.no_grad():
+                weight.data = (weight.float() + layer.get_delta_weight(active).float()).to(weight.dtype)
+            layer.enable_adapters(False)
+        try:
+            yield
+        finally:
+            for layer, original in kept:
+                layer.get_base_layer().weight.data = original
+                layer.enable_adapters(True)
+
+    def _inject(self, name: str, r: int, alpha: float, dropout: float, modules: list[str]) -> None:
+        is_transposed = any(isinstance(self.model.get_submodule(path), Conv1D) for path in modules)
+        config = peft.LoraConfig(
+            r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, fan_in_fan_out=is_transposed
+        )
+        was_active = {layer: (layer.disable_adapters, list(layer.active_adapters)) for layer in self._lora_layers()}
+        peft.inject_adapter_in_model(config, self.model, adapter_name=name)
+        self.model.eval()
+        for layer in self._lora_layers():
+            is_disabled, active = was_active.get(layer, (True, []))
+            if active:
+                layer.set_adapter(active)
+            layer.enable_adapters(not is_disabled)
+
+    def _lora_layers(self) -> Iterator[LoraLayer]:
+        return (module for module in self.model.modules() if isinstance(module, LoraLayer))
+
+    def _linear_names(self) -> list[str]:
+        layers = [path for path, module in self.model.named_modules() if isinstance(module, LoraLayer)]
+        return layers or [
+            path
+            for path, module in self.model.named_modules()
+            if isinstance(module, nn.Linear | Conv1D) and module is not self.head
+        ]
+
+
+def load_policy(
+    base_path: Path | str,
+    *,
+    adapter: Path | str | None = None,
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    device: str | torch.device | None = None,
+) -> Policy:
+    """The base model, frozen, with `adapter` (a checkpoint folder) as its active adapter `policy` if one is given.
+
+    A checkpoint of full weights takes the base's place; tokenizer and template always come from the base.
+    """
+    device = torch.device(device) if device else best_device()
+    is_full = adapter is not None and not (Path(adapter) / "adapter_config.json").exists()
+    if is_full:
+        check_manifest(Path(adapter))
+    model = AutoModelForCausalLM.from_pretrained(
+        adapter if is_full else base_path, dtype=pick_dtype(dtype, device), trust_remote_code=trust_remote_code
+    )
+    _refuse_changed_logits(model)
+    model = model.to(device).eval().requires_grad_(False)
+    tokenizer = load_tokenizer(base_path, trust_remote_code=trust_remote_code)
+    policy = Policy(model, tokenizer, stop_ids(model, tokenizer))
+    if adapter is not None and not is_full:
+        policy.add_adapter("policy", adapter)
+        policy.use_adapter("policy")
+    return policy
+
+
+def best_device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the processor multiplies it natively, else float32."""
+    if dtype != "auto":
+        return getattr(torch, dtype)
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    if device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return torch.bfloat16
+    return torch.float32
+
+
+def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Every id that ends a turn: the tokenizer's EOS and those the model's generation settings name."""
+    named = model.generation_config.eos_token_id if model.generation_config else None
+    ids = named if isinstance(named, list) else [named]
+    return frozenset(id for id in [tokenizer.eos_token_id, *ids] if id is not None)
+
+
+def _module_names(tensors: dict[str, Tensor]) -> list[str]:
+    return sorted({key.removeprefix(PREFIX).rsplit(".", 2)[0] for key in tensors})
+
+
+def _refuse_changed_logits(model: PreTrainedModel) -> None:
+    for name in ("final_logit_softcapping", "logit_scale", "logits_scaling"):
+        if getattr(model.config, name, None) not in (None, 1, 1.0):
+            raise UnsupportedModel(f"{type(model).__name__} has {name}, which this trainer does not apply")
