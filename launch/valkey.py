@@ -37,7 +37,7 @@ class PrivateValkey:
 
     def start(self) -> str:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.socket.unlink(missing_ok=True)
+        end_server_behind(self.socket)
         deadline = time.monotonic() + START_SECONDS
         with open_log(self.log) as log:
             self.process = subprocess.Popen(
@@ -87,13 +87,29 @@ def valkey_program() -> str:
     return str(programs[0])
 
 
-def is_answering(path: Path) -> bool:
-    """Whether a server behind this socket has loaded its data and says PONG."""
+def ask(path: Path, command: bytes) -> bytes:
+    """One command to the server behind this socket; an empty answer if there is none."""
     try:
         with socket.socket(socket.AF_UNIX) as connection:
             connection.settimeout(1)
             connection.connect(str(path))
-            connection.sendall(b"PING\r\n")
-            return connection.recv(16).startswith(b"+PONG")
+            connection.sendall(command + b"\r\n")
+            return connection.recv(64)
     except OSError:
-        return False
+        return b""
+
+
+def is_answering(path: Path) -> bool:
+    """Whether a server is there and has loaded its data."""
+    return ask(path, b"PING").startswith(b"+PONG")
+
+
+def end_server_behind(path: Path) -> None:
+    """Shut down the server a killed supervisor left, so that two never write one file, and take its socket away."""
+    deadline = time.monotonic() + START_SECONDS
+    while ask(path, b"PING"):
+        if time.monotonic() > deadline:
+            raise CannotStart(f"Another Valkey answers at {path} and does not shut down: end it, then start again.")
+        ask(path, b"SHUTDOWN NOW FORCE")
+        time.sleep(0.05)
+    path.unlink(missing_ok=True)

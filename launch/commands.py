@@ -1,0 +1,95 @@
+"""What `python -m launch` does, one function a command; each gives the exit code."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+from config.environment import PROJECT_ROOT, Environment
+from launch.folder import exclusive
+from launch.services import private_services
+from launch.supervisor import Supervisor
+from launch.whole import Whole, ask, child_environment, running
+
+PROGRESS_SECONDS = 2
+
+
+def run(environment: Environment) -> int:
+    """Everything, until Ctrl-C."""
+    try:
+        with running(environment) as whole:
+            print(f"\n  Whetstone is at {page_address(environment)}\n  {sign_in(whole)}\n", flush=True)
+            say_progress(whole)
+            whole.supervisor.watch()
+    except KeyboardInterrupt:
+        print("Stopped.", flush=True)
+    return 0
+
+
+def demo(environment: Environment) -> int:
+    """`manage.py demo` against everything, on a data folder of its own that stays to be looked at."""
+    folder = environment.data_dir / time.strftime("demo-%Y%m%d-%H%M%S")
+    own = replace(environment, data_dir=folder, database_url="", celery_broker_url="")
+    try:
+        with running(own) as whole:
+            print(f"\n  The demonstration runs at {page_address(own)}\n  {sign_in(whole)}", flush=True)
+            print(f"  Its data folder is {folder}\n", flush=True)
+            return run_beside(whole.supervisor, [sys.executable, "manage.py", "demo"])
+    except KeyboardInterrupt:
+        return 130
+
+
+def services(environment: Environment, command: list[str]) -> int:
+    """PostgreSQL and Valkey alone, for as long as `command` runs."""
+    with exclusive(environment.data_dir), private_services(environment) as private:
+        return subprocess.run(command, env=child_environment(environment, private.addresses), check=False).returncode
+
+
+def run_beside(supervisor: Supervisor, command: list[str]) -> int:
+    """Run a command while the rest is kept up."""
+    process = subprocess.Popen(command, env=supervisor.environment, cwd=PROJECT_ROOT)
+    try:
+        while process.poll() is None:
+            supervisor.watch(0.2)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        process.wait()
+    return process.returncode
+
+
+def page_address(environment: Environment) -> str:
+    host = {"0.0.0.0": os.uname().nodename, "::": os.uname().nodename}.get(environment.host, environment.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{environment.port}/"
+
+
+def sign_in(whole: Whole) -> str:
+    if whole.login:
+        return whole.login
+    email = whole.environment.admin_email
+    return f"login: {email}  (`.venv/bin/python manage.py changepassword {email}` sets another password)"
+
+
+def say_progress(whole: Whole) -> None:
+    """One line on what happens now, and one more at each change, until annotators have all they could want."""
+    said = None
+    while said != "ready to rank":
+        line = what_happens_now(whole.environment)
+        if line != said:
+            whole.supervisor.say(line, "now")
+            said = line
+        whole.supervisor.watch(PROGRESS_SECONDS)
+
+
+def what_happens_now(environment: Environment) -> str:
+    """In words, from what /readyz says of the buffers: comparisons ready, comparisons wanted."""
+    try:
+        buffer = json.loads(ask(environment, "/readyz")[1])["buffer"]
+    except (ValueError, KeyError):
+        return "starting the workers"
+    if buffer["ready"] < buffer["wanted"]:
+        return f"writing the first comparisons, {buffer['ready']} of {buffer['wanted']}"
+    return "ready to rank"

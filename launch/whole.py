@@ -1,0 +1,153 @@
+"""The whole system on one machine: start it in the order that gets a page up first, keep it up, stop it."""
+
+import contextlib
+import http.client
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from config.environment import PROJECT_ROOT, Environment
+from launch import programs
+from launch.failures import CannotStart
+from launch.folder import exclusive
+from launch.leftovers import end_processes, mark, marked
+from launch.services import private_services
+from launch.stamps import is_prepared, note_prepared
+from launch.supervisor import Supervisor
+
+PAGE_SECONDS = 120
+LEFTOVER_GRACE_SECONDS = 20
+
+
+@dataclass
+class Whole:
+    """The running system; `login` is the line about the first manager, where this start made one."""
+
+    environment: Environment
+    supervisor: Supervisor
+    login: str = ""
+
+
+@contextlib.contextmanager
+def running(environment: Environment) -> Iterator[Whole]:
+    """Everything runs inside the `with`, and nothing of it after. Raises CannotStart."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with exclusive(environment.data_dir):
+        end_processes(marked(environment.data_dir), grace_seconds=LEFTOVER_GRACE_SECONDS)
+        check_port(environment.host, environment.port)
+        with private_services(environment) as services:
+            variables = child_environment(environment, services.addresses)
+            whole = Whole(environment, Supervisor(environment.data_dir, variables, services.running))
+            try:
+                start_programs(whole)
+                yield whole
+            finally:
+                whole.supervisor.stop()
+
+
+def start_programs(whole: Whole) -> None:
+    """Web first; the rest would take the processor from it."""
+    environment, supervisor = whole.environment, whole.supervisor
+    with base_model_preparation(whole) as wait_for_base_model:
+        if not is_prepared(environment):
+            whole.login = prepare(whole)
+            note_prepared(environment)
+        supervisor.start(programs.web(environment))
+        wait_for_page(whole)
+        supervisor.start(programs.beat(environment))
+        wait_for_base_model()
+    for program in programs.workers(environment):
+        supervisor.start(program)
+
+
+def child_environment(environment: Environment, addresses: dict[str, str]) -> dict[str, str]:
+    """What every program gets. A model that is a folder needs no hub, and asks none."""
+    own = {**addresses, "DATA_DIR": str(environment.data_dir), "BASE_MODEL": environment.base_model}
+    if environment.has_default_base_model or Path(environment.base_model).is_dir():
+        own |= {"HF_HUB_OFFLINE": "1"}
+    return {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "config.settings", "TOKENIZERS_PARALLELISM": "false"}
+
+
+def prepare(whole: Whole) -> str:
+    """Run launch.preparation, show what it says, and give its line about a first manager, if there is one."""
+    print("Preparing the database and the pages", flush=True)
+    process = spawn(whole, "preparation", "launch.preparation", stdout=subprocess.PIPE)
+    login = ""
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        login = line.strip() if line.startswith("login:") else login
+    if process.wait():
+        raise CannotStart("The database or the pages could not be prepared; the lines above say why.")
+    return login
+
+
+@contextlib.contextmanager
+def base_model_preparation(whole: Whole) -> Iterator[Callable[[], None]]:
+    """Write the default model beside everything else, if it is used; what is given waits until it is there."""
+    if not whole.environment.has_default_base_model or whole.environment.default_base_model_folder.exists():
+        yield lambda: None
+        return
+    print("Preparing the default language model, once", flush=True)
+    process = spawn(whole, "base-model", "launch", "base-model")
+
+    def wait() -> None:
+        if process.wait():
+            raise CannotStart("The default language model could not be prepared; the lines above say why.")
+
+    try:
+        yield wait
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def spawn(whole: Whole, name: str, module: str, *arguments: str, **options) -> subprocess.Popen:
+    """Start one of our own modules, out of reach of the terminal's Ctrl-C and within reach of the next start."""
+    variables = whole.supervisor.environment | mark(whole.environment.data_dir, name)
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.Popen(command, env=variables, cwd=PROJECT_ROOT, text=True, start_new_session=True, **options)
+
+
+def check_port(host: str, port: int) -> None:
+    """Say early, and in a sentence, what the web server would say late."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except PermissionError:
+        raise CannotStart(f"PORT is {port}: this account may not listen there; choose one above 1023.") from None
+    except socket.gaierror:
+        raise CannotStart(f"HOST is “{host}”: it must be an address of this machine.") from None
+    except OSError as error:
+        raise CannotStart(
+            f"Port {port} of {host} cannot be had ({error.strerror}): end what uses it, or set PORT to another."
+        ) from None
+
+
+def wait_for_page(whole: Whole) -> None:
+    deadline = time.monotonic() + PAGE_SECONDS
+    while ask(whole.environment, "/healthz")[0] >= 500:
+        if time.monotonic() > deadline:
+            raise CannotStart(f"No page came within {PAGE_SECONDS} seconds; the lines above say why.")
+        whole.supervisor.watch(0.1)
+
+
+def ask(environment: Environment, path: str) -> tuple[int, bytes]:
+    """Status and body of a page of ours; 503 while nobody listens."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(environment.host, environment.host)  # noqa: S104
+    connection = http.client.HTTPConnection(host, environment.port, timeout=10)
+    with contextlib.closing(connection):
+        try:
+            connection.request("GET", path, headers={"Host": environment.allowed_hosts[0].lstrip(".")})
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        except (OSError, http.client.HTTPException):
+            return 503, b""
