@@ -4,7 +4,6 @@ import hashlib
 import json
 
 import pytest
-from django.utils import timezone
 
 from annotate.errors import FrozenRanking, NothingToFreeze, WrongFilter
 from annotate.lineage import (
@@ -14,14 +13,15 @@ from annotate.lineage import (
     rankings_behind,
     with_ancestors,
 )
-from annotate.models import Comparison, PolicyCheckpoint, PreferenceSnapshot, Ranking
+from annotate.models import AuditEvent, Comparison, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
 from annotate.preferences import ranking_rows
 from annotate.services.rankings import Answer, revise_ranking
-from annotate.services.snapshots import freeze_preferences, snapshot_rankings, write_rankings
+from annotate.services.snapshots import freeze_preferences, snapshot_rankings, withdraw_annotator
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt, make_ranking
 from trainer.lineage import runs_that_used
 from trainer.models import TrainingRun
 from trainer.rlhf.data import read_rankings
+from trainer.run_folder import write_lines
 
 pytestmark = pytest.mark.django_db
 
@@ -72,14 +72,14 @@ def test_its_hash_is_the_hash_of_the_run_folders_file(cast, policy, comparison, 
     make_ranking(comparison, cast["bob"], [1, 1, 1], all_bad=True)
     snapshot = freeze_preferences(policy=policy)
     path = tmp_path / "rankings.jsonl"
-    write_rankings(snapshot, path)
+    write_lines(path, snapshot_rankings(snapshot))
     assert snapshot.content_hash == hashlib.sha256(path.read_bytes()).hexdigest()
     assert [json.loads(line) for line in path.read_text().splitlines()] == list(snapshot_rankings(snapshot))
 
 
 def test_the_trainer_reads_the_file(cast, policy, comparison, tmp_path):
     ranking = make_ranking(comparison, cast["alice"], [2, 1, 2], strength=2)
-    write_rankings(freeze_preferences(policy=policy), tmp_path / "rankings.jsonl")
+    write_lines(tmp_path / "rankings.jsonl", snapshot_rankings(freeze_preferences(policy=policy)))
     (record,) = read_rankings(tmp_path / "rankings.jsonl")
     assert record.id == str(ranking.pk)
     assert record.prompt == [{"role": "user", "content": "Say hello"}]
@@ -102,8 +102,7 @@ def test_a_withdrawn_annotators_rankings_are_not_in_the_next_snapshot(cast, poli
     make_ranking(comparison, cast["alice"], [1, 2, 3])
     kept = make_ranking(comparison, cast["bob"], [1, 2, 3])
     before = freeze_preferences(policy=policy)
-    cast["alice"].withdrawn_at = timezone.now()
-    cast["alice"].save()
+    assert withdraw_annotator(annotator=cast["alice"], by=cast["maria"]) == []
     after = freeze_preferences(policy=policy)
     assert (before.size, after.size) == (2, 1)
     assert after.newest_ranking_id == kept.pk
@@ -160,7 +159,9 @@ def test_lineage_is_answered_both_ways(cast, policy, comparison):
     assert list(runs_that_used(ranking)) == [first_run]
     assert list(runs_that_used(later)) == [second_run]
     assert checkpoints_touched_by(cast["alice"]) == [first, second]  # the second descends from the first
-    assert checkpoints_touched_by(cast["bob"]) == [second]
+    assert withdraw_annotator(annotator=cast["bob"]) == [second]
+    assert AuditEvent.objects.get().detail == {"checkpoints": ["tiny-2"]}
+    assert not User.objects.get(username="bob").is_active
     assert not rankings_behind(base).exists()
 
 

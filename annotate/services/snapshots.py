@@ -7,16 +7,18 @@ The content hash is the SHA-256 of the snapshot's `rankings.jsonl`, byte for byt
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Count, Max
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotate.errors import NothingToFreeze, WrongFilter
-from annotate.models import Policy, PreferenceSnapshot, Ranking, User
+from annotate.lineage import checkpoints_touched_by
+from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
 from annotate.preferences import PreferenceFilters, RankingRow, ranking_rows
+from annotate.services.audit import record
 
 # Locking the rows makes whoever corrects one of them wait, and look again whether a snapshot has it.
 COPY = """
@@ -66,18 +68,12 @@ def snapshot_rankings(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
 
 
 def ranking_lines(snapshot: PreferenceSnapshot) -> Iterator[bytes]:
-    for record in snapshot_rankings(snapshot):
-        yield json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-
-
-def write_rankings(snapshot: PreferenceSnapshot, path: Path) -> None:
-    """Write the `rankings.jsonl` that `content_hash` is the hash of."""
-    with path.open("wb") as file:
-        file.writelines(ranking_lines(snapshot))
+    for each in snapshot_rankings(snapshot):
+        yield json.dumps(each, ensure_ascii=False).encode() + b"\n"
 
 
 def ranking_record(row: RankingRow) -> dict[str, Any]:
-    record = {
+    values = {
         "id": str(row.id),
         "prompt_id": str(row.prompt_id),
         "prompt": [{"role": message["role"], "content": message["content"]} for message in row.messages],
@@ -89,5 +85,18 @@ def ranking_record(row: RankingRow) -> dict[str, Any]:
         "checkpoints": [each.checkpoint for each in row.completions],
     }
     if row.strength is not None:
-        record["strength"] = row.strength
-    return record
+        values["strength"] = row.strength
+    return values
+
+
+@transaction.atomic
+def withdraw_annotator(*, annotator: User, by: User | None = None) -> list[PolicyCheckpoint]:
+    """Take a person's answers out of every later snapshot and export, and close the account.
+
+    Returns the checkpoints that learned from them. Snapshots that exist are frozen and keep them.
+    """
+    touched = checkpoints_touched_by(annotator)
+    annotator.withdrawn_at, annotator.is_active = annotator.withdrawn_at or timezone.now(), False
+    annotator.save(update_fields=["withdrawn_at", "is_active"])
+    record(by, "withdraw.person", annotator, checkpoints=[checkpoint.name for checkpoint in touched])
+    return touched
