@@ -23,7 +23,7 @@ class RewardConfig:
     l2: float | None = None  # ridge of the probe on standardised features; None: cross-validation decides
     folds: int = 5
     held_out_share: float = 0.2  # of prompts, when the rankings carry no split
-    has_judge: bool = True  # a second reward model on a disjoint half of the prompts
+    judge_share: float = 0.3  # of the training prompts, kept from the reward model for an independent judge; 0: none
     ensemble: int = 5  # out-of-fold models that vote on preference strength; 0: none
 
     loss: Literal["pairwise", "plackett_luce"] = "pairwise"

@@ -1,0 +1,60 @@
+"""Rankings to preference pairs: who beat whom, with what certainty, and how much the pair weighs.
+
+A ranking of K completions gives up to K(K-1)/2 pairs. Each ranking's pairs share its weight, so that every ranking
+weighs the same whatever its K (InstructGPT, arXiv 2203.02155, eq. 1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from trainer.rlhf.data import Ranking
+
+
+class Pairs(NamedTuple):
+    """Pairs of completions, numbered through the rankings they come from."""
+
+    winner: Int[Tensor, " pair"]
+    loser: Int[Tensor, " pair"]
+    target: Float[Tensor, " pair"]  # wanted probability that `winner` is preferred; 0.5 for a tie
+    weight: Float[Tensor, " pair"]
+    ranking: Int[Tensor, " pair"]
+    prompt: Int[Tensor, " pair"]
+
+    def where(self, mask: Bool[Tensor, " pair"]) -> Pairs:
+        return Pairs(*(column[mask] for column in self))
+
+
+def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing: float = 0.0) -> Pairs:
+    """All pairs of the rankings, winner first; `ties` is `drop`, or else a tie stands with target 0.5."""
+    prompts: dict[str, int] = {}
+    rows: list[tuple[int, int, float, float, int, int]] = []
+    offset = 0
+    for number, ranking in enumerate(rankings):
+        prompt = prompts.setdefault(ranking.prompt_id, len(prompts))
+        ordered = [
+            (a, b) if ranking.ranks[a] <= ranking.ranks[b] else (b, a)
+            for a in range(len(ranking.ranks))
+            for b in range(a + 1, len(ranking.ranks))
+            if ties != "drop" or ranking.ranks[a] != ranking.ranks[b]
+        ]
+        for winner, loser in ordered:
+            target = 0.5 if ranking.ranks[winner] == ranking.ranks[loser] else 1.0 - label_smoothing
+            rows.append((offset + winner, offset + loser, target, ranking.weight / len(ordered), number, prompt))
+        offset += len(ranking.ranks)
+    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
+    kinds = (torch.long, torch.long, torch.float64, torch.float64, torch.long, torch.long)
+    return Pairs(*(torch.tensor(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
+
+
+def folds_of(pairs: Pairs, *, folds: int, seed: int) -> Int[Tensor, " pair"]:
+    """A fold for each pair: prompts are dealt, never pairs, so that no prompt is both learned from and judged on."""
+    prompts = int(pairs.prompt.max()) + 1
+    deal = np.random.default_rng(seed).permutation(prompts) % folds
+    return torch.from_numpy(deal)[pairs.prompt]

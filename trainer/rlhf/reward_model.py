@@ -1,0 +1,178 @@
+"""The reward model: a trunk, a head that scores, and the head of an independent judge.
+
+The trunk is the frozen base (`kind` probe), the base with an adapter of its own (lora), or weights of its own (full).
+The judge is always a probe on the frozen base, fitted on prompts the scoring head never saw.
+
+On disk, one flat folder: `manifest.json` (kind, heads' facts, sha256 of every file), `head.safetensors`, and for lora a
+PEFT adapter, for full a whole model. Saved and loaded models give the same scores to the bit.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trainer.rlhf import reward_head
+from trainer.rlhf.checkpoint import check_manifest, write_manifest
+from trainer.rlhf.folder import new_folder
+from trainer.rlhf.packing import Group
+from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.trunk import hidden_states, pooled_features
+
+ADAPTER = "reward"
+
+
+class RewardModel(NamedTuple):
+    """Scores completions. `base` is the frozen base the judge reads; `trunk` is the same object for a probe."""
+
+    kind: str  # probe | lora | full
+    trunk: Policy
+    base: Policy
+    head: RewardHead
+    judge_head: RewardHead | None
+    record: dict[str, Any]  # the manifest it was loaded from
+
+    @property
+    def is_frozen_trunk(self) -> bool:
+        """Whether the scores can be read off the hidden states of the base, as it stands in memory."""
+        return self.kind == "probe"
+
+    def score(
+        self,
+        input_ids: Int[Tensor, "batch time"],
+        attention_mask: Bool[Tensor, "batch time"],
+        completion_mask: Bool[Tensor, "batch time"],
+    ) -> Float[Tensor, " batch"]:
+        """One score a row; padding may stand on either side."""
+        return reward_head.score_hidden(self.head, self._hidden(input_ids, attention_mask), completion_mask)
+
+    def token_scores(
+        self,
+        input_ids: Int[Tensor, "batch time"],
+        attention_mask: Bool[Tensor, "batch time"],
+        completion_mask: Bool[Tensor, "batch time"],
+    ) -> Float[Tensor, "batch time"]:
+        """Each completion token's term, 0 elsewhere; see `reward_head.token_scores`."""
+        return reward_head.token_scores(self.head, self._hidden(input_ids, attention_mask), completion_mask)
+
+    def score_hidden(
+        self, hidden: Float[Tensor, "batch time hidden"], completion_mask: Bool[Tensor, "batch time"]
+    ) -> Float[Tensor, " batch"]:
+        """Scores from the trunk's hidden states at `head.layer`, where another forward has them already."""
+        return reward_head.score_hidden(self.head, hidden, completion_mask)
+
+    def score_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
+        """Scores of every completion of every group, each prompt computed once."""
+        return _score_groups(self.trunk, self._adapter, self.head, groups, max_tokens)
+
+    def judge_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
+        """The independent judge's scores; raises ValueError where none was trained."""
+        if self.judge_head is None:
+            raise ValueError("this reward model was trained without a judge (reward.judge_share 0)")
+        return _score_groups(self.base, None, self.judge_head, groups, max_tokens)
+
+    @property
+    def _adapter(self) -> str | None:
+        return ADAPTER if self.kind == "lora" else None
+
+    @torch.no_grad()
+    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch time hidden"]:
+        device = self.trunk.device
+        attention_mask = attention_mask.to(device).long()
+        with using_adapter(self.trunk, self._adapter):
+            return hidden_states(
+                self.trunk.model,
+                (self.head.layer,),
+                input_ids=input_ids.to(device),
+                attention_mask=attention_mask,
+                position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0),
+            )[self.head.layer]
+
+
+def _score_groups(
+    trunk: Policy, adapter: str | None, head: RewardHead, groups: Sequence[Group], max_tokens: int
+) -> Float[Tensor, " completion"]:
+    with using_adapter(trunk, adapter):
+        features = pooled_features(
+            trunk.model,
+            groups,
+            poolings=(head.pooling,),
+            layers=(head.layer,),
+            pad_id=trunk.pad_id,
+            max_tokens=max_tokens,
+        )
+    return reward_head.score_pooled(head.to("cpu"), features[head.pooling, head.layer])
+
+
+@contextmanager
+def using_adapter(policy: Policy, name: str | None) -> Iterator[None]:
+    """Makes `name` the active adapter (None: the bare base) while inside, and the earlier one again afterwards."""
+    layer = next((module for module in policy.model.modules() if isinstance(module, LoraLayer)), None)
+    before = None if layer is None or layer.disable_adapters else layer.active_adapters[0]
+    policy.use_adapter(name)
+    try:
+        yield
+    finally:
+        policy.use_adapter(before)
+
+
+def save_reward_model(model: RewardModel, path: Path, record: Mapping[str, Any]) -> None:
+    """Writes the model's folder, whole or not at all."""
+    heads = {"head": model.head, "judge": model.judge_head}
+    facts = {
+        name: head._asdict() | {"weight": f"{name}.weight in head.safetensors"}
+        for name, head in heads.items()
+        if head is not None
+    }
+    with new_folder(path) as folder:
+        weights = {f"{name}.weight": head.weight.cpu() for name, head in heads.items() if head is not None}
+        save_file(weights, folder / "head.safetensors")
+        if model.kind != "probe":
+            _save_trunk(model, folder)
+        base = str(model.base.model.config.name_or_path)
+        write_manifest(folder, {"format": 1, "kind": model.kind, "base_model": base, **facts, **record})
+
+
+def _save_trunk(model: RewardModel, folder: Path) -> None:
+    inner = folder / "trunk"
+    if model.kind == "lora":
+        model.trunk.save_adapter(ADAPTER, inner, {})
+    else:
+        model.trunk.save_weights(inner, {})
+    (inner / "manifest.json").unlink()
+    for file in inner.iterdir():
+        file.rename(folder / file.name)
+    shutil.rmtree(inner)
+
+
+def load_reward_model(path: Path | str, *, base: Policy | None = None, dtype: str = "auto") -> RewardModel:
+    """A saved reward model; `base` shares a base already in memory, else the one it was trained on is loaded.
+
+    Raises `CheckpointError` when a file is missing or is not the one that was saved.
+    """
+    path = Path(path)
+    record = check_manifest(path)
+    base = base or load_policy(record["base_model"], dtype=dtype)
+    trunk = base
+    if record["kind"] == "lora":
+        if ADAPTER not in base.adapters():
+            base.add_adapter(ADAPTER, path)
+    elif record["kind"] == "full":
+        trunk = load_policy(record["base_model"], adapter=path, dtype=dtype, device=base.device)
+    weights = load_file(path / "head.safetensors")
+    heads = {
+        name: RewardHead(**{**record[name], "weight": weights[f"{name}.weight"]}).to(base.device)
+        for name in ("head", "judge")
+        if name in record
+    }
+    return RewardModel(record["kind"], trunk, base, heads["head"], heads.get("judge"), record)

@@ -1,0 +1,196 @@
+"""What a reward model is worth, measured on prompts it never saw, and said in one sentence.
+
+Accuracy with an interval that resamples prompts (pairs of one prompt are not independent), Kendall's tau, calibration
+of the Bradley-Terry probabilities, the rival that only counts tokens, the pull of length, slices, near-duplicates
+between the splits, and the pairs that models which never saw them vote against.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_expit
+from scipy.stats import kendalltau
+
+from trainer.rlhf.data import Ranking
+from trainer.rlhf.pairs import Pairs, pairs_of
+
+RESAMPLES = 2000
+BINS = 10
+
+
+class Judged(NamedTuple):
+    """Rankings with the score and the length (tokens) of every completion, in their order."""
+
+    rankings: Sequence[Ranking]
+    scores: np.ndarray
+    lengths: np.ndarray
+
+
+class Interval(NamedTuple):
+    """A share with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+    pairs: int
+
+
+class Calibration(NamedTuple):
+    """How far probabilities sigma(delta) can be believed; `temperature` is the one that fits the held-out pairs."""
+
+    ece: float
+    brier: float
+    nll: float
+    temperature: float
+
+
+def build_report(judged: Judged, *, length_sign: int, seed: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The report's numbers and its verdict; `length_sign` +1 if the longer completion won in training, else -1."""
+    pairs = pairs_of(judged.rankings, ties="drop")
+    if not len(pairs.winner):
+        return {"verdict": "There is no held-out pair to measure on: rank more prompts.", **_nothing(), **extra}
+    deltas = _deltas(judged.scores, pairs)
+    length_deltas = length_sign * _deltas(judged.lengths, pairs)
+    prompts = pairs.prompt.numpy()
+    accuracy = accuracy_interval(correctness(deltas), prompts, seed=seed)
+    baseline = accuracy_interval(correctness(length_deltas), prompts, seed=seed)
+    lead = accuracy_interval(correctness(deltas) - correctness(length_deltas), prompts, seed=seed)
+    return {
+        "verdict": verdict(accuracy, baseline, lead),
+        "beats_length_baseline": accuracy.value > baseline.value,
+        "accuracy": accuracy._asdict(),
+        "length_baseline": baseline._asdict(),
+        "lead": lead._asdict(),
+        "kendall_tau": mean_kendall_tau(judged),
+        "calibration": calibration(deltas, seed=seed)._asdict(),
+        "length_correlation": correlation(judged.scores, judged.lengths),
+        "slices": slices(judged, pairs, deltas),
+        **extra,
+    }
+
+
+def _nothing() -> dict[str, Any]:
+    empty = Interval(0.0, 0.0, 1.0, 0)._asdict()
+    return {"beats_length_baseline": False, "accuracy": empty, "length_baseline": empty, "kendall_tau": 0.0}
+
+
+def verdict(accuracy: Interval, baseline: Interval, lead: Interval) -> str:
+    """One sentence for people: what the model gets right, and whether counting tokens would do as well."""
+    right = f"Right on {accuracy.value:.0%} of {accuracy.pairs} held-out pairs (95 % interval {_range(accuracy)})"
+    if accuracy.low <= 0.5:
+        right += ", which chance could give too"
+    rival = f"choosing by length alone is right on {baseline.value:.0%}"
+    if lead.value <= 0:
+        return f"{right}; {rival}: this reward model does not beat the length-only baseline. Do not train on it yet."
+    if lead.low <= 0:
+        return (
+            f"{right}; {rival}: better than length, but by less than {lead.pairs} pairs can prove. Rank more prompts."
+        )
+    return f"{right}; {rival}: better than length by {100 * lead.value:.0f} points ({_range(lead, '')})."
+
+
+def _range(interval: Interval, unit: str = " %") -> str:
+    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f}{unit}"
+
+
+def _deltas(values: np.ndarray, pairs: Pairs) -> np.ndarray:
+    return values[pairs.winner.numpy()] - values[pairs.loser.numpy()]
+
+
+def correctness(deltas: np.ndarray) -> np.ndarray:
+    """1 where the preferred completion has the higher score, a half where both have the same."""
+    return (deltas > 0) + 0.5 * (deltas == 0)
+
+
+def accuracy_interval(correct: np.ndarray, prompts: np.ndarray, *, seed: int) -> Interval:
+    """Mean over pairs; the interval from resampling prompts with replacement (percentile bootstrap)."""
+    _, index = np.unique(prompts, return_inverse=True)
+    sums, counts = np.bincount(index, correct), np.bincount(index)
+    generator = np.random.default_rng(seed)
+    means = np.empty(RESAMPLES)
+    for resample in range(RESAMPLES):
+        drawn = generator.integers(len(counts), size=len(counts))
+        means[resample] = sums[drawn].sum() / counts[drawn].sum()
+    low, high = np.quantile(means, (0.025, 0.975))
+    return Interval(float(correct.mean()), float(low), float(high), len(correct))
+
+
+def mean_kendall_tau(judged: Judged) -> float:
+    """Kendall's tau-b between an annotator's order and the scores', averaged over rankings with an order."""
+    taus, start = [], 0
+    for ranking in judged.rankings:
+        scores = judged.scores[start : start + len(ranking.ranks)]
+        start += len(ranking.ranks)
+        if len(set(ranking.ranks)) > 1 and len(set(scores)) > 1:
+            taus.append(kendalltau(-np.array(ranking.ranks), scores).statistic)
+    return float(np.mean(taus)) if taus else 0.0
+
+
+def oriented(deltas: np.ndarray, *, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Each pair turned round or not by a coin: winner-first pairs would make every outcome 1, and calibration void."""
+    is_kept = np.random.default_rng(seed).random(len(deltas)) < 0.5
+    return np.where(is_kept, deltas, -deltas), is_kept.astype(float)
+
+
+def calibration(deltas: np.ndarray, *, seed: int) -> Calibration:
+    """ECE over bins of equal mass, Brier score and NLL of sigma(delta), and the temperature of least NLL."""
+    logits, outcome = oriented(deltas, seed=seed)
+    chance = expit(logits)
+    fit = minimize_scalar(lambda log_t: -log_expit(deltas / np.exp(log_t)).mean(), bounds=(-5, 5), method="bounded")
+    return Calibration(
+        ece=float(sum(mass * abs(mean - share) for mass, mean, share in reliability(chance, outcome))),
+        brier=float(np.mean((chance - outcome) ** 2)),
+        nll=float(-log_expit(deltas).mean()),
+        temperature=float(np.exp(fit.x)),
+    )
+
+
+def reliability(chance: np.ndarray, outcome: np.ndarray) -> list[tuple[float, float, float]]:
+    """Bins of equal mass: share of the pairs, mean predicted probability, share of outcomes."""
+    order = np.argsort(chance, kind="stable")
+    return [
+        (len(part) / len(chance), float(chance[part].mean()), float(outcome[part].mean()))
+        for part in np.array_split(order, min(BINS, len(chance)))
+    ]
+
+
+def correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Pearson's, 0 where one of the two does not vary."""
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        return 0.0
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def length_sign(rankings: Sequence[Ranking], lengths: np.ndarray) -> int:
+    """Which way length pointed in training: +1 if the longer completion won more pairs, else -1."""
+    return 1 if np.sign(_deltas(lengths, pairs_of(rankings, ties="drop"))).sum() >= 0 else -1
+
+
+def slices(judged: Judged, pairs: Pairs, deltas: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
+    """Accuracy and number of pairs by annotator, language, checkpoint of the winner, and gap of lengths."""
+    owners = [ranking for ranking in judged.rankings for _ in ranking.ranks]
+    sources = [name for r in judged.rankings for name in (r.checkpoints or (None,) * len(r.ranks))]
+    gaps = np.abs(_deltas(judged.lengths, pairs))
+    edges = np.quantile(gaps, (1 / 3, 2 / 3))
+    right = correctness(deltas)
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for place, winner in enumerate(pairs.winner.tolist()):
+        gap = ("small", "middle", "large")[int(np.searchsorted(edges, gaps[place], side="left"))]
+        keys = {
+            "annotator": owners[winner].annotator,
+            "language": owners[winner].language,
+            "checkpoint": sources[winner],
+            "length_gap": gap,
+        }
+        for name, key in keys.items():
+            if key is not None:
+                found[name][key].append(float(right[place]))
+    return {
+        name: {key: {"accuracy": float(np.mean(values)), "pairs": len(values)} for key, values in sorted(parts.items())}
+        for name, parts in found.items()
+    }

@@ -1,0 +1,111 @@
+"""The frozen trunk as a feature extractor: hidden states of chosen layers, no logits, no layer deeper than needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from trainer.rlhf.packing import Group, PackedBatch, batches, pack, pool, unpacked
+
+
+class _Deep(Exception):
+    """Raised by a hook when the deepest layer asked for has been computed; never leaves this module."""
+
+
+def trunk_of(model: nn.Module) -> PreTrainedModel:
+    """The model without its language-model head, adapters or not."""
+    causal = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return getattr(causal, causal.base_model_prefix, causal)
+
+
+def depth(model: nn.Module) -> int:
+    """Number of blocks L; hidden states are numbered 0 (embeddings) to L (output, after the last norm)."""
+    return trunk_of(model).config.num_hidden_layers
+
+
+def hidden_states(
+    model: nn.Module, layers: Sequence[int], **inputs: Tensor
+) -> dict[int, Float[Tensor, "batch time hidden"]]:
+    """Hidden states at `layers`, as `output_hidden_states` numbers them, stopping after the deepest.
+
+    Only the layers asked for are kept, so that memory does not grow with depth.
+    """
+    trunk = trunk_of(model)
+    blocks = _blocks(trunk)
+    found: dict[int, Tensor] = {}
+    deepest = max(layers)
+
+    def keep_input(_module: nn.Module, args: tuple, kwargs: dict) -> None:
+        found[0] = args[0] if args else kwargs["hidden_states"]
+        if deepest == 0:
+            raise _Deep
+
+    def keep_output(layer: int):
+        def hook(_module: nn.Module, _args: tuple, output: Tensor | tuple) -> None:
+            found[layer] = output[0] if isinstance(output, tuple) else output
+            if layer == deepest:
+                raise _Deep
+
+        return hook
+
+    hooks = [blocks[layer - 1].register_forward_hook(keep_output(layer)) for layer in layers if 0 < layer < len(blocks)]
+    if 0 in layers:
+        hooks.append(blocks[0].register_forward_pre_hook(keep_input, with_kwargs=True))
+    try:
+        found[len(blocks)] = trunk(**inputs, use_cache=False).last_hidden_state
+    except _Deep:
+        pass
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {layer: found[layer] for layer in layers}
+
+
+def _blocks(trunk: nn.Module) -> nn.ModuleList:
+    for module in trunk.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == trunk.config.num_hidden_layers:
+            return module
+    raise ValueError(f"{type(trunk).__name__} has no list of {trunk.config.num_hidden_layers} blocks")
+
+
+def packed_inputs(batch: PackedBatch, model: nn.Module) -> dict[str, Tensor]:
+    """The forward arguments of a packed batch, on the model's device."""
+    device = next(model.parameters()).device
+    return {
+        "input_ids": batch.input_ids.to(device),
+        "position_ids": batch.position_ids.to(device),
+        "attention_mask": batch.attention_mask.to(device),
+    }
+
+
+@torch.no_grad()
+def pooled_features(
+    model: nn.Module,
+    groups: Sequence[Group],
+    *,
+    poolings: Sequence[str],
+    layers: Sequence[int],
+    pad_id: int,
+    max_tokens: int,
+    is_packed: bool = True,
+) -> dict[tuple[str, int], Float[Tensor, "completion hidden"]]:
+    """Pooled hidden states of every completion, in the order of the groups, for each pooling and layer (fp32, CPU)."""
+    rows = list(groups) if is_packed else [row for group in groups for row in unpacked(group)]
+    starts = [0]
+    for row in rows:
+        starts.append(starts[-1] + len(row.completions))
+    size = trunk_of(model).config.hidden_size
+    features = {(pooling, layer): torch.empty(starts[-1], size) for pooling in poolings for layer in layers}
+    for indices in batches(rows, max_tokens=max_tokens):
+        batch = pack([rows[index] for index in indices], pad_id=pad_id)
+        places = torch.cat([torch.arange(starts[index], starts[index + 1]) for index in indices])
+        states = hidden_states(model, layers, **packed_inputs(batch, model))
+        for pooling, layer in features:
+            features[pooling, layer][places] = pool(
+                states[layer], batch.owner.to(states[layer].device), batch.count, pooling
+            ).cpu()
+    return features
