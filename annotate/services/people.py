@@ -12,6 +12,7 @@ from annotate.models import Assignment, PolicyCheckpoint, User
 from annotate.roles import Role
 from annotate.services.assignments import release_expired_leases
 from annotate.services.audit import record
+from annotate.services.snapshots import withdraw_annotator
 
 
 class LastManager(Refused):
@@ -59,20 +60,11 @@ def reactivate_person(*, user: User, by: User) -> None:
 def withdraw_person(*, user: User, by: User) -> list[PolicyCheckpoint]:
     """Take somebody's answers out of every later snapshot and end the account. Returns the checkpoints they touched.
 
-    Snapshots that exist are frozen and keep them: those checkpoints have learned from them already.
+    Snapshots that exist are frozen and keep them: those checkpoints have learned from them already. Raises LastManager.
     """
     refuse_if_last_manager(user)
-    user.is_active, user.withdrawn_at = False, user.withdrawn_at or timezone.now()
-    user.save(update_fields=["is_active", "withdrawn_at"])
     give_leases_back(user)
-    touched = list(checkpoints_touched_by(user))
-    record(by, "withdraw.person", user, checkpoints=[checkpoint.name for checkpoint in touched])
-    return touched
-
-
-def checkpoints_touched_by(user: User):
-    """Checkpoints whose run learned from an answer of this person."""
-    return PolicyCheckpoint.objects.filter(run__snapshot__rankings__annotator=user).select_related("policy").distinct()
+    return withdraw_annotator(annotator=user, by=by)
 
 
 def give_leases_back(user: User) -> None:
