@@ -1,0 +1,155 @@
+"""What the annotator reads: Markdown as people know it, hostile input harmless, and never a word lost."""
+
+import re
+import time
+from html import unescape
+
+import pytest
+
+from annotate.rendering import LONGEST_MARKDOWN, raw, rendered
+
+
+def words(html: str) -> str:
+    return unescape(re.sub(r"<[^>]*>", "", html))
+
+
+@pytest.mark.parametrize(
+    ("text", "html"),
+    [
+        ("**bold** and *soft*", '<p dir="auto"><strong>bold</strong> and <em>soft</em></p>\n'),
+        ("one\ntwo", '<p dir="auto">one<br>\ntwo</p>\n'),
+        ("# Title", '<h1 dir="auto">Title</h1>\n'),
+        ("~~no~~", '<p dir="auto"><s>no</s></p>\n'),
+        ("3. three", '<ol start="3" dir="auto">\n<li dir="auto">three</li>\n</ol>\n'),
+        ("`a < b`", '<p dir="auto"><code>a &lt; b</code></p>\n'),
+        ("costs $5 and $10", '<p dir="auto">costs $5 and $10</p>\n'),
+    ],
+)
+def test_it_renders_markdown(text, html):
+    assert rendered(text) == html
+
+
+def test_it_renders_tables():
+    html = rendered("a | b\n--|--\n1 | 2")
+    assert html.count('<td dir="auto">') == 2
+    assert "<table>" in html
+
+
+def test_it_colours_code_of_a_known_language_with_classes_alone():
+    html = rendered("```python\ndef f(): pass\n```")
+    assert '<span class="hl-k">def</span>' in html
+    assert "style" not in html
+
+
+def test_it_shows_code_of_an_unknown_language_as_it_is():
+    assert "&lt;b&gt;" in rendered("```nonsense\n<b>\n```")
+
+
+@pytest.mark.parametrize("text", ["so $x^2$ is", r"so \(x^2\) is", "$$x^2$$", r"\[x^2\]"])
+def test_it_turns_latex_into_mathml(text):
+    html = rendered(text)
+    assert "<msup><mi>x</mi><mn>2</mn></msup>" in html
+    assert "$" not in html
+
+
+def test_it_shows_broken_latex_as_written():
+    assert r"\frac{" in words(rendered(r"$\frac{$"))
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "<svg onload=alert(1)><circle/></svg>",
+    '<a href="javascript:alert(1)">x</a>',
+    "[x](javascript:alert(1))",
+    "[x](JaVaScRiPt:alert(1))",
+    "[x](data:text/html;base64,PHNjcmlwdD4=)",
+    "[x](vbscript:x)",
+    "![x](https://evil.example/pixel.png)",
+    "<style>*{display:none}</style>",
+    '<form action="https://evil.example"><input name=a><button>ok</button></form>',
+    "<iframe src=https://evil.example></iframe>",
+    '<p style="position:fixed">x</p>',
+    "<math><mtext></form><form><mglyph><style></math><img src onerror=alert(1)>",
+    r"$\text{<img src=x onerror=alert(1)>}$",
+    r"$\href{javascript:alert(1)}{x}$",
+    r"$\style{background:url(//evil.example)}{x}$",
+    "```html\n<script>alert(1)</script>\n```",
+    "```<script>\nx\n```",
+    "<https://evil.example/?a=1>",
+    '[x](https://evil.example "on\\" onclick=alert(1)")',
+    "&lt;script&gt;alert(1)&lt;/script&gt;",
+    "<!-- --><script>alert(1)</script>",
+    "<base href=https://evil.example/>",
+    "<meta http-equiv=refresh content='0;url=https://evil.example'>",
+    "<template><script>alert(1)</script></template>",
+    "]]><![CDATA[<script>alert(1)</script>",
+    "\x00<scr\x00ipt>alert(1)</script>",
+]
+SAFE_TAGS = set(
+    "p br hr h1 h2 h3 h4 h5 h6 em strong s code pre blockquote ul ol li table thead tbody tr th td a span div "
+    "math mrow mi mn mo mtext mspace mfrac msqrt mroot msup msub msubsup munder mover munderover mtable mtr mtd "
+    "mstyle mpadded mphantom".split()
+)
+SAFE_ATTRIBUTES = set(
+    "dir start href target title rel class display xmlns mathvariant stretchy fence separator form lspace rspace".split()
+)
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_it_makes_hostile_output_harmless(text):
+    html = rendered(text)
+    for tag, attributes in re.findall(r"<([a-zA-Z0-9!?-]+)((?:\s+[^<>]*)?)/?>", html):
+        assert tag in SAFE_TAGS
+        assert set(re.findall(r"([a-zA-Z-]+)=\"", attributes)) <= SAFE_ATTRIBUTES
+    for address in re.findall(r'<a [^<>]*href="([^"]*)"', html):
+        assert address.startswith("/leave/?to=http")
+
+
+def test_it_sends_every_link_through_the_warning_page():
+    html = rendered("[read](https://example.org/a?b=c&d=e)")
+    assert 'href="/leave/?to=https%3A%2F%2Fexample.org%2Fa%3Fb%3Dc%26d%3De"' in html
+    assert 'rel="noopener noreferrer nofollow"' in html
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ">" * 400 + " deep inside",
+        "".join("  " * level + "- item\n" for level in range(60)) + "  " * 60 + "- deep inside",
+        "[deep inside]: https://example.org",
+        "<div>deep inside</div>",
+        "<!-- deep inside -->",
+        "![deep inside](x.png)",
+        "deep inside " + "x" * LONGEST_MARKDOWN,
+    ],
+)
+def test_it_never_hides_words(text):
+    assert "deep inside" in words(rendered(text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 20_000, "*a " * 6_600, "![a" * 6_600, "a|b\n-|-\n" * 2_500, "x" * 2_000_000, "`a" * 10_000, r"\(" * 10_000],
+    ids=["brackets", "stars", "images", "tables", "one huge line", "ticks", "formulas"],
+)
+def test_it_takes_no_more_than_two_seconds_whatever_it_gets(text):
+    start = time.perf_counter()
+    rendered(text)
+    assert time.perf_counter() - start < 2
+
+
+def test_it_shows_characters_that_hide_or_turn_the_text():
+    html = rendered("user\u202etxt.exe zero\u200bwidth")
+    assert '<span class="invisible" title="right-to-left override">U+202E</span>' in html
+    assert "U+200B" in html
+    assert "\u202e" not in html
+
+
+@pytest.mark.parametrize("text", ["👩\u200d🔬", "می\u200cخواهم", "क्\u200dष"])
+def test_it_leaves_joiners_where_they_belong(text):
+    assert rendered(text) == f'<p dir="auto">{text}</p>\n'
+
+
+def test_it_shows_the_raw_text_with_everything_escaped():
+    assert raw("**a** <b>\u200b") == '**a** &lt;b&gt;<span class="invisible" title="zero width space">U+200B</span>'
