@@ -27,7 +27,7 @@ REDRAWS = 4
 ADAPTERS_KEPT = 4
 MODEL_NAMES = ("smollm", "chatgpt", "gpt-4", "llama", "qwen", "gemini", "claude", "mistral", "deepseek")
 SCRIPTS = {"zh": "CJK", "ja": "HIRAGANA", "ko": "HANGUL", "ru": "CYRILLIC", "ar": "ARABIC", "he": "HEBREW"}
-SHARE_THAT_WRITES = 0.5
+SHARE_THAT_WRITES = 0.7
 
 
 def write_next_batch() -> bool:

@@ -75,7 +75,7 @@ def watch(run: TrainingRun, stage: str, folder: Path) -> int:
     log_path = folder / f"{stage}.log"
     with log_path.open("ab") as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "trainer.rlhf", stage, str(folder)],
+            program(stage, folder),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -100,6 +100,10 @@ def watch(run: TrainingRun, stage: str, folder: Path) -> int:
             raise
     metrics.copy_new()
     return child.returncode
+
+
+def program(stage: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "trainer.rlhf", stage, str(folder)]
 
 
 def end_with_parent() -> None:
@@ -137,7 +141,7 @@ class MetricsTail:
 
     def __init__(self, run: TrainingRun, stage: str, path: Path):
         self.run, self.stage, self.path = run, stage, path
-        self.offset = 0
+        self.offset, self.inode = 0, 0
 
     def copy_new(self) -> None:
         lines = self.new_lines()
@@ -163,9 +167,10 @@ class MetricsTail:
     def new_lines(self) -> list[dict]:
         if not self.path.exists():
             return []
-        if self.path.stat().st_size < self.offset:
-            self.offset = 0  # cut on resume
         with self.path.open("rb") as file:
+            inode = os.fstat(file.fileno()).st_ino
+            if inode != self.inode:  # a resumed stage puts a shorter file in its place: read it from the start
+                self.offset, self.inode = 0, inode
             file.seek(self.offset)
             data = file.read()
         whole = data[: data.rfind(b"\n") + 1]

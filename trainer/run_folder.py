@@ -64,16 +64,22 @@ def write_run_folder(run: TrainingRun) -> Path:
 def run_config(run: TrainingRun) -> dict:
     """What the trainer needs to know; hyper-parameters are the policy's recipe over the trainer's own defaults."""
     adapter = adapter_path(run.parent)
-    longest = max((pool.sampling.get("max_new_tokens", 40) for pool in run.policy.pools.all()), default=40)
+    # PPO and evaluation sample as the pools do, so that what is trained and judged is what people read.
+    sampling = [pool.sampling for pool in run.policy.pools.filter(status=PromptPool.Status.ACTIVE)]
+    temperature = max((each.get("temperature", 1.0) for each in sampling), default=1.0)
     config = {
         "format": 1,
         "seed": run.pk,
         "base_model": base_model_path(run.policy),
         "trust_remote_code": run.policy.trust_remote_code,
         "parent": str(adapter) if adapter else None,
-        "max_completion_tokens": longest,
+        "max_completion_tokens": max((each.get("max_new_tokens", 40) for each in sampling), default=40),
+        "ppo": {"temperature": temperature},
+        "evaluate": {"temperature": temperature},
     }
-    return config | run.policy.recipe
+    for key, value in run.policy.recipe.items():
+        config[key] = {**config[key], **value} if isinstance(config.get(key), dict) else value
+    return config
 
 
 def prompts_to_learn_on(run: TrainingRun) -> Iterable[dict]:

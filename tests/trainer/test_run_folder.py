@@ -1,0 +1,69 @@
+import hashlib
+import json
+
+import pytest
+
+from annotate.models import PromptPool
+from annotate.services.snapshots import freeze_preferences
+from tests.worlds import make_pool, make_prompt
+from trainer.models import TrainingRun
+from trainer.run_folder import checkpoint_folder, move_candidate, run_config, run_folder, write_run_folder
+
+
+@pytest.fixture
+def run(policy, rank, settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    rank(4)
+    return TrainingRun.objects.create(policy=policy, parent=policy.serving, snapshot=freeze_preferences(policy=policy))
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_it_writes_what_the_run_learns_from(run):
+    folder = write_run_folder(run)
+    assert len(lines(folder / "rankings.jsonl")) == 4
+    assert lines(folder / "rankings.jsonl")[0]["ranks"] == [1, 2]
+    assert {row["split"] for row in lines(folder / "prompts.jsonl")} <= {"train", "held_out"}
+    manifest = json.loads((folder / "manifest.json").read_text())
+    digest = hashlib.sha256((folder / "rankings.jsonl").read_bytes()).hexdigest()
+    assert manifest["sha256"]["rankings.jsonl"] == digest
+
+
+def test_it_leaves_a_complete_folder_alone(run, rank):
+    folder = write_run_folder(run)
+    before = (folder / "prompts.jsonl").read_text()
+    rank(1)
+    write_run_folder(run)
+    assert (folder / "prompts.jsonl").read_text() == before
+
+
+def test_a_ranking_is_on_the_same_side_as_its_prompt(run):
+    folder = write_run_folder(run)
+    side = {row["id"]: row["split"] for row in lines(folder / "prompts.jsonl")}
+    assert all(row["split"] == side[row["prompt_id"]] for row in lines(folder / "rankings.jsonl"))
+
+
+def test_prompts_of_a_paused_pool_are_not_learned_on(run, policy):
+    paused = make_pool(policy, "paused", status=PromptPool.Status.PAUSED)
+    make_prompt(paused, "Not this one")
+    folder = write_run_folder(run)
+    assert "Not this one" not in (folder / "prompts.jsonl").read_text()
+
+
+def test_a_recipe_changes_what_it_names_and_nothing_else(run):
+    run.policy.recipe = {"ppo": {"updates": 3}, "seed": 7}
+    config = run_config(run)
+    assert config["seed"] == 7
+    assert config["ppo"] == {"temperature": 1.0, "updates": 3}
+
+
+def test_the_candidate_is_moved_once_and_the_run_folder_stays_whole(run):
+    trained = run_folder(run) / "ppo" / "policy"
+    trained.mkdir(parents=True)
+    (trained / "adapter_model.safetensors").write_bytes(b"weights")
+    move_candidate(run)
+    move_candidate(run)
+    assert (checkpoint_folder(run) / "adapter_model.safetensors").read_bytes() == b"weights"
+    assert (trained / "adapter_model.safetensors").exists()

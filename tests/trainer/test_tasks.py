@@ -1,0 +1,143 @@
+from datetime import timedelta
+
+import psycopg2
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from annotate.models import PreferenceSnapshot
+from annotate.services.snapshots import freeze_preferences
+from trainer.models import TrainingRun
+from trainer.program import Cancelled, Interrupted, StageFailed
+from trainer.tasks import LOCK_NAMESPACE, advance_run, tick
+
+
+@pytest.fixture
+def run(policy):
+    return TrainingRun.objects.create(policy=policy, heartbeat_at=timezone.now())
+
+
+@pytest.fixture
+def turn_that(monkeypatch):
+    def arrange(effect):
+        def turn(run):
+            if isinstance(effect, type) and issubclass(effect, BaseException):
+                raise effect
+            if isinstance(effect, BaseException):
+                raise effect
+            effect(run)
+
+        monkeypatch.setattr("trainer.loop.turn", turn)
+
+    return arrange
+
+
+def test_it_starts_a_turn_when_enough_rankings_are_new(policy, rank, queued):
+    policy.retrain_after = 3
+    policy.save()
+    rank(2)
+    tick()
+    assert not policy.runs.exists()
+    rank(1)
+    tick()
+    assert policy.runs.get().status == "queued"
+
+
+def test_it_counts_only_rankings_newer_than_the_last_turns_snapshot(policy, rank, queued):
+    policy.retrain_after = 3
+    policy.save()
+    rank(3)
+    TrainingRun.objects.create(policy=policy, status="published", snapshot=freeze_preferences(policy=policy))
+    rank(2)
+    tick()
+    assert policy.runs.count() == 1
+    rank(1)
+    tick()
+    assert policy.runs.count() == 2
+
+
+def test_an_export_snapshot_does_not_hide_rankings_from_the_loop(policy, rank, queued):
+    policy.retrain_after = 2
+    policy.save()
+    rank(2)
+    freeze_preferences(policy=policy)
+    assert PreferenceSnapshot.objects.exists()
+    tick()
+    assert policy.runs.count() == 1
+
+
+def test_it_never_starts_one_by_itself_at_zero(policy, rank):
+    policy.retrain_after = 0
+    policy.save()
+    rank(3)
+    tick()
+    assert not policy.runs.exists()
+
+
+def test_it_picks_up_a_run_without_a_heartbeat_and_only_that(policy, queued):
+    run = TrainingRun.objects.create(policy=policy, status="ppo", heartbeat_at=timezone.now())
+    tick()
+    assert queued == []
+    TrainingRun.objects.filter(pk=run.pk).update(heartbeat_at=timezone.now() - timedelta(minutes=5))
+    tick()
+    tick()
+    assert queued == [run.pk]
+
+
+def test_a_second_worker_finds_the_lock_taken_and_leaves(run, turn_that):
+    turned = []
+    turn_that(turned.append)
+    settings = connection.settings_dict
+    other = psycopg2.connect(
+        dbname=settings["NAME"], user=settings["USER"], host=settings["HOST"], port=settings["PORT"] or None
+    )
+    try:
+        other.cursor().execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_NAMESPACE, run.pk])
+        advance_run(run.pk)
+        assert turned == []
+    finally:
+        other.close()
+    advance_run(run.pk)
+    assert turned == [run]
+
+
+def test_a_redelivered_run_that_is_over_does_nothing(run, turn_that):
+    turned = []
+    turn_that(turned.append)
+    TrainingRun.objects.filter(pk=run.pk).update(status="published")
+    advance_run(run.pk)
+    assert turned == []
+
+
+@pytest.mark.parametrize(
+    ("effect", "status", "reason"),
+    [
+        (Cancelled, "cancelled", "taken up again"),
+        (StageFailed("The disk is full.", can_retry=True), "failed", "The disk is full."),
+    ],
+)
+def test_it_says_how_a_run_ended(run, turn_that, effect, status, reason):
+    turn_that(effect)
+    advance_run(run.pk)
+    run.refresh_from_db()
+    assert run.status == status
+    assert reason in run.reason
+
+
+def test_a_run_interrupted_by_its_workers_stop_stays_active(run, turn_that):
+    turn_that(Interrupted)
+    advance_run(run.pk)
+    run.refresh_from_db()
+    assert run.is_active
+
+
+@pytest.mark.django_db
+def test_a_run_with_too_few_rankings_fails_in_words(run, rank, settings, tmp_path):
+    settings.DATA_DIR = tmp_path
+    rank(3)
+    with pytest.raises(Exception, match="too few rankings"):
+        advance_run(run.pk)
+    run.refresh_from_db()
+    assert run.status == "failed"
+    assert run.reason == "There are too few rankings to learn from."
+    assert not PreferenceSnapshot.objects.exists()
