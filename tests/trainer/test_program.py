@@ -18,7 +18,8 @@ folder = Path(sys.argv[1]); (folder / "ppo").mkdir(exist_ok=True)
 metrics = folder / "ppo" / "metrics.jsonl"
 def line(step, **values):
     with metrics.open("a") as file:
-        file.write(json.dumps({"stage": "ppo", "step": step, "steps": 3, "seconds_left": 1.0, "metrics": values}) + "\\n")
+        row = {"stage": "ppo", "step": step, "steps": 3, "seconds_left": 1.0, "metrics": values}
+        file.write(json.dumps(row) + "\\n")
 """
 
 
