@@ -104,9 +104,14 @@ def whitened(
 
 
 def explained_variance(
-    predicted: Float[Tensor, "batch time"], target: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"]
+    predicted: Float[Tensor, "batch time"],
+    target: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+    processes: Processes = ALONE,
 ) -> float:
-    """1 - Var(target - predicted) / Var(target) over real tokens; 0 if the target does not vary."""
-    target, residual = target[mask], (target - predicted)[mask]
-    variance = target.var(correction=0) if len(target) else target.new_zeros(())
-    return float(1 - residual.var(correction=0) / variance) if variance > 0 else 0.0
+    """1 - Var(target - predicted) / Var(target) over the real tokens of all processes; 0 if the target is constant."""
+    pair = torch.stack([target[mask], (target - predicted)[mask]]).double()
+    count = processes.sum(torch.tensor(float(pair.shape[1]), dtype=torch.float64, device=pair.device))
+    mean = processes.sum(pair.sum(1)) / count
+    target_squares, residual_squares = processes.sum((pair - mean[:, None]).square().sum(1))
+    return float(1 - residual_squares / target_squares) if target_squares > 0 else 0.0

@@ -67,7 +67,7 @@ class ScoreConfig:
 
     is_normalised: bool = True
     clip: float | None = 5.0
-    no_eos_penalty: float | None = None  # the score of a completion cut before its end; None: it is scored as it is
+    no_eos_penalty: float | None = None  # reward, in sigmas, of a completion cut before its end; None: scored as it is
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from trainer.rlhf.config import ConfigError, RunConfig, read_config
 from trainer.rlhf.data import DataError
+from trainer.rlhf.processes import ALONE, Processes
 
 COMPLETE, FAILED, STOPPED = 0, 1, 75
 PRODUCTS = {
@@ -163,9 +166,9 @@ class StopSignal:
     def _on_signal(self, *_: Any) -> None:
         self.is_set = True
 
-    def check(self) -> None:
-        """Raises `Stopped` if the signal has come; call it where the state on disk is whole."""
-        if self.is_set:
+    def check(self, processes: Processes = ALONE) -> None:
+        """Raises `Stopped` in every process if the signal has come to any; call it where the state on disk is whole."""
+        if float(processes.sum(torch.tensor(float(self.is_set)))) > 0:
             raise Stopped
 
 

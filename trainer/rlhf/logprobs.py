@@ -5,7 +5,7 @@
 
 The gradient for each token is one vector of the hidden size, known in the forward already: a chunk of logits is made,
 read, turned into that vector and dropped. Where the output layer itself is trained (full weights) the chunk is made
-again in the backward instead. Only states that predict a completion token come here, never a whole sequence.
+again in the backward instead, and so it is where the entropy is trained. Only states that predict a completion token come here, never a whole sequence.
 """
 
 from __future__ import annotations
@@ -21,17 +21,22 @@ CHUNK = 512  # states whose logits exist at one time
 
 
 class TokenLogProbs(NamedTuple):
-    """For each token: the log-prob it was given, and the entropy of the distribution it came from (no gradient)."""
+    """For each token: the log-prob it was given, and the entropy of the distribution it came from."""
 
     logprobs: Float[Tensor, " token"]
     entropy: Float[Tensor, " token"]
 
 
 def token_logprobs(
-    states: Float[Tensor, "token hidden"], head: nn.Linear, targets: Int[Tensor, " token"], *, temperature: float = 1.0
+    states: Float[Tensor, "token hidden"],
+    head: nn.Linear,
+    targets: Int[Tensor, " token"],
+    *,
+    temperature: float = 1.0,
+    has_entropy_gradient: bool = False,
 ) -> TokenLogProbs:
     """Log-probs in fp32 of `targets` under softmax(head(states) / temperature)."""
-    if head.weight.requires_grad:
+    if head.weight.requires_grad or has_entropy_gradient:
         chunks = [
             checkpoint(_chunk, part, head.weight, head.bias, ids, temperature, use_reentrant=False)
             for part, ids in zip(states.split(CHUNK), targets.split(CHUNK), strict=True)
@@ -45,7 +50,7 @@ def _chunk(
 ) -> tuple[Tensor, Tensor]:
     logits = nn.functional.linear(states, weight, bias).float() / temperature
     logprobs = logits.log_softmax(-1)
-    entropy = -(logprobs.detach().exp() * logprobs.detach()).sum(-1)
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
     return logprobs.gather(1, targets[:, None])[:, 0], entropy
 
 

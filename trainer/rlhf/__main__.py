@@ -1,0 +1,88 @@
+"""The trainer as a program.
+
+    python -m trainer.rlhf {pretrain,sft,reward,ppo,evaluate} RUN_FOLDER
+    python -m trainer.rlhf ppo RUN_FOLDER --reward module:function
+    python -m trainer.rlhf generate RUN_FOLDER --out completions.jsonl [--checkpoint FOLDER] [--split held_out]
+    python -m trainer.rlhf score RUN_FOLDER --completions completions.jsonl --out scores.jsonl
+
+The stages' exit codes: 0 complete, 75 stopped by SIGTERM and ready to go on, 1 failed (see error.json).
+Several processes: `accelerate launch --num_processes N -m trainer.rlhf ppo RUN_FOLDER`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from trainer.rlhf.folder import RunFolder, StopSignal, run_stage
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one subcommand; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if not (options.run_folder / "config.json").exists():
+        print(f"{options.run_folder} has no config.json: it is no run folder", file=sys.stderr)
+        return 1
+    return run_stage(options.command, _stage(options), options.run_folder)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m trainer.rlhf", description="Rankings in, a better policy out.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    summaries = {
+        "pretrain": "self-supervised training on corpus.jsonl or corpus.txt",
+        "sft": "supervised fine-tuning on demonstrations.jsonl",
+        "reward": "a reward model and its judge from rankings.jsonl",
+        "ppo": "PPO-max against the reward model or a function",
+        "evaluate": "the new policy against its parent and the base",
+        "generate": "completions of prompts.jsonl from a checkpoint",
+        "score": "one score per completion, from the run's reward model",
+    }
+    found = {name: commands.add_parser(name, help=summary) for name, summary in summaries.items()}
+    for command in found.values():
+        command.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
+    found["ppo"].add_argument("--reward", metavar="MODULE:FUNCTION", help="a function of (prompts, completions)")
+    found["generate"].add_argument("--checkpoint", type=Path, help="a policy folder; default: the run's ppo/policy")
+    found["generate"].add_argument("--base", action="store_true", help="the base model itself")
+    found["generate"].add_argument("--split", choices=("train", "held_out"), help="only prompts of this split")
+    found["generate"].add_argument("--samples", type=int, default=1, help="completions a prompt (default 1)")
+    found["generate"].add_argument("--temperature", type=float, default=1.0)
+    found["generate"].add_argument("--top-p", type=float, default=1.0)
+    found["generate"].add_argument("--seed", type=int, default=1)
+    found["generate"].add_argument("--out", type=Path, required=True)
+    found["score"].add_argument("--completions", type=Path, required=True, help="lines {prompt, completions or text}")
+    found["score"].add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def _stage(options: argparse.Namespace) -> Callable[[RunFolder, StopSignal], None]:
+    """The stage's function; each import brings only what the stage needs."""
+    match options.command:
+        case "pretrain":
+            from trainer.rlhf.pretrain import run_pretrain as stage
+        case "sft":
+            from trainer.rlhf.sft import run_sft as stage
+        case "reward":
+            from trainer.rlhf.reward_training import train_reward as stage
+        case "ppo":
+            from trainer.rlhf.ppo import run_ppo
+
+            stage = functools.partial(run_ppo, reward=options.reward)
+        case "evaluate":
+            from trainer.rlhf.evaluation import run_evaluate as stage
+        case "generate":
+            from trainer.rlhf.generate import run_generate
+
+            stage = functools.partial(run_generate, options=options)
+        case "score":
+            from trainer.rlhf.score import run_score
+
+            stage = functools.partial(run_score, completions=options.completions, out=options.out)
+    return stage
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,415 @@
+"""PPO-max: proximal policy optimisation from human preferences, as in *Secrets of RLHF* Part I (2307.04964).
+
+    for each update:
+        roll out        sample K completions of each prompt from the policy
+        observe         reference log-probs, scores, judge, values          (one forward where heads share the base)
+        reward          r_t = -eta (log pi - log pi_ref), + clip((score - mu) / sigma) at the last token
+        advantage       GAE, whitened over all tokens
+        learn           clipped policy loss, clipped value loss, ptx        (minibatches of prompts)
+
+The last pass of the loop only measures, so that the checkpoint's KL is its own. Every draw is a function of (seed,
+update, prompt, sample): nothing but the state on disk decides what the next update does.
+
+Left out: reference resets, asynchronous rollouts, one reward model for several policies.
+
+    python -m trainer.rlhf ppo RUN_FOLDER [--reward module:function]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainer.rlhf.advantage import explained_variance, gae, normalised, token_rewards, whitened
+from trainer.rlhf.config import KLConfig, PPOConfig
+from trainer.rlhf.critic import critic_step, pretrain_critic, rollout_values, standardise, start_from_reward
+from trainer.rlhf.experience import (
+    Layout,
+    Observation,
+    Rollout,
+    completion_logprobs,
+    layouts,
+    observe,
+    roll_out,
+    rollout_logprobs,
+)
+from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StopSignal
+from trainer.rlhf.overoptimisation import is_overoptimised
+from trainer.rlhf.ppo_job import (
+    Clock,
+    Job,
+    Progress,
+    StepMetrics,
+    copy_of,
+    prepare,
+    prompts_of_update,
+    publish,
+    resume,
+    save_progress,
+)
+from trainer.rlhf.rollout import SamplingSettings, derived_seed
+from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
+
+
+def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
+    """Trains a policy in a run folder from where its state stands; writes `ppo/policy/`."""
+    job = prepare(folder, folder.config, reward)
+    progress, log = resume(folder, job), folder.log("ppo")
+    config, is_first = job.config.ppo, job.processes.is_first
+    if is_first:
+        log.cut(progress.update)
+    pace = Pace(config.updates)
+    for update in range(progress.update + 1, config.updates + 2):
+        clock = Clock()
+        rollout = sample_prompts(job, update)
+        clock.lap("rollout")
+        observation = observe_rollout(job, rollout)
+        measured = measure(job, rollout, observation)
+        clock.lap("observe")
+        progress.stopped_because = reason_to_stop(config, progress, measured)
+        if progress.stopped_because is not None:
+            break
+        accept(job, progress, measured)
+        if update > config.updates:
+            break
+        learned = learn(job, progress, update, rollout, observation, measured, clock, log if is_first else None)
+        progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, config.kl, completions=measured.rows)
+        progress.update = update
+        if is_first:
+            save_progress(folder, job, progress)
+            metrics = measured.metrics | learned | clock.speeds(measured.tokens)
+            log.append(update, config.updates, metrics, seconds_left=pace.left(update))
+        stop.check(job.processes)
+    if is_first:
+        publish(folder, job, progress)
+    job.processes.barrier()
+
+
+def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
+    """`kl` past the hard stop, `judge` where the score rises while the judge falls, None to go on."""
+    if config.kl.stop is not None and measured.kl > config.kl.stop and progress.accepted:
+        return "kl"
+    history = progress.history
+    if measured.judge is not None and is_overoptimised(
+        [*history["scores"], measured.score], [*history["judge"], measured.judge], config.judge_patience
+    ):
+        return "judge"
+    return None
+
+
+def accept(job: Job, progress: Progress, measured: Measurement) -> None:
+    """Keeps the policy that wrote this rollout: it lies under the stop, and it may be the judge's favourite so far."""
+    progress.history["kl"].append(measured.kl)
+    progress.history["scores"].append(measured.score)
+    progress.accepted, progress.accepted_kl = copy_of(job.parameters), measured.kl
+    if measured.judge is not None:
+        progress.history["judge"].append(measured.judge)
+        recent = progress.history["judge"][-3:]  # one rollout's judge is noisy
+        if sum(recent) / len(recent) > progress.peak_judge:
+            progress.peak, progress.peak_judge = progress.accepted, sum(recent) / len(recent)
+
+
+def my_places(job: Job) -> list[int]:
+    """Numbers within the update of this process's prompts: an equal part of each minibatch."""
+    config, processes = job.config.ppo, job.processes
+    return [
+        number
+        for minibatch in range(config.minibatches)
+        for number in list(range(minibatch, config.prompts, config.minibatches))[processes.rank :: processes.world]
+    ]
+
+
+def sample_prompts(job: Job, update: int) -> Rollout:
+    """This process's completions of an update."""
+    config, dealt = job.config.ppo, prompts_of_update(job, update)
+    places = my_places(job)
+    return roll_out(
+        job.actor,
+        [job.prompts[dealt[number]] for number in places],
+        [job.prompt_ids[dealt[number]] for number in places],
+        samples=config.samples,
+        seeds=[
+            derived_seed(job.config.seed, 3, update, number, sample)
+            for number in places
+            for sample in range(config.samples)
+        ],
+        settings=SamplingSettings(config.temperature, 1.0, job.config.max_completion_tokens),
+    )
+
+
+def observe_rollout(job: Job, rollout: Rollout) -> Observation:
+    """What the frozen models say of it."""
+    return observe(
+        rollout,
+        base=job.base,
+        reference=job.reference,
+        heads=(job.scorer.head, job.scorer.judge_head),
+        critic_layer=job.critic_layer,
+        temperature=job.config.ppo.temperature,
+        max_tokens=2 * job.config.ppo.micro_tokens,
+    )
+
+
+# --- the algorithm -----------------------------------------------------------------------------------------------
+
+
+class PolicyLoss(NamedTuple):
+    """Sums over tokens: the loss, and what it says about the step."""
+
+    loss: Float[Tensor, ""]
+    approx_kl: Float[Tensor, ""]
+    clipped: Float[Tensor, ""]
+    ratio: Float[Tensor, ""]
+
+
+def policy_loss(
+    logprobs: Float[Tensor, " token"],
+    old_logprobs: Float[Tensor, " token"],
+    advantages: Float[Tensor, " token"],
+    clip: float,
+) -> PolicyLoss:
+    """max(-A rho, -A clip(rho, 1 +- clip)), rho = pi / pi_old, summed  (1707.06347, eq. 7; Part I, eq. 14)."""
+    log_ratio = logprobs - old_logprobs
+    ratio = log_ratio.exp()
+    plain = -advantages * ratio
+    bounded = -advantages * ratio.clamp(1 - clip, 1 + clip)
+    with torch.no_grad():
+        approx_kl = (ratio - 1 - log_ratio).sum()  # k3 (Schulman): never negative, E[k3] = KL
+        clipped = (bounded > plain).sum().float()
+    return PolicyLoss(torch.maximum(plain, bounded).sum(), approx_kl, clipped, ratio.detach().sum())
+
+
+def adapted_kl_coef(coef: float, kl: float, config: KLConfig, *, completions: int) -> float:
+    """beta (1 + clip(KL / target - 1, +-0.2) n / horizon)  (Ziegler et al. 1909.08593, section 2.2)."""
+    if config.target is None:
+        return coef
+    error = min(max(kl / config.target - 1, -0.2), 0.2)
+    return coef * (1 + error * completions / config.horizon)
+
+
+class Measurement(NamedTuple):
+    """What a rollout says about the policy that wrote it, the same in every process."""
+
+    scores: Float[Tensor, " batch"]  # this process's
+    token_kl: Float[Tensor, "batch time"]  # log pi - log pi_ref of each token, this process's
+    kl: float  # nats a completion, mean over all processes
+    score: float
+    judge: float | None
+    rows: int
+    tokens: int
+    all_scores: Float[Tensor, " rows"]  # every process's
+    metrics: dict[str, float]
+
+
+def measure(job: Job, rollout: Rollout, observation: Observation) -> Measurement:
+    """KL, scores and the monitors that show collapse, over the completions of all processes."""
+    scores = job.scorer.scores(rollout, observation)
+    token_kl = torch.where(rollout.mask, rollout.logprobs - observation.ref_logprobs, 0.0)  # k1: E[k1] = KL
+    samples = rollout.samples_per_prompt
+    numbers = [number * samples + sample for number in my_places(job) for sample in range(samples)]
+    records = {
+        number: (
+            float(token_kl[row].sum()),
+            float(scores[row]),
+            None if observation.judge is None else float(observation.judge[row]),
+            float(observation.ref_logprobs[row].sum()),
+            rollout.samples[row].finish_reason == "length",
+            rollout.samples[row].token_ids,
+        )
+        for row, number in enumerate(numbers)
+    }
+    kls, all_scores, judged, ref_sums, is_cut, ids = zip(*job.processes.gather(records), strict=True)
+    rows, lengths = len(kls), [len(row) for row in ids]
+    low, high = job.scorer.training_range
+    judge = None if judged[0] is None else sum(judged) / rows
+    kl, score = sum(kls) / rows, sum(all_scores) / rows
+    metrics = {
+        "objective/kl": kl,
+        "objective/kl_per_token": sum(kls) / sum(lengths),
+        "objective/scores": score,
+        "objective/scores_std": float(torch.tensor(all_scores).std(correction=0)),
+        "scores/outside_training_range": sum(not low <= value <= high for value in all_scores) / rows,
+        "length/mean": sum(lengths) / rows,
+        "length/p95": percentile(lengths, 0.95),
+        "length/clipped_share": sum(is_cut) / rows,
+        "perplexity/reference": float(torch.tensor(-sum(ref_sums) / sum(lengths)).exp()),
+        "text/distinct_1": distinct(ids, 1),
+        "text/distinct_2": distinct(ids, 2),
+        "text/repetition": repetition(ids),
+        "text/duplicates": duplicate_share(ids),
+    }
+    if judge is not None:
+        metrics["objective/judge"] = judge
+    return Measurement(scores, token_kl, kl, score, judge, rows, sum(lengths), torch.tensor(all_scores), metrics)
+
+
+def learn(
+    job: Job,
+    progress: Progress,
+    update: int,
+    rollout: Rollout,
+    observation: Observation,
+    measured: Measurement,
+    clock: Clock,
+    log: MetricsLog | None,
+) -> dict[str, float]:
+    """One PPO update: rewards, advantages, then minibatch steps of policy and critic."""
+    config, processes, mask = job.config.ppo, job.processes, rollout.mask
+
+    # r~ = clip((r - mu) / sigma, +-delta), mu and sigma over the whole history                       (eq. 18)
+    progress.moments = progress.moments.updated(measured.all_scores)
+    score = measured.scores
+    if config.score.is_normalised:
+        score = normalised(score, progress.moments, config.score.clip)
+    if config.score.no_eos_penalty is not None:
+        score = torch.where(rollout.is_stopped, score, config.score.no_eos_penalty)
+
+    # r_t = -eta (log pi - log pi_ref), + r~ at the last real token                                   (eq. 19)
+    rewards = token_rewards(measured.token_kl, score, mask, progress.kl_coef)
+
+    if update == 1:
+        warm_up_critic(job, progress, rollout, observation, rewards, log)
+    features = observation.features
+    values = rollout_values(job.critic, rollout, features, pad_id=job.pad_id, max_tokens=config.micro_tokens)
+    is_bootstrapped = ~rollout.is_stopped if config.advantage.truncation == "bootstrap" else None
+    estimated = gae(
+        rewards,
+        values,
+        mask,
+        gamma=config.advantage.gamma,
+        lam=config.advantage.lam,
+        is_bootstrapped=is_bootstrapped,
+    )
+    advantages = estimated.advantages
+    if config.advantage.is_whitened:
+        advantages = whitened(advantages, mask, processes)
+
+    old_logprobs = rollout.logprobs
+    if config.old_logprobs == "recompute":
+        old_logprobs = rollout_logprobs(
+            job.actor, rollout, temperature=config.temperature, max_tokens=config.micro_tokens
+        )
+    metrics = StepMetrics()
+    for epoch in range(config.epochs):
+        for minibatch in range(config.minibatches):
+            packed = minibatch_layouts(job, rollout, minibatch)
+            tokens = float(processes.sum(sum(mask[layout.rows].sum() for layout in packed).double()))
+            step = policy_step(job, rollout, packed, update, epoch, old_logprobs, advantages, tokens)
+            clock.lap("policy")
+            value = critic_step(
+                job.critic,
+                rollout,
+                packed,
+                features=features,
+                old_values=values[:, :-1],
+                returns=estimated.returns,
+                tokens=tokens,
+                clip=config.loss.value_clip,
+                max_grad_norm=config.max_grad_norm,
+                processes=processes,
+            )
+            clock.lap("critic")
+            metrics.add(step | {"ppo/loss/value": float(value.loss), "ppo/val/clipfrac": float(value.clipped)})
+    explained = explained_variance(values[:, :-1], estimated.returns, mask, processes)
+    count = processes.sum(mask.sum().double())
+    sums = torch.stack([part[mask].double().sum() for part in (values[:, :-1], estimated.returns)])
+    means = processes.sum(sums) / count
+    return metrics.means() | {
+        "objective/kl_coef": progress.kl_coef,
+        "ppo/val/var_explained": explained,
+        "ppo/val/mean": float(means[0]),
+        "ppo/returns/mean": float(means[1]),
+        "scores/running_mean": progress.moments.mean,
+        "scores/running_std": progress.moments.std,
+    }
+
+
+def policy_step(
+    job: Job,
+    rollout: Rollout,
+    packed: Sequence[Layout],
+    update: int,
+    epoch: int,
+    old_logprobs: Float[Tensor, "batch time"],
+    advantages: Float[Tensor, "batch time"],
+    tokens: float,
+) -> dict[str, float]:
+    """One optimiser step of the policy on a minibatch; the loss is the mean over the tokens of all processes."""
+    config, processes = job.config.ppo, job.processes
+    job.optimiser.zero_grad(set_to_none=True)
+    sums = torch.zeros(5, device=rollout.tokens.device)
+    for layout in packed:
+        new, mask = completion_logprobs(
+            job.actor,
+            rollout,
+            layout,
+            temperature=config.temperature,
+            has_entropy_gradient=config.loss.entropy > 0,
+        )
+        rows = layout.rows
+        part = policy_loss(new.logprobs, old_logprobs[rows][mask], advantages[rows][mask], config.loss.clip)
+        ((part.loss - config.loss.entropy * new.entropy.sum()) / tokens).backward()
+        sums += torch.stack([part.loss.detach(), part.approx_kl, part.clipped, part.ratio, new.entropy.detach().sum()])
+    ptx = 0.0
+    if job.imitation is not None:
+        job.actor.activate()
+        ptx = job.imitation.backward(job.actor.policy, (update, epoch), weight=config.loss.ptx, processes=processes)
+    processes.sum_gradients(job.parameters.values())
+    norm = nn.utils.clip_grad_norm_(job.parameters.values(), config.max_grad_norm)
+    for group in job.optimiser.param_groups:
+        group["lr"] = config.learning_rate * min(1.0, update / (config.warmup_updates + 1))
+    job.optimiser.step()
+    loss, approx_kl, clipped, ratio, entropy = (processes.sum(sums) / tokens).tolist()
+    return {
+        "ppo/loss/policy": loss,
+        "ppo/loss/ptx": ptx,
+        "ppo/policy/approxkl": approx_kl,
+        "ppo/policy/clipfrac": clipped,
+        "ppo/policy/ratio": ratio,
+        "ppo/policy/grad_norm": float(norm),
+        "objective/entropy": entropy,
+    }
+
+
+def minibatch_layouts(job: Job, rollout: Rollout, minibatch: int) -> list[Layout]:
+    """This process's packed batches of one minibatch; every process has its part of each."""
+    places = [place for place, number in enumerate(my_places(job)) if number % job.config.ppo.minibatches == minibatch]
+    return list(layouts(rollout, places, pad_id=job.pad_id, max_tokens=job.config.ppo.micro_tokens))
+
+
+def warm_up_critic(
+    job: Job,
+    progress: Progress,
+    rollout: Rollout,
+    observation: Observation,
+    rewards: Float[Tensor, "batch time"],
+    log: MetricsLog | None,
+) -> None:
+    """Starts the critic from the reward model and fits it to the first rollout's rewards-to-go; the policy waits."""
+    config, head = job.config.ppo, job.critic.head
+    if observation.features is not None:
+        standardise(head, observation.features[:, :-1], rollout.mask, job.processes)
+        if job.scorer.head is not None:
+            start_from_reward(head, job.scorer.head, mean=progress.moments.mean, std=progress.moments.std)
+    to_go = gae(
+        rewards, torch.zeros_like(rewards[:, :1]).expand(-1, rewards.shape[1] + 1), rollout.mask, gamma=1, lam=1
+    )
+    steps, explained = pretrain_critic(
+        job.critic,
+        rollout,
+        list(layouts(rollout, range(len(rollout.groups)), pad_id=job.pad_id, max_tokens=config.micro_tokens)),
+        features=observation.features,
+        returns=to_go.returns,
+        config=config.critic,
+        max_grad_norm=config.max_grad_norm,
+        pad_id=job.pad_id,
+        max_tokens=config.micro_tokens,
+        processes=job.processes,
+    )
+    if log is not None:
+        sentence = f"critic pre-trained for {steps} steps; it explains {explained:.0%} of the variance of the returns"
+        log.append(0, config.updates, message=sentence)

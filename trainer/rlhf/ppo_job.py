@@ -1,0 +1,268 @@
+"""A PPO run around its algorithm: the models it holds, the state it can resume from, the product it publishes."""
+
+from __future__ import annotations
+
+import random
+import time
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from trainer.rlhf.advantage import Moments
+from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.critic import Critic, ValueHead, make_critic
+from trainer.rlhf.data import Prompt, read_prompts
+from trainer.rlhf.encoding import encode_prompt
+from trainer.rlhf.experience import Actor
+from trainer.rlhf.folder import RunFolder, StageError
+from trainer.rlhf.imitation import Imitation, load_imitation
+from trainer.rlhf.overoptimisation import fit_gold
+from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.processes import Processes, join_processes
+from trainer.rlhf.rollout import derived_seed
+from trainer.rlhf.scoring import Scorer, load_scorer
+from trainer.rlhf.trunk import depth
+from trainer.rlhf.versions import versions
+
+MEASURED = ("kl", "scores", "judge")  # kept for every update: the over-optimisation watch reads them
+
+
+class Job(NamedTuple):
+    """Everything a PPO run holds in memory."""
+
+    config: RunConfig
+    actor: Actor
+    reference: Actor
+    base: Policy  # the frozen base that reward model, judge and critic read
+    scorer: Scorer
+    critic: Critic
+    critic_layer: int | None  # of the base; None where the critic has a trunk of its own
+    parameters: dict[str, nn.Parameter]  # the policy's
+    optimiser: torch.optim.Optimizer
+    prompts: list[Prompt]
+    prompt_ids: list[list[int]]
+    imitation: Imitation | None
+    processes: Processes
+
+    @property
+    def pad_id(self) -> int:
+        return self.base.pad_id
+
+
+@dataclass
+class Progress:
+    """What changes from update to update, beside the tensors that optimisers change in place."""
+
+    update: int = 0
+    kl_coef: float = 0.0
+    moments: Moments = Moments()
+    history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
+    stopped_because: str | None = None
+    accepted: dict[str, Tensor] = field(default_factory=dict)  # the policy of the last rollout under the KL stop
+    accepted_kl: float = 0.0
+    peak: dict[str, Tensor] = field(default_factory=dict)  # the policy the judge liked best
+    peak_judge: float = -float("inf")
+
+
+def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
+    """Loads the models, adds what is trained, reads the prompts; nothing is drawn that a resumed run would not draw."""
+    processes = join_processes()
+    torch.manual_seed(config.seed)
+    actor, reference, base = load_actors(config)
+    scorer = load_scorer(folder, reward, base=base)
+    critic, layer = build_critic(config, actor, base, scorer)
+    parameters = policy_parameters(actor)
+    optimiser = torch.optim.AdamW(parameters.values(), lr=config.ppo.learning_rate, eps=1e-5, weight_decay=0.0)
+    prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split == "train"]
+    if not prompts:
+        raise StageError("prompts.jsonl has no prompt of the split “train”")
+    ids = [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts]
+    imitation = None
+    if config.ppo.loss.ptx:
+        imitation = load_imitation(
+            folder, actor.policy, batch=config.ppo.prompts, seed=config.seed, micro_tokens=config.ppo.micro_tokens
+        )
+    return Job(
+        config, actor, reference, base, scorer, critic, layer, parameters, optimiser, prompts, ids, imitation, processes
+    )
+
+
+def load_actors(config: RunConfig) -> tuple[Actor, Actor, Policy]:
+    """Policy, reference and frozen base: with LoRA adapters of one model, with full weights models of their own."""
+    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    base = load_policy(config.base_model, **options)
+    has_parent_reference = config.ppo.reference == "parent" and config.parent is not None
+    if config.lora is None:
+        policy = load_policy(config.base_model, adapter=config.parent, **options)
+        if policy.adapters():
+            raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
+        policy.model.requires_grad_(True)
+        reference = load_policy(config.base_model, adapter=config.parent, **options) if has_parent_reference else base
+        return Actor(policy, None), Actor(reference, None), base
+    if config.parent is None:
+        base.new_adapter("policy", config.lora, seed=config.seed)
+    else:
+        base.add_adapter("policy", config.parent)
+    if has_parent_reference:
+        base.copy_adapter("policy", "parent")
+    return Actor(base, "policy"), Actor(base, "parent" if has_parent_reference else None), base
+
+
+def policy_parameters(actor: Actor) -> dict[str, nn.Parameter]:
+    """What PPO trains, by name: the adapter's tensors or every weight."""
+    actor.activate()
+    if actor.adapter is not None:
+        return actor.policy.adapter_parameters(actor.adapter)
+    return dict(actor.policy.model.named_parameters())
+
+
+def build_critic(config: RunConfig, actor: Actor, base: Policy, scorer: Scorer) -> tuple[Critic, int | None]:
+    """The critic of the wanted kind, and the base's layer it reads if it has no trunk of its own."""
+    kind = config.ppo.critic.kind
+    head = ValueHead(base.model.config.hidden_size).to(base.device)
+    if kind == "head":
+        layer = scorer.head.layer if scorer.head is not None else (depth(base.model) + 1) // 2
+        return make_critic(config.ppo.critic, head, None), layer
+    if kind == "adapter":
+        if config.lora is None:
+            raise StageError("ppo.critic.kind is adapter, but lora is null: choose head or full")
+        base.new_adapter("critic", config.lora, seed=derived_seed(config.seed, 2))
+        trunk = Actor(base, "critic")
+    else:
+        options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+        trunk = Actor(load_policy(config.base_model, **options), None)
+    trunk.activate()
+    return make_critic(config.ppo.critic, head, trunk), None
+
+
+def prompts_of_update(job: Job, update: int) -> list[int]:
+    """Places of the update's prompts: the run deals through a fresh permutation of all of them in each epoch."""
+    count, start = len(job.prompts), (update - 1) * job.config.ppo.prompts
+    return [
+        _permutation(count, derived_seed(job.config.seed, 1, place // count))[place % count]
+        for place in range(start, start + job.config.ppo.prompts)
+    ]
+
+
+def _permutation(count: int, seed: int) -> list[int]:
+    order = list(range(count))
+    random.Random(seed).shuffle(order)
+    return order
+
+
+def resume(folder: RunFolder, job: Job) -> Progress:
+    """The progress to go on from: what the newest state holds, put back into models and optimisers, or a start."""
+    saved = load_state(folder.stage("ppo") / "state")
+    if saved is None:
+        return Progress(kl_coef=job.config.ppo.kl.coef)
+    tensors, record = saved
+    copy_parameters(job.parameters, tensors["policy"])
+    copy_parameters(job.critic.parameters, tensors["critic"])
+    copy_parameters(dict(job.critic.head.named_buffers()), tensors["critic_moments"])
+    restore_optimiser(job.optimiser, tensors["policy_optimiser"])
+    restore_optimiser(job.critic.optimiser, tensors["critic_optimiser"])
+    return Progress(
+        update=record["step"],
+        kl_coef=record["kl_coef"],
+        moments=Moments(**record["moments"]),
+        history=record["history"],
+        accepted={name: value.to(job.base.device) for name, value in tensors["accepted"].items()},
+        accepted_kl=record["accepted_kl"],
+        peak={name: value.to(job.base.device) for name, value in tensors.get("peak", {}).items()},
+        peak_judge=record["peak_judge"],
+    )
+
+
+def save_progress(folder: RunFolder, job: Job, progress: Progress) -> None:
+    """The whole state after an update, as the newest under `ppo/state/`."""
+    tensors = {
+        "policy": job.parameters,
+        "critic": job.critic.parameters,
+        "critic_moments": dict(job.critic.head.named_buffers()),
+        "policy_optimiser": optimiser_tensors(job.optimiser),
+        "critic_optimiser": optimiser_tensors(job.critic.optimiser),
+        "accepted": progress.accepted,
+    }
+    if progress.peak:
+        tensors["peak"] = progress.peak
+    record = {
+        "kl_coef": progress.kl_coef,
+        "moments": progress.moments._asdict(),
+        "history": progress.history,
+        "accepted_kl": progress.accepted_kl,
+        "peak_judge": progress.peak_judge,
+    }
+    save_state(folder.stage("ppo") / "state", progress.update, tensors, record)
+
+
+def copy_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: parameter.detach().clone() for name, parameter in parameters.items()}
+
+
+def publish(folder: RunFolder, job: Job, progress: Progress) -> None:
+    """Writes `ppo/policy/`: the accepted policy, or the judge's favourite where the judge stopped the run."""
+    is_refused = progress.stopped_because == "judge"
+    copy_parameters(job.parameters, progress.peak if is_refused else progress.accepted)
+    history = progress.history
+    fit = fit_gold(history["kl"], history["judge"]) if history["judge"] else None
+    record: dict[str, Any] = {
+        "base": job.config.base_model,
+        "parent": job.config.parent,
+        "seed": job.config.seed,
+        "versions": versions(),
+        "kl": progress.accepted_kl,
+        "updates": progress.update,
+        "stopped_because": progress.stopped_because or "complete",
+        "gold_fit": fit._asdict() if fit else None,
+        "history": history,
+    }
+    path = folder.stage("ppo") / "policy"
+    if job.actor.adapter is None:
+        job.actor.policy.save_weights(path, record)
+    else:
+        job.actor.policy.save_adapter(job.actor.adapter, path, record)
+
+
+class Clock:
+    """Seconds of each phase of an update."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Books the time since the last lap on a phase."""
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+
+    def speeds(self, tokens: int) -> dict[str, float]:
+        """Seconds of each phase, and completion tokens per second of each and of the whole update."""
+        total = sum(self.seconds.values())
+        return (
+            {f"seconds/{phase}": seconds for phase, seconds in self.seconds.items()}
+            | {f"tokens_per_second/{phase}": tokens / seconds for phase, seconds in self.seconds.items() if seconds}
+            | {"tokens_per_second/update": tokens / total}
+        )
+
+
+class StepMetrics:
+    """Means over an update's minibatch steps."""
+
+    def __init__(self) -> None:
+        self._steps: list[dict[str, float]] = []
+
+    def add(self, step: dict[str, float]) -> None:
+        self._steps.append(step)
+
+    def means(self) -> dict[str, float]:
+        """Each metric's mean; `ppo/first/…` are those of the first step, where ratio is 1 and KL 0 if all is well."""
+        names = self._steps[0]
+        first = {f"ppo/first/{name.rsplit('/', 1)[1]}": names[name] for name in FIRST}
+        return {name: sum(step[name] for step in self._steps) / len(self._steps) for name in names} | first
+
+
+FIRST = ("ppo/policy/approxkl", "ppo/policy/clipfrac", "ppo/policy/ratio")

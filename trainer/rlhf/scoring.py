@@ -1,0 +1,79 @@
+"""Where PPO's scores come from: the run's reward model with its judge, or any Python function.
+
+A function is named `module:function`; it takes the prompts' messages and the completions' texts and returns a number
+for each completion. It is trusted code of the person who starts the run.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trainer.rlhf.config import ConfigError
+from trainer.rlhf.data import Messages
+from trainer.rlhf.experience import Observation, Rollout
+from trainer.rlhf.folder import RunFolder, StageError
+from trainer.rlhf.policy import Policy
+from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_model import RewardModel, load_reward_model
+
+RewardFunction = Callable[[Sequence[Messages], Sequence[str]], Sequence[float]]
+
+
+class Scorer(NamedTuple):
+    """One of a reward model and a function."""
+
+    model: RewardModel | None
+    function: RewardFunction | None
+
+    @property
+    def head(self) -> RewardHead | None:
+        """The head that a forward of the base can feed, if the reward model is one."""
+        return self.model.head if self.model is not None and self.model.is_frozen_trunk else None
+
+    @property
+    def judge_head(self) -> RewardHead | None:
+        return None if self.model is None else self.model.judge_head
+
+    @property
+    def training_range(self) -> tuple[float, float]:
+        """The lowest and highest score the reward model gave in its own training."""
+        return (-math.inf, math.inf) if self.model is None else (self.model.head.low, self.model.head.high)
+
+    def scores(self, rollout: Rollout, observation: Observation) -> Float[Tensor, " batch"]:
+        """One raw score a completion."""
+        if observation.scores is not None:
+            return observation.scores
+        if self.model is not None:
+            return self.model.score_groups(rollout.groups).to(rollout.logprobs)
+        prompts = [prompt.messages for prompt in rollout.prompts for _ in range(rollout.samples_per_prompt)]
+        scores = self.function(prompts, [sample.text for sample in rollout.samples])
+        if len(scores) != len(prompts) or not all(math.isfinite(score) for score in scores):
+            raise StageError(f"the reward function must return {len(prompts)} finite numbers")
+        return torch.tensor([float(score) for score in scores]).to(rollout.logprobs)
+
+
+def load_scorer(folder: RunFolder, function: str | None, *, base: Policy) -> Scorer:
+    """The named function, or else the reward model of the run."""
+    if function is not None:
+        return Scorer(None, _import(function))
+    path = folder.path / "reward" / "model"
+    if not path.exists():
+        raise StageError("there is no reward/model: run the reward stage first, or name a function with --reward")
+    return Scorer(load_reward_model(path, base=base), None)
+
+
+def _import(name: str) -> RewardFunction:
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise ConfigError(f"--reward: must be module:function, not {name!r}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"--reward: {error}") from error
