@@ -1,4 +1,4 @@
-"""Why a service refuses, one exception per reason. Views show the sentence; the API answers 422, or 409 for a Conflict."""
+"""Why a service refuses, one exception per reason. Views show the sentence; the API says 422, or 409 for a Conflict."""
 
 from django.utils.translation import gettext_lazy as _
 

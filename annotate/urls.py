@@ -1,6 +1,6 @@
 """The human side's addresses. URL name = view name = template name."""
 
-from django.urls import path
+from django.urls import include, path
 
 from annotate.views.account import invitation, language
 from annotate.views.audit import audit
@@ -54,4 +54,6 @@ urlpatterns = [
     path("people/<int:person_id>/withdraw/", person_withdraw, name="person_withdraw"),
     path("people/invitations/<int:invitation_id>/revoke/", invitation_revoke, name="invitation_revoke"),
     path("audit/", audit, name="audit"),
+    # --- programs
+    path("api/v1/", include("annotate.api.urls")),
 ]

@@ -1,11 +1,12 @@
 """Lending comparisons to annotators: lease, skip, give back.
 
 The next comparison is one statement. It takes the best open row that nobody holds (`FOR UPDATE SKIP LOCKED`), takes a
-place on it, and writes the assignment. `taken < overlap` is on the locked row itself, so PostgreSQL looks at it again on
-the newest version of the row: two people never get the last place. The constraints in `annotate.models` say the same.
+place on it, and writes the assignment. `taken < overlap` is on the locked row itself, so PostgreSQL looks at it again
+on the newest version of the row: two people never get the last place. The constraints in `annotate.models` say so too.
 """
 
 import random
+from collections.abc import Collection
 from datetime import timedelta
 
 from django.db import IntegrityError, connection, transaction
@@ -38,6 +39,18 @@ SELECT place.id, %(annotator)s, 'leased', %(token)s,
 FROM place RETURNING id
 """
 
+RENEW = """
+UPDATE annotate_assignment a SET expires_at = %(now)s + p.lease_minutes * interval '1 minute'
+FROM annotate_comparison c JOIN annotate_promptpool p ON p.id = c.pool_id
+WHERE c.id = a.comparison_id AND a.id = (
+    SELECT held.id FROM annotate_assignment held JOIN annotate_comparison hc ON hc.id = held.comparison_id
+    WHERE held.annotator_id = %(annotator)s AND held.status = 'leased' AND held.id <> ALL(%(holding)s)
+      AND (%(pool)s IS NULL OR hc.pool_id = %(pool)s)
+    ORDER BY held.leased_at, held.id
+    LIMIT 1 FOR UPDATE OF held SKIP LOCKED)
+RETURNING a.id
+"""
+
 EXPIRE = """
 WITH late AS (
     UPDATE annotate_assignment SET status = 'expired', finished_at = %(now)s
@@ -46,13 +59,26 @@ WITH late AS (
     RETURNING comparison_id
 ), freed AS (
     SELECT comparison_id, count(*) AS places FROM late GROUP BY comparison_id
+), locked AS (
+    SELECT c.id, freed.places FROM annotate_comparison c JOIN freed ON freed.comparison_id = c.id
+    ORDER BY c.id FOR UPDATE OF c  -- in one order, so that two of these at once do not wait for each other
 )
-UPDATE annotate_comparison c SET taken = c.taken - freed.places FROM freed WHERE c.id = freed.comparison_id
+UPDATE annotate_comparison c SET taken = c.taken - locked.places FROM locked WHERE c.id = locked.id
 """
 
 
-def lease_next_comparison(*, annotator: User, pool_id: int | None = None) -> Assignment | None:
-    """Lend the next comparison to `annotator`, from one pool or from any they may work in. None: nothing to do."""
+def lease_next_comparison(
+    *, annotator: User, pool_id: int | None = None, holding: Collection[int] | None = None
+) -> Assignment | None:
+    """Lend the next comparison to `annotator`, from one pool or from any they may work in. None: nothing to do.
+
+    `holding` are the assignments their page has open: one of theirs that is not among them was lost on the way (a
+    closed tab, a cut network), and comes back first, the oldest first, with its time starting anew.
+    """
+    if holding is not None:
+        assignment_id = take_lost_lease(annotator=annotator, pool_id=pool_id, holding=holding)
+        if assignment_id is not None:
+            return assignment_with_texts(assignment_id)
     pools = list(workable_pools(annotator, pool_id))
     random.shuffle(pools)
     for _attempt in range(2):
@@ -95,6 +121,15 @@ def take_place(*, annotator: User, pool: PromptPool, kind: str) -> int | None:
             # The same person in a second tab took this very comparison a moment ago: take the next one.
             continue
     return None
+
+
+def take_lost_lease(*, annotator: User, pool_id: int | None, holding: Collection[int]) -> int | None:
+    """The annotator's oldest live assignment outside `holding`, renewed."""
+    values = {"annotator": annotator.pk, "pool": pool_id, "holding": list(holding), "now": timezone.now()}
+    with transaction.atomic(), connection.cursor() as cursor:
+        cursor.execute(RENEW, values)
+        row = cursor.fetchone()
+        return row[0] if row else None
 
 
 def release_expired_leases() -> int:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -41,17 +41,15 @@ def submit_ranking(
 
     Raises StaleLease, AlreadyAnswered, KeyUsedTwice, IncompleteRanking.
     """
-    earlier = Ranking.objects.filter(annotator=annotator, idempotency_key=idempotency_key).first()
+    earlier = ranking_of_key(annotator, idempotency_key, assignment_id)
     if earlier is None:
         assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
         if assignment.status != Assignment.Status.LEASED:
             # The first request may have committed while this one waited for the row.
-            earlier = Ranking.objects.filter(annotator=annotator, idempotency_key=idempotency_key).first()
+            earlier = ranking_of_key(annotator, idempotency_key, assignment_id)
             if earlier is None:
                 raise AlreadyAnswered
     if earlier is not None:
-        if earlier.assignment_id != assignment_id:
-            raise KeyUsedTwice
         return earlier, False
 
     ranking = write_ranking(assignment=assignment, revision=1, idempotency_key=idempotency_key, answer=answer)
@@ -66,18 +64,19 @@ def submit_ranking(
 def revise_ranking(
     *, assignment_id: int, annotator: User, idempotency_key: str, answer: Answer
 ) -> tuple[Ranking, bool]:
-    """Correct one's own answer with a new revision. Raises FrozenRanking once a snapshot has used it."""
-    earlier = Ranking.objects.filter(annotator=annotator, idempotency_key=idempotency_key).first()
-    if earlier is not None:
-        if earlier.assignment_id != assignment_id:
-            raise KeyUsedTwice
-        return earlier, False
+    """Correct one's own answer with a new revision; the second value says whether it is new.
+
+    Raises FrozenRanking once a snapshot has used it, KeyUsedTwice, IncompleteRanking.
+    """
     assignment = (
         Assignment.objects.select_for_update(of=("self",))
         .select_related("comparison__pool")
         .filter(pk=assignment_id, annotator=annotator, status=Assignment.Status.ANSWERED)
         .first()
     )
+    earlier = ranking_of_key(annotator, idempotency_key, assignment_id)
+    if earlier is not None:
+        return earlier, False
     if assignment is None:
         raise Refused(_("There is no answer of yours to correct here."))
     if assignment.comparison.kind != Comparison.Kind.FRESH:
@@ -93,6 +92,15 @@ def revise_ranking(
     return ranking, True
 
 
+def ranking_of_key(annotator: User, idempotency_key: str, assignment_id: int) -> Ranking | None:
+    """What this key has stored already. Raises KeyUsedTwice where that answers another assignment."""
+    rankings = Ranking.objects.select_related("assignment__comparison__pool")
+    earlier = rankings.filter(annotator=annotator, idempotency_key=idempotency_key).first()
+    if earlier is not None and earlier.assignment_id != assignment_id:
+        raise KeyUsedTwice
+    return earlier
+
+
 def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str, answer: Answer) -> Ranking:
     comparison, pool = assignment.comparison, assignment.comparison.pool
     ranks = checked_ranks(answer, assignment.order, pool)
@@ -105,7 +113,7 @@ def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str
                 "text": answer.better_answer.strip()[:LONGEST_TEXT],
             },
         )
-    return Ranking.objects.create(
+    ranking = Ranking(
         assignment=assignment,
         pool=pool,
         annotator_id=assignment.annotator_id,
@@ -114,8 +122,8 @@ def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str
         ranks=ranks,
         all_bad=answer.all_bad,
         flags=checked_keys(answer.flags, assignment.order),
-        axes=checked_keys(answer.axes, assignment.order),
-        spans=answer.spans,
+        axes=checked_axes(answer.axes, assignment.order),
+        spans=checked_spans(answer.spans, assignment.order),
         strength=checked_strength(answer.strength, pool),
         rationale=answer.rationale.strip()[:LONGEST_TEXT],
         chips=answer.chips,
@@ -124,6 +132,13 @@ def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str
         changes=answer.changes,
         idempotency_key=idempotency_key,
     )
+    try:
+        with transaction.atomic():
+            ranking.save()
+    except IntegrityError:
+        # This key is being stored for another assignment at this very moment.
+        raise KeyUsedTwice from None
+    return ranking
 
 
 def checked_ranks(answer: Answer, order: list[int], pool: PromptPool) -> dict[str, int]:
@@ -141,6 +156,18 @@ def checked_keys(values: dict[int, object], order: list[int]) -> dict[str, objec
     if not set(values) <= set(order):
         raise IncompleteRanking(_("A flag or rating names a completion that is not in this comparison."))
     return {str(completion): value for completion, value in values.items()}
+
+
+def checked_axes(axes: dict[int, dict[str, int]], order: list[int]) -> dict[str, object]:
+    if not all(1 <= rating <= 5 for ratings in axes.values() for rating in ratings.values()):
+        raise IncompleteRanking(_("A rating is a whole number from 1 to 5."))
+    return checked_keys(axes, order)
+
+
+def checked_spans(spans: list[dict], order: list[int]) -> list[dict]:
+    if not all(span["completion"] in order and span["start"] < span["end"] for span in spans):
+        raise IncompleteRanking(_("A highlight must lie in a completion of this comparison."))
+    return spans
 
 
 def checked_strength(strength: int | None, pool: PromptPool) -> int | None:

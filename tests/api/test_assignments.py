@@ -1,0 +1,428 @@
+"""Leasing, answering, correcting and skipping over the API, as the contract says."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+from rest_framework.authtoken.models import Token
+from rest_framework.test import APIClient
+
+from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking
+from annotate.services.snapshots import freeze_preferences
+from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def cast():
+    return make_cast()
+
+
+@pytest.fixture
+def pool():
+    return make_pool(make_policy())
+
+
+@pytest.fixture
+def prompt(pool):
+    return make_prompt(pool, "Say hello", language="en")
+
+
+@pytest.fixture
+def comparison(prompt):
+    return make_comparison(prompt, ["one", "two", "three"])
+
+
+class Caller:
+    """One person's program: a token, and the calls by their names."""
+
+    def __init__(self, person):
+        self.client = APIClient(raise_request_exception=True)
+        self.client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.get_or_create(user=person)[0]}")
+
+    def lease(self, **body):
+        return self.post("/api/v1/assignments/", body)
+
+    def post(self, path, body, **headers):
+        return self.client.post(path, json.dumps(body), content_type="application/json", headers=headers)
+
+    def leased(self, **body):
+        response = self.lease(**body)
+        assert response.status_code == 201, response.content
+        return response.json()
+
+    def send(self, assignment, call="ranking", key="key-1", **body):
+        if call != "revision":
+            body = {"token": assignment["token"], **body}
+        headers = {"Idempotency-Key": key} if key is not None else {}
+        return self.post(f"/api/v1/assignments/{assignment['id']}/{call}/", body, **headers)
+
+
+@pytest.fixture
+def alice(cast):
+    return Caller(cast["alice"])
+
+
+@pytest.fixture
+def bob(cast):
+    return Caller(cast["bob"])
+
+
+def in_order(assignment):
+    """Ranks 1, 2, 3, … in the order in which the completions are shown."""
+    return {str(each["id"]): rank for rank, each in enumerate(assignment["completions"], start=1)}
+
+
+def test_it_leases_what_the_contract_says(alice, pool, prompt, comparison):
+    body = alice.leased()
+    assignment = Assignment.objects.get()
+    assert body["id"] == assignment.pk
+    assert body["token"] == assignment.token
+    assert body["pool"] == pool.pk
+    assert body["prompt"] == {
+        "id": prompt.pk,
+        "messages": [{"role": "user", "content": "Say hello"}],
+        "language": "en",
+    }
+    assert [each["id"] for each in body["completions"]] == assignment.order
+    assert {each["text"] for each in body["completions"]} == {"one", "two", "three"}
+    assert body["ties_allowed"] is True
+    assert body["guideline_version"] == 1
+    assert not body["is_training"]
+
+
+def test_whoever_ranks_does_not_learn_who_wrote_it(alice, comparison):
+    content = json.dumps(alice.leased())
+    assert "tiny-0" not in content
+    assert "checkpoint" not in content
+    assert "score" not in content
+
+
+def test_there_is_nothing_to_lease_twice(alice, bob, comparison):
+    alice.leased()
+    for caller in (alice, bob):
+        response = caller.lease()
+        assert (response.status_code, response.content) == (204, b"")
+
+
+def test_it_leases_from_the_pool_that_was_asked_for(alice, comparison):
+    other = make_pool(comparison.pool.policy, "other")
+    wanted = make_comparison(make_prompt(other, "x"), ["a", "b"])
+    assert alice.leased(pool=other.pk)["prompt"]["id"] == wanted.prompt_id
+    assert alice.lease(pool=other.pk).status_code == 204
+    assert alice.lease(pool=2**63 - 1).status_code == 204
+
+
+def test_nothing_is_lent_from_a_paused_pool_or_one_for_members(alice, cast, pool, comparison):
+    PromptPool.objects.update(status=PromptPool.Status.PAUSED)
+    assert alice.lease().status_code == 204
+    PromptPool.objects.update(status=PromptPool.Status.ACTIVE, members_only=True)
+    assert alice.lease().status_code == 204
+    PoolMember.objects.create(pool=pool, user=cast["alice"])
+    alice.leased()
+
+
+def test_an_answer_is_stored_as_it_was_given(alice, cast, pool, comparison):
+    PromptPool.objects.update(strength_scale=3)
+    assignment = alice.leased()
+    first, second, third = (
+        str(pk) for pk in assignment["completions"] and [c["id"] for c in assignment["completions"]]
+    )
+    response = alice.send(
+        assignment,
+        ranks={first: 2, second: 2, third: 7},
+        flags={first: ["untrue"]},
+        axes={second: {"helpful": 5}},
+        spans=[{"completion": int(third), "start": 0, "end": 3, "label": "wrong"}],
+        strength=2,
+        rationale=" because ",
+        chips=["shorter"],
+        better_answer="Hello!",
+        active_ms=4000,
+        first_action_ms=900,
+        changes=1,
+    )
+    assert response.status_code == 201
+    assert response.json()["ranks"] == {first: 1, second: 1, third: 2}
+    ranking = Ranking.objects.get()
+    assert (ranking.annotator, ranking.pool, ranking.revision) == (cast["alice"], pool, 1)
+    assert ranking.ranks == {first: 1, second: 1, third: 2}
+    assert ranking.flags == {first: ["untrue"]}
+    assert ranking.axes == {second: {"helpful": 5}}
+    assert ranking.spans[0]["completion"] == int(third)
+    assert (ranking.strength, ranking.rationale, ranking.chips) == (2, "because", ["shorter"])
+    assert (ranking.active_ms, ranking.first_action_ms, ranking.changes) == (4000, 900, 1)
+    assert Demonstration.objects.get().text == "Hello!"
+    assert Comparison.objects.get().answered == 1
+
+
+def test_all_bad_needs_no_ranks(alice, comparison):
+    response = alice.send(alice.leased(), all_bad=True)
+    assert response.status_code == 201
+    assert set(response.json()["ranks"].values()) == {1}
+    assert Ranking.objects.get().all_bad
+
+
+def test_the_same_key_twice_is_one_ranking_and_the_same_answer(alice, comparison):
+    assignment = alice.leased()
+    first = alice.send(assignment, ranks=in_order(assignment))
+    again = alice.send(assignment, ranks=in_order(assignment))
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    assert Ranking.objects.count() == 1
+    assert Comparison.objects.get().answered == 1
+
+
+def test_a_second_answer_with_another_key_is_refused(alice, comparison):
+    assignment = alice.leased()
+    alice.send(assignment, ranks=in_order(assignment))
+    response = alice.send(assignment, key="key-2", ranks=in_order(assignment))
+    assert (response.status_code, response.json()["code"]) == (409, "already_answered")
+
+
+def test_a_key_belongs_to_one_answer(alice, prompt):
+    make_comparison(prompt, ["a", "b"])
+    make_comparison(prompt, ["c", "d"])
+    first, second = alice.leased(), alice.leased()
+    alice.send(first, ranks=in_order(first))
+    response = alice.send(second, ranks=in_order(second))
+    assert (response.status_code, response.json()["code"]) == (409, "key_used_twice")
+
+
+def test_two_people_may_use_the_same_key(alice, bob, prompt):
+    make_comparison(prompt, ["a", "b"], overlap=2)
+    for caller in (alice, bob):
+        assignment = caller.leased()
+        assert caller.send(assignment, ranks=in_order(assignment)).status_code == 201
+
+
+def test_a_stale_token_is_refused(alice, bob, comparison):
+    assignment = alice.leased()
+    assert alice.send({**assignment, "token": "another"}, ranks=in_order(assignment)).status_code == 409
+    Assignment.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    bob.leased()
+    response = alice.send(assignment, ranks=in_order(assignment))
+    assert (response.status_code, response.json()["code"]) == (409, "stale_lease")
+    assert response.json()["detail"].endswith(".")
+    assert not Ranking.objects.exists()
+
+
+def test_a_late_answer_counts_while_nobody_else_has_the_place(alice, comparison):
+    assignment = alice.leased()
+    Assignment.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    assert alice.send(assignment, ranks=in_order(assignment)).status_code == 201
+
+
+def test_nobody_answers_for_somebody_else(alice, bob, comparison):
+    assignment = alice.leased()
+    for call in ("ranking", "skip"):
+        assert bob.send(assignment, call).status_code == 409
+    assert bob.send(assignment, "revision", ranks=in_order(assignment)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "ranks", [{}, {"first": 1}, {"first": 1, "second": 2}, {"first": 1, "second": 2, "third": 3, "other": 4}]
+)
+def test_a_ranking_must_be_complete(alice, comparison, ranks):
+    assignment = alice.leased()
+    names = dict(zip(["first", "second", "third"], in_order(assignment), strict=True)) | {"other": "999999"}
+    response = alice.send(assignment, ranks={names[name]: rank for name, rank in ranks.items()})
+    assert (response.status_code, response.json()["code"]) == (422, "incomplete_ranking")
+    assert Assignment.objects.get().status == "leased"
+
+
+def test_ties_are_refused_where_the_pool_has_none(alice, comparison):
+    PromptPool.objects.update(ties_allowed=False)
+    assignment = alice.leased()
+    assert alice.send(assignment, ranks=dict.fromkeys(in_order(assignment), 1)).status_code == 422
+    assert alice.send(assignment, all_bad=True).status_code == 201
+
+
+@pytest.mark.parametrize("body", [{"flags": {"999": ["untrue"]}}, {"strength": 3}, {"axes": {"999": {"helpful": 5}}}])
+def test_flags_axes_and_strength_must_belong_to_the_comparison(alice, comparison, body):
+    PromptPool.objects.update(strength_scale=2)
+    assignment = alice.leased()
+    assert alice.send(assignment, ranks=in_order(assignment), **body).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"ranks": []},
+        {"ranks": {"x": 1}},
+        {"ranks": {"01": 1}},
+        {"ranks": {"١": 1}},
+        {"ranks": {"1": 0}},
+        {"ranks": {"1": 1.5}},
+        {"ranks": {"1": None}},
+        {"ranks": {"1": 10**30}},
+        {"ranks": {"9" * 25: 1}},
+        {"all_bad": "perhaps"},
+        {"flags": {"1": "untrue"}},
+        {"flags": {"1": ["x" * 61]}},
+        {"axes": {"1": {"helpful": 6}}},
+        {"spans": [{"completion": 1, "start": -1, "end": 2}]},
+        {"strength": 99},
+        {"rationale": "nul\0"},
+        {"rationale": "half \ud83d a pair"},
+        {"flags": {"1": ["nul\0"]}},
+        {"rationale": 5 * ["x"]},
+        {"active_ms": -1},
+        {"active_ms": 10**12},
+        {"colour": "red"},
+    ],
+    ids=str,
+)
+def test_a_body_that_is_not_right_is_a_400_with_a_sentence(alice, comparison, body):
+    response = alice.send(alice.leased(), **body)
+    assert response.status_code == 400, response.content
+    assert response.json()["detail"]
+    assert not Ranking.objects.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", "5", '{"a":' * 50_000, "\ud83d", '{"ranks": {"1": NaN}}'])
+def test_a_body_that_is_no_json_is_a_400(alice, comparison, content):
+    assignment = alice.leased()
+    response = alice.client.post(
+        f"/api/v1/assignments/{assignment['id']}/ranking/",
+        content.encode("utf-8", "surrogatepass"),
+        content_type="application/json",
+        headers={"Idempotency-Key": "k"},
+    )
+    assert response.status_code == 400
+    assert {"code", "detail"} <= set(response.json())
+
+
+def test_an_unknown_field_is_named(alice):
+    body = alice.lease(pol=1).json()
+    assert body["code"] == "invalid"
+    assert body["detail"] == "pol: There is no such field. There are: pool, holding."
+
+
+@pytest.mark.parametrize("key", [None, "", "x" * 81, "schlüssel"])
+def test_an_answer_needs_a_key(alice, comparison, key):
+    assignment = alice.leased()
+    response = alice.send(assignment, key=key, ranks=in_order(assignment))
+    assert response.status_code == 400
+    assert "Idempotency-Key" in response.json()["detail"]
+
+
+def test_skipping_gives_the_place_to_somebody_else(alice, bob, comparison):
+    assignment = alice.leased()
+    for _again in range(2):
+        assert alice.send(assignment, "skip", reason="not my field").status_code == 204
+    assert Assignment.objects.get().skip_reason == "not my field"
+    assert Comparison.objects.get().taken == 0
+    assert alice.lease().status_code == 204
+    bob.leased()
+
+
+def test_an_answered_comparison_cannot_be_skipped_away(alice, comparison):
+    assignment = alice.leased()
+    alice.send(assignment, ranks=in_order(assignment))
+    alice.send(assignment, "skip", reason="too late")
+    comparison.refresh_from_db()
+    assert (comparison.taken, comparison.answered) == (1, 1)
+
+
+def test_a_correction_is_a_new_revision_and_the_old_one_stays(alice, comparison):
+    assignment = alice.leased()
+    ranks = in_order(assignment)
+    alice.send(assignment, ranks=ranks)
+    turned = {key: 4 - rank for key, rank in ranks.items()}
+    corrected = alice.send(assignment, "revision", key="key-2", ranks=turned)
+    again = alice.send(assignment, "revision", key="key-2", ranks=turned)
+    assert (corrected.status_code, again.status_code) == (201, 200)
+    assert corrected.json() == again.json()
+    assert corrected.json()["revision"] == 2
+    old, new = Ranking.objects.order_by("revision")
+    assert (old.ranks, old.is_current, new.ranks, new.is_current) == (ranks, False, turned, True)
+
+
+def test_a_used_answer_cannot_be_corrected(alice, comparison):
+    assignment = alice.leased()
+    alice.send(assignment, ranks=in_order(assignment))
+    freeze_preferences(policy=comparison.pool.policy)
+    response = alice.send(assignment, "revision", key="key-2", ranks=in_order(assignment))
+    assert (response.status_code, response.json()["code"]) == (409, "frozen_ranking")
+
+
+def test_a_lost_lease_comes_back_first_the_oldest_first_and_renewed(alice, prompt):
+    for text in "abc":
+        make_comparison(prompt, [text, text * 2])
+    first, second = alice.leased(), alice.leased()
+    Assignment.objects.update(expires_at=timezone.now() + timedelta(seconds=5))
+    back = alice.leased(holding=[])
+    assert (back["id"], back["token"]) == (first["id"], first["token"])
+    assert Assignment.objects.get(pk=first["id"]).expires_at > timezone.now() + timedelta(minutes=25)
+    assert alice.leased(holding=[first["id"]])["id"] == second["id"]
+    third = alice.leased(holding=[first["id"], second["id"]])
+    assert third["id"] not in (first["id"], second["id"])
+    assert alice.lease(holding=[first["id"], second["id"], third["id"]]).status_code == 204
+
+
+def test_nobody_gets_the_lost_lease_of_somebody_else(alice, bob, comparison):
+    alice.leased()
+    assert bob.lease(holding=[]).status_code == 204
+
+
+def test_a_lost_lease_of_another_pool_is_not_handed_back(alice, comparison):
+    other = make_pool(comparison.pool.policy, "other")
+    alice.leased()
+    assert alice.lease(holding=[], pool=other.pk).status_code == 204
+
+
+def test_a_training_answer_comes_back_with_feedback(alice, cast, pool, prompt):
+    PromptPool.objects.update(training_count=1)
+    training = make_comparison(prompt, ["good", "bad"], kind=Comparison.Kind.TRAINING, overlap=100)
+    good, bad = training.completions.all()
+    training.gold_ranks = {str(good.pk): 1, str(bad.pk): 2}
+    training.gold_explanation = "Good is better."
+    training.save()
+    fresh = make_comparison(prompt, ["a", "b"])
+
+    assignment = alice.leased()
+    assert assignment["is_training"]
+    body = alice.send(assignment, ranks=training.gold_ranks).json()
+    assert body["feedback"] == {"is_right": True, "gold_ranks": training.gold_ranks, "explanation": "Good is better."}
+    assert alice.send(assignment, ranks=training.gold_ranks).json() == body
+    assert not Ranking.objects.get().counts
+
+    assignment = alice.leased()
+    assert assignment["prompt"]["id"] == fresh.prompt_id
+    assert alice.send(assignment, key="key-2", ranks=in_order(assignment)).json()["feedback"] is None
+
+
+@pytest.mark.parametrize(("name", "status"), [("ravi", 403), ("olaf", 403), ("maria", 201), ("sue", 201)])
+def test_only_those_who_may_annotate_are_lent_anything(cast, comparison, name, status):
+    assert Caller(cast[name]).lease().status_code == status
+
+
+def test_a_stranger_is_asked_to_sign_in(comparison):
+    response = APIClient().post("/api/v1/assignments/", {}, format="json")
+    assert response.status_code == 401
+    assert response.json()["code"] == "not_authenticated"
+
+
+def test_a_browser_session_needs_the_forgery_token(cast, comparison):
+    browser = Client(enforce_csrf_checks=True)
+    browser.force_login(cast["alice"])
+    assert browser.post("/api/v1/assignments/", "{}", content_type="application/json").status_code == 403
+    browser.cookies["csrftoken"] = "t" * 32
+    response = browser.post(
+        "/api/v1/assignments/", "{}", content_type="application/json", headers={"X-CSRFToken": "t" * 32}
+    )
+    assert response.status_code == 201
+
+
+def test_leasing_and_answering_take_few_statements(alice, prompt, django_assert_max_num_queries):
+    for text in "ab":
+        make_comparison(prompt, [text, text * 2, text * 3, text * 4])
+    # Of these, four and four are the savepoints of a test's transaction.
+    with django_assert_max_num_queries(11):
+        assignment = alice.leased(holding=[])
+    with django_assert_max_num_queries(11):
+        assert alice.send(assignment, ranks=in_order(assignment)).status_code == 201
