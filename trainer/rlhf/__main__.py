@@ -17,12 +17,15 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from transformers.utils import logging as transformers_logging
+
 from trainer.rlhf.folder import RunFolder, StopSignal, run_stage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code."""
     options = _parser().parse_args(arguments)
+    transformers_logging.disable_progress_bar()
     if not (options.run_folder / "config.json").exists():
         print(f"{options.run_folder} has no config.json: it is no run folder", file=sys.stderr)
         return 1
@@ -44,7 +47,8 @@ def _parser() -> argparse.ArgumentParser:
     found = {name: commands.add_parser(name, help=summary) for name, summary in summaries.items()}
     for command in found.values():
         command.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
-    found["ppo"].add_argument("--reward", metavar="MODULE:FUNCTION", help="a function of (prompts, completions)")
+    for name in ("ppo", "evaluate"):
+        found[name].add_argument("--reward", metavar="MODULE:FUNCTION", help="a function of (prompts, completions)")
     found["generate"].add_argument("--checkpoint", type=Path, help="a policy folder; default: the run's ppo/policy")
     found["generate"].add_argument("--base", action="store_true", help="the base model itself")
     found["generate"].add_argument("--split", choices=("train", "held_out"), help="only prompts of this split")
@@ -72,7 +76,9 @@ def _stage(options: argparse.Namespace) -> Callable[[RunFolder, StopSignal], Non
 
             stage = functools.partial(run_ppo, reward=options.reward)
         case "evaluate":
-            from trainer.rlhf.evaluation import run_evaluate as stage
+            from trainer.rlhf.evaluation import run_evaluate
+
+            stage = functools.partial(run_evaluate, reward=options.reward)
         case "generate":
             from trainer.rlhf.generate import run_generate
 

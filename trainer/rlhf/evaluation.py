@@ -1,0 +1,238 @@
+"""The `evaluate` stage: is the new policy better than its parent and the base, and what did that cost?
+
+    python -m trainer.rlhf evaluate RUN_FOLDER [--reward module:function]
+
+Candidate, parent and base write completions of the same held-out prompts with the same seeds. Each pair of completions
+of a prompt is compared under the run's reward model and under its judge, which never saw the same rankings. Reward is
+what was optimised, so it is bound to look well; the judge, KL, length, repetition and perplexity say at what price.
+
+Left out: language models as judges; people decide in the fresh comparisons.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.data import Prompt, read_prompts
+from trainer.rlhf.encoding import encode_prompt
+from trainer.rlhf.experience import Actor, observe, roll_out
+from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
+from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.rollout import SamplingSettings, derived_seed
+from trainer.rlhf.scoring import Scorer, load_scorer
+from trainer.rlhf.text_statistics import distinct, duplicate_share, repetition
+
+CHUNK_PROMPTS = 12  # one step of progress, and all that a kill can lose
+MICRO_TOKENS = 3000
+
+
+class Written(NamedTuple):
+    """One completion and what was measured of it."""
+
+    prompt_id: str
+    text: str
+    token_ids: list[int]
+    logprob: float  # under the policy that wrote it, summed over tokens
+    ref_logprob: float  # under the base
+    score: float
+    judge: float | None
+
+
+class Rate(NamedTuple):
+    """A share with its 95 % interval; `n` comparisons of `prompts` prompts."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    prompts: int
+
+
+def run_evaluate(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
+    """Compares the run's `ppo/policy` with its parent and the base; writes `evaluation.json`."""
+    config = folder.config
+    prompts = held_out_prompts(folder, config)
+    actors, base = load_contestants(folder, config)
+    scorer = load_scorer(folder, reward, base=base)
+    chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
+    written: dict[str, list[Written]] = {name: [] for name in actors}
+    log, state = folder.log("evaluate"), folder.stage("evaluate") / "state"
+    state.mkdir(exist_ok=True)
+    log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
+    pace = Pace(len(chunks))
+    for step, (name, start) in enumerate(chunks, start=1):
+        path = _chunk_path(state, name, start)
+        if not path.exists():
+            rows = write_and_measure(actors[name], prompts[start : start + CHUNK_PROMPTS], start, base, scorer, config)
+            write_json(path, rows)
+            metrics = {f"{name}/score": sum(row.score for row in rows) / len(rows)}
+            log.append(step, len(chunks), metrics, seconds_left=pace.left(step))
+            stop.check()
+        written[name] += [Written(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
+    write_json(folder.product("evaluate"), evaluation(written, prompts, config, folder.path / "reward" / "report.json"))
+
+
+def held_out_prompts(folder: RunFolder, config: RunConfig) -> list[Prompt]:
+    prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split == "held_out"]
+    if not prompts:
+        raise StageError("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on")
+    return prompts[: config.evaluate.prompts]
+
+
+def load_contestants(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Actor], Policy]:
+    """Candidate, parent (if there is one) and base; adapters share the base's weights."""
+    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    base = load_policy(config.base_model, **options)
+    paths = {"candidate": folder.path / "ppo" / "policy"} | ({"parent": Path(config.parent)} if config.parent else {})
+    if not (paths["candidate"] / "manifest.json").exists():
+        raise StageError("there is no ppo/policy to evaluate: run the ppo stage first")
+    actors = {}
+    for name, path in paths.items():
+        if (path / "adapter_config.json").exists():
+            base.add_adapter(name, path)
+            actors[name] = Actor(base, name)
+        else:
+            actors[name] = Actor(load_policy(config.base_model, adapter=path, **options), None)
+    return actors | {"base": Actor(base, None)}, base
+
+
+def write_and_measure(
+    actor: Actor, prompts: Sequence[Prompt], first: int, base: Policy, scorer: Scorer, config: RunConfig
+) -> list[Written]:
+    """Completions of some prompts; `first` is the number of the first, on which the seeds depend."""
+    settings = config.evaluate
+    rollout = roll_out(
+        actor,
+        prompts,
+        [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts],
+        samples=settings.samples,
+        seeds=[
+            derived_seed(config.seed, 4, first + place, sample)
+            for place in range(len(prompts))
+            for sample in range(settings.samples)
+        ],
+        settings=SamplingSettings(settings.temperature, 1.0, config.max_completion_tokens),
+    )
+    observation = observe(
+        rollout,
+        base=base,
+        reference=Actor(base, None),
+        heads=(scorer.head, scorer.judge_head),
+        critic_layer=None,
+        temperature=settings.temperature or 1.0,
+        max_tokens=MICRO_TOKENS,
+    )
+    scores = scorer.scores(rollout, observation).tolist()
+    judged = [None] * len(scores) if observation.judge is None else observation.judge.tolist()
+    sums = torch.stack([rollout.logprobs.sum(1), observation.ref_logprobs.sum(1)], dim=1).tolist()
+    return [
+        Written(
+            prompts[row // settings.samples].id, sample.text, sample.token_ids, *sums[row], scores[row], judged[row]
+        )
+        for row, sample in enumerate(rollout.samples)
+    ]
+
+
+def evaluation(
+    written: dict[str, list[Written]], prompts: Sequence[Prompt], config: RunConfig, report: Path
+) -> dict[str, Any]:
+    """The record of `evaluation.json`; without a parent the base is the parent."""
+    candidate, base = written["candidate"], written["base"]
+    parent = written.get("parent", base)
+    ids = [row.token_ids for row in candidate]
+    rate = win_rate(candidate, parent, lambda row: row.score)
+    has_judge = candidate[0].judge is not None
+    judged = win_rate(candidate, parent, lambda row: row.judge) if has_judge else None
+    accuracy, ece = _reward_report(report)
+    return {
+        "win_rate": rate._asdict(),
+        "win_rate_base": win_rate(candidate, base, lambda row: row.score)._asdict(),
+        "judge": judged._asdict() if judged else None,
+        "judge_base": win_rate(candidate, base, lambda row: row.judge)._asdict() if has_judge else None,
+        "is_overoptimised": judged is not None and rate.low > 0.5 and judged.high < 0.5,
+        "kl": _mean(row.logprob - row.ref_logprob for row in candidate),
+        "kl_parent": _mean(row.logprob - row.ref_logprob for row in parent),
+        "length": {
+            name: _mean(len(row.token_ids) for row in rows)
+            for name, rows in {"candidate": candidate, "parent": parent, "base": base}.items()
+        },
+        "distinct_2": distinct(ids, 2),
+        "repetition": repetition(ids),
+        "duplicates": duplicate_share(ids),
+        "perplexity": math.exp(-sum(row.ref_logprob for row in candidate) / sum(map(len, ids))),
+        "reward_accuracy": accuracy,
+        "ece": ece,
+        "samples": side_by_side(prompts, candidate, parent, base, config),
+    }
+
+
+def win_rate(ours: Sequence[Written], theirs: Sequence[Written], value: Callable[[Written], float]) -> Rate:
+    """How often ours beats theirs over all pairs of completions of the same prompt; a tie is half a win.
+
+    The interval is Wilson's with the number of independent comparisons that prompt-level clustering leaves:
+    n_eff = p (1 - p) / Var(prompt means) * prompts, at least the number of prompts and at most that of pairs.
+    """
+    by_prompt: dict[str, tuple[list[float], list[float]]] = {}
+    for side, rows in enumerate((ours, theirs)):
+        for row in rows:
+            by_prompt.setdefault(row.prompt_id, ([], []))[side].append(value(row))
+    means = [_mean((a > b) + 0.5 * (a == b) for a in mine for b in others) for mine, others in by_prompt.values()]
+    prompts, pairs = len(means), sum(len(mine) * len(others) for mine, others in by_prompt.values())
+    share = _mean(means)
+    variance = sum((mean - share) ** 2 for mean in means) / max(1, prompts - 1)
+    independent = min(max(share * (1 - share) / variance * prompts, prompts), pairs) if variance else prompts
+    return Rate(share, *wilson(share, independent), pairs, prompts)
+
+
+def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a share of `count` trials (1927): never outside [0, 1], never empty at 0 or 1."""
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def side_by_side(
+    prompts: Sequence[Prompt],
+    candidate: Sequence[Written],
+    parent: Sequence[Written],
+    base: Sequence[Written],
+    config: RunConfig,
+) -> list[dict[str, Any]]:
+    """The first completion of each contestant for the first prompts."""
+    step = config.evaluate.samples
+    rows = zip(prompts, candidate[::step], parent[::step], base[::step], strict=True)
+    return [
+        {
+            "prompt_id": prompt.id,
+            "prompt": prompt.messages,
+            "candidate": ours.text,
+            "parent": theirs.text,
+            "base": first.text,
+            "scores": [ours.score, theirs.score, first.score],
+        }
+        for prompt, ours, theirs, first in list(rows)[: config.evaluate.shown]
+    ]
+
+
+def _reward_report(path: Path) -> tuple[float | None, float | None]:
+    if not path.exists():
+        return None, None
+    report = json.loads(path.read_text(encoding="utf-8"))
+    return (report.get("accuracy") or {}).get("value"), (report.get("calibration") or {}).get("ece")
+
+
+def _chunk_path(state: Path, name: str, start: int) -> Path:
+    return state / f"{name}-{start:05d}.json"
+
+
+def _mean(values: Iterable[float]) -> float:
+    values = list(values)
+    return sum(values) / len(values)
