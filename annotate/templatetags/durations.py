@@ -1,0 +1,25 @@
+"""Seconds and JSON as people read them: `{{ 754|duration }}`, `{{ config|as_json }}`."""
+
+import json
+
+from django import template
+from django.utils.translation import ngettext
+
+register = template.Library()
+
+
+@register.filter
+def duration(seconds: float) -> str:
+    """Rounded to what matters: seconds below one and a half minutes, then minutes, then hours and minutes."""
+    seconds = max(0, round(seconds))
+    if seconds < 90:
+        return ngettext("%(n)d second", "%(n)d seconds", seconds) % {"n": seconds}
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return ngettext("%(n)d minute", "%(n)d minutes", minutes) % {"n": minutes}
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@register.filter
+def as_json(value) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)

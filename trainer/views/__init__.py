@@ -1,0 +1,1 @@
+"""Pages about the learning side: runs and checkpoints. Web processes: nothing here imports torch."""
