@@ -47,7 +47,14 @@ class LinesField(forms.CharField):
         return self.to_python(data) != (initial or [])
 
 
-class PoolForm(forms.ModelForm):
+class Plain:
+    """Labels without a colon."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **{"label_suffix": "", **kwargs})
+
+
+class PoolForm(Plain, forms.ModelForm):
     """Every setting of a pool, in groups. The sampling settings are one JSON value in the model, three fields here."""
 
     temperature = forms.FloatField(
@@ -145,6 +152,12 @@ class PoolForm(forms.ModelForm):
         for name in ("temperature", "top_p", "incumbent_share", "gold_share", "training_pass_share"):
             self.fields[name].widget.attrs["step"] = "any"
 
+    def clean_strength_scale(self) -> int:
+        steps = self.cleaned_data["strength_scale"]
+        if steps == 1:
+            raise forms.ValidationError(_("One step says nothing. Write 0 not to ask, or 2 to 4."))
+        return steps
+
     def clean_buffer_size(self) -> int:
         size = self.cleaned_data["buffer_size"]
         if size < 1:
@@ -172,19 +185,19 @@ class NewPoolForm(PoolForm):
     GROUPS = (*PoolForm.GROUPS, (_("Guidelines"), ("guidelines",)))
 
 
-class GuidelinesForm(forms.Form):
+class GuidelinesForm(Plain, forms.Form):
     text = forms.CharField(
         label=_("Text"), max_length=50_000, widget=forms.Textarea(attrs={"rows": 24}), help_text=_("Markdown.")
     )
 
 
-class PauseForm(forms.Form):
+class PauseForm(Plain, forms.Form):
     reason = forms.CharField(
         label=_("Why?"), max_length=500, help_text=_("One sentence. Annotators and other managers read it.")
     )
 
 
-class MemberForm(forms.Form):
+class MemberForm(Plain, forms.Form):
     person = forms.ModelChoiceField(label=_("Person"), queryset=User.objects.none(), empty_label=_("Choose somebody"))
 
     def __init__(self, *args, pool: PromptPool, **kwargs):
@@ -193,7 +206,7 @@ class MemberForm(forms.Form):
         self.fields["person"].queryset = people.exclude(memberships__pool=pool).order_by("email").distinct()
 
 
-class PromptSearchForm(forms.Form):
+class PromptSearchForm(Plain, forms.Form):
     q = forms.CharField(label=_("Words"), required=False, max_length=200, widget=forms.SearchInput)
     tag = forms.ChoiceField(label=_("Tag"), required=False)
     state = forms.ChoiceField(
@@ -219,7 +232,7 @@ class PromptSearchForm(forms.Form):
         return prompts
 
 
-class ImportForm(forms.Form):
+class ImportForm(Plain, forms.Form):
     """A file, or text pasted into the page; exactly one of them."""
 
     FORMATS = [("", _("by the file's name")), ("jsonl", "JSONL"), ("csv", "CSV"), ("parquet", "Parquet")]
@@ -256,7 +269,7 @@ class ImportForm(forms.Form):
         return BytesIO("\n".join(lines).encode(errors="surrogatepass")), "jsonl"
 
 
-class GoldForm(forms.Form):
+class GoldForm(Plain, forms.Form):
     """The right order of one comparison: a rank for every completion, whether it is gold or training, and why."""
 
     kind = forms.ChoiceField(
@@ -300,10 +313,10 @@ class GoldForm(forms.Form):
         return values
 
 
-class InvitationForm(forms.Form):
+class InvitationForm(Plain, forms.Form):
     email = forms.EmailField(label=_("E-mail address"), widget=forms.EmailInput(attrs={"autocomplete": "off"}))
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices)
 
 
-class RoleForm(forms.Form):
+class RoleForm(Plain, forms.Form):
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices)

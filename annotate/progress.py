@@ -116,7 +116,8 @@ def person_with_numbers(person: User) -> User:
 def with_numbers(people: list[User]) -> list[User]:
     """Put `role_names`, `answers`, `median_seconds`, `agreement`, `gold_seen` and `gold_accuracy` on each person."""
     roles = defaultdict(list)
-    for pk, name in User.objects.filter(pk__in=people, groups__isnull=False).values_list("pk", "groups__name"):
+    with_groups = User.objects.filter(pk__in=[person.pk for person in people], groups__isnull=False)
+    for pk, name in with_groups.values_list("pk", "groups__name"):
         roles[pk].append(Role(name).label if name in Role.values else name)
     answers = dict(Ranking.objects.filter(is_current=True).values_list("annotator").annotate(n=Count("id")).order_by())
     seconds, agreements, gold = median_seconds(), agreement_by_annotator(), gold_answers_by_annotator()

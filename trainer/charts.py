@@ -18,7 +18,7 @@ from pygal.style import Style
 from trainer.models import RunMetric, TrainingRun
 
 MOST_POINTS = 300
-WIDTH, HEIGHT = 500, 300
+WIDTH, HEIGHT = 400, 240
 
 
 class Chart(NamedTuple):
@@ -46,7 +46,7 @@ CHARTS = (
             ("objective/judge", gettext_lazy("independent judge")),
         ),
     ),
-    Chart("kl", gettext_lazy("KL to the reference, nats a completion"), (("objective/kl", gettext_lazy("KL")),)),
+    Chart("kl", gettext_lazy("KL to the reference, in nats"), (("objective/kl", gettext_lazy("KL")),)),
     Chart(
         "length",
         gettext_lazy("Length in tokens"),
@@ -65,8 +65,8 @@ CHARTS = (
         "accuracy",
         gettext_lazy("Accuracy"),
         (
-            ("reward/accuracy", gettext_lazy("reward model, pairs right")),
-            ("ppo/val/var_explained", gettext_lazy("critic, variance explained")),
+            ("reward/accuracy", gettext_lazy("reward model, pairs")),
+            ("ppo/val/var_explained", gettext_lazy("critic, variance")),
         ),
     ),
     Chart(
@@ -167,6 +167,8 @@ def draw(chart: Chart, run: TrainingRun) -> bytes:
         show_legend=len(labels) > 1,
         legend_at_bottom=True,
         legend_box_size=10,
+        truncate_legend=-1,
+        legend_at_bottom_columns=1 if len(labels) > 2 else 2,
         margin=8,
         spacing=6,
         max_scale=6,
