@@ -255,6 +255,8 @@ def load_environment(values: Mapping[str, str] | None = None) -> Environment:
         except ValueError as error:
             said = "" if name in SECRETS else f" is “{value}”: it"
             wrong.append(f"{name}{said} must be {error}.")
+    if not wrong and read["https_only"] and not read["trust_proxy"]:
+        wrong.append("HTTPS_ONLY is true: TRUST_PROXY must be too, since a proxy in front is what speaks HTTPS.")
     if wrong:
         raise WrongEnvironment("\n".join(wrong))
     read["allowed_hosts"] = read["allowed_hosts"] or names_of_this_machine(read["host"])

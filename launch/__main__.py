@@ -3,27 +3,25 @@
 import argparse
 
 from config.environment import load_environment
-from launch.base_model import prepare_base_model
-from launch.commands import demo, run, services
+from launch import commands
 
 
 def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m launch", description="Start Whetstone, or parts of it.")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="everything, until Ctrl-C")
-    commands.add_parser("demo", help="everything on an empty data folder, with simulated annotators, to the end")
-    commands.add_parser("base-model", help="write the default language model to DATA_DIR")
-    parts = commands.add_parser("services", help="PostgreSQL and Valkey alone, around a command")
-    parts.add_argument("program", nargs="+", metavar="-- COMMAND")
-    arguments = parser.parse_args()
-    environment = load_environment()
-    if arguments.command == "run":
-        return run(environment)
-    if arguments.command == "demo":
-        return demo(environment)
-    if arguments.command == "services":
-        return services(environment, arguments.program)
-    return prepare_base_model(environment.default_base_model_folder)
+    choices = parser.add_subparsers(dest="command", required=True)
+    choices.add_parser("run", help="everything, until Ctrl-C")
+    choices.add_parser("demo", help="everything on an empty data folder, with simulated annotators, to the end")
+    choices.add_parser(
+        "prepare", help="base model, database and static files, for programs that are started one by one"
+    )
+    choices.add_parser("base-model", help="write the default language model to DATA_DIR, if it is used")
+    program = choices.add_parser("program", help="one program alone, in place of this one")
+    program.add_argument("name", help="web, worker-default, worker-generate, worker-train or beat")
+    services = choices.add_parser("services", help="the private PostgreSQL and Valkey alone, around a command")
+    services.add_argument("arguments", nargs="+", metavar="-- COMMAND")
+    given = vars(parser.parse_args())
+    command = getattr(commands, given.pop("command").replace("-", "_"))
+    return command(load_environment(), **given)
 
 
 if __name__ == "__main__":

@@ -28,10 +28,14 @@ def prepare_base_model(folder: Path) -> None:
     """Write the default model to `folder` in bfloat16, under another name first: a half-written folder never counts."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     file = gguf_file()
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
-    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=torch.float32)
+    model = model.to(torch.bfloat16)
     # transformers takes a model it has just dequantised for a quantised one, which cannot be saved.
     model.hf_quantizer = None
     model.is_quantized = False

