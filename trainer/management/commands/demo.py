@@ -1,7 +1,6 @@
 """Some turns of the loop on synthetic annotators, measured by the preference they hide. `make demo` runs it."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,13 +12,13 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from annotate.models import Policy, PolicyCheckpoint, PromptPool
+from annotate.models import Policy, PolicyCheckpoint, Prompt, PromptPool
 from annotate.selectors import rankings_of_policy
 from config.environment import PROJECT_ROOT
 from trainer.demo_report import CheckpointRow, as_html, as_table
 from trainer.models import TrainingRun
 from trainer.oracle_wins import win_rate
-from trainer.run_folder import adapter_path, base_model_path
+from trainer.run_folder import adapter_path, run_folder
 from trainer.services import start_run
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -65,7 +64,7 @@ class Command(BaseCommand):
                 raise CommandError(f"{run} ended as {run.status}: {run.reason}")
             turn_seconds[run.candidate.number] = time.monotonic() - begun
             self.say(f"turn {turn}: {run.candidate.name} is {run.candidate.status}. {run.verdict['sentence']}")
-        rows = self.measure(policy, pool, turn_seconds, options)
+        rows = self.measure(policy, turn_seconds, options)
         self.report(rows, policy, options)
 
     def follow(self, run: TrainingRun) -> TrainingRun:
@@ -82,18 +81,19 @@ class Command(BaseCommand):
             run.refresh_from_db()
         return run
 
-    def measure(self, policy: Policy, pool: PromptPool, turn_seconds: dict[int, float], options) -> list[CheckpointRow]:
+    def measure(self, policy: Policy, turn_seconds: dict[int, float], options) -> list[CheckpointRow]:
         """Ask the oracle about fresh completions of every checkpoint on the prompts no training ever saw."""
         oracle = load_oracle(options["oracle"])
-        prompts = list(pool.prompts.filter(is_held_out=True, retired_at=None).order_by("id"))
-        asked = [prompt.messages[-1]["content"] for prompt in prompts]
         checkpoints = list(policy.checkpoints.order_by("number"))
-        self.say(f"measuring {len(checkpoints)} checkpoints on {len(prompts)} held-out prompts")
-        written = {each.number: self.write_completions(each, prompts, options) for each in checkpoints}
-        base = written[0]
+        newest = TrainingRun.objects.filter(policy=policy).exclude(candidate=None).first()
+        written = {each.number: self.write_completions(each, newest, options) for each in checkpoints}
+        prompts = Prompt.objects.in_bulk([int(pk) for pk in written[0]])
+        asked = [prompts[int(pk)].messages[-1]["content"] for pk in written[0]]
+        self.say(f"measured {len(checkpoints)} checkpoints on {len(prompts)} held-out prompts")
+        base = list(written[0].values())
         rows = []
         for checkpoint in checkpoints:
-            texts = written[checkpoint.number]
+            texts = [written[checkpoint.number][pk] for pk in written[0]]
             run = TrainingRun.objects.filter(candidate=checkpoint).first()
             rows.append(
                 CheckpointRow(
@@ -110,24 +110,21 @@ class Command(BaseCommand):
             )
         return rows
 
-    def write_completions(self, checkpoint: PolicyCheckpoint, prompts: list, options) -> list[list[str]]:
-        """Fresh completions by the trainer's own `generate`, in a process of its own."""
+    def write_completions(self, checkpoint: PolicyCheckpoint, run: TrainingRun, options) -> dict[str, list[str]]:
+        """Fresh completions of the run folder's held-out prompts, by the trainer's own `generate`."""
+        adapter = adapter_path(checkpoint)
         with tempfile.TemporaryDirectory() as folder:
-            source, target = Path(folder) / "prompts.jsonl", Path(folder) / "completions.jsonl"
-            source.write_text(
-                "".join(json.dumps({"id": str(p.pk), "messages": p.messages}) + "\n" for p in prompts), "utf-8"
-            )
-            command = [sys.executable, "-m", "trainer.rlhf", "generate", base_model_path(checkpoint.policy)]
-            adapter = adapter_path(checkpoint)
-            command += ["--adapter", str(adapter)] if adapter else []
-            command += ["--prompts", str(source), "--output", str(target), "--samples", str(options["samples"])]
-            command += ["--max-new-tokens", "40", "--seed", str(options["seed"])]
-            subprocess.run(command, check=True, cwd=PROJECT_ROOT, env=os.environ)
+            target = Path(folder) / "completions.jsonl"
+            command = [sys.executable, "-m", "trainer.rlhf", "generate", str(run_folder(run)), "--split", "held_out"]
+            command += ["--checkpoint", str(adapter)] if adapter else ["--base"]
+            # A seed of its own for each checkpoint: completions of two of them are independent draws.
+            command += ["--seed", str(options["seed"] + checkpoint.number), "--samples", str(options["samples"])]
+            subprocess.run([*command, "--out", str(target)], check=True, cwd=PROJECT_ROOT, capture_output=True)
             texts: dict[str, list[str]] = {}
             for line in target.read_text("utf-8").splitlines():
                 row = json.loads(line)
-                texts.setdefault(row["prompt_id"], []).append(row["text"])
-        return [texts[str(prompt.pk)] for prompt in prompts]
+                texts.setdefault(row["prompt_id"], []).append(row["completion"])
+        return texts
 
     def report(self, rows: list[CheckpointRow], policy: Policy, options) -> None:
         minutes = (time.monotonic() - self.started) / 60
