@@ -63,11 +63,11 @@ CHARTS = (
     ),
     Chart(
         "accuracy",
-        gettext_lazy("Accuracy"),
-        (
-            ("reward/accuracy", gettext_lazy("reward model, pairs")),
-            ("ppo/val/var_explained", gettext_lazy("critic, variance")),
-        ),
+        gettext_lazy("Held-out pairs that the reward model gets right"),
+        (("reward/accuracy", gettext_lazy("share")),),
+    ),
+    Chart(
+        "critic", gettext_lazy("Variance that the critic explains"), (("ppo/val/var_explained", gettext_lazy("share")),)
     ),
     Chart(
         "text",
@@ -162,7 +162,7 @@ def draw(chart: Chart, run: TrainingRun) -> bytes:
         style=Style(),
         title=None,
         no_prefix=True,
-        show_dots=len(rows) < 2,
+        show_dots=False,
         dots_size=4,
         show_legend=len(labels) > 1,
         legend_at_bottom=True,
@@ -177,7 +177,8 @@ def draw(chart: Chart, run: TrainingRun) -> bytes:
         no_data_text=_("No numbers yet"),
     )
     for place, label in enumerate(labels):
-        drawing.add(label, [(row.step, row.values[place]) for row in rows if row.values[place] is not None])
+        points = [(row.step, row.values[place]) for row in rows if row.values[place] is not None]
+        drawing.add(label, points, show_dots=len(points) == 1)
     drawing.add_xml_filter(lambda root: plain(root, str(chart.title)))
     return drawing.render()
 

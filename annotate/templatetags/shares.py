@@ -9,4 +9,4 @@ register = template.Library()
 @register.filter
 def percent(share: float | None) -> str:
     """Nothing measured is a dash."""
-    return "–" if share is None else f"{number_format(100 * share, 0)} %"
+    return "–" if share is None else f"{number_format(100 * share, 0)}\N{NO-BREAK SPACE}%"
