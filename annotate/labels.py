@@ -1,4 +1,4 @@
-"""Words for the codes that answers hold: flags, axes, reasons. A pool's own words, not listed here, are their own label."""
+"""Words for the codes that answers hold: flags, axes, reasons. A pool's own words are their own label."""
 
 from django.utils.translation import gettext_lazy as _
 

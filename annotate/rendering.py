@@ -20,6 +20,7 @@ from django.utils.safestring import SafeString, mark_safe
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
+from markdown_it.utils import OptionsDict
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -76,15 +77,20 @@ def rendered(text: str) -> SafeString:
     return mark_safe(render(text))  # noqa: S308 nh3 has cleaned it
 
 
+def prose(text: str) -> SafeString:
+    """What a colleague wrote, guidelines say: the same, but a line's end is no more than a space, as in Markdown."""
+    return mark_safe(render(text, breaks=False))  # noqa: S308 nh3 has cleaned it
+
+
 def raw(text: str) -> SafeString:
     """`text` as it was written, for a `<pre>`, with invisible characters shown."""
     return mark_safe(reveal(escape(text)))  # noqa: S308 escaped
 
 
 @lru_cache(maxsize=512)
-def render(text: str) -> str:
+def render(text: str, *, breaks: bool = True) -> str:
     text = text.replace("\r\n", "\n")
-    html = None if len(text) > LONGEST_MARKDOWN else markdown(text)
+    html = None if len(text) > LONGEST_MARKDOWN else markdown(text, breaks)
     if html is None:
         return reveal(f'<p class="as-written" dir="auto">{escape(text)}</p>')
     clean = nh3.clean(
@@ -98,12 +104,12 @@ def render(text: str) -> str:
     return reveal(clean)
 
 
-def markdown(text: str) -> str | None:
+def markdown(text: str, breaks: bool) -> str | None:
     """HTML of a Markdown text; None where it nests so deep that markdown-it would leave some of it out."""
     tokens = MARKDOWN.parse(text)
     if any(token.level >= DEEPEST_NESTING - 1 for token in tokens):
         return None
-    return MARKDOWN.renderer.render(tokens, MARKDOWN.options, {})
+    return MARKDOWN.renderer.render(tokens, OptionsDict({**MARKDOWN.options, "breaks": breaks}), {})
 
 
 def reveal(html: str) -> str:
@@ -177,9 +183,12 @@ def image(renderer, tokens: list[Token], index: int, options, env) -> str:
     return escape(f"![{tokens[index].content}]({tokens[index].attrGet('src')})")
 
 
-def direct_each_block(state) -> None:
-    """`dir="auto"` on every block: a right-to-left paragraph stands right, whatever stands beside it."""
+def fit_into_the_page(state) -> None:
+    """`dir="auto"` on every block, so that a right-to-left paragraph stands right, whatever stands beside it; and
+    headings below the page's own, which end at the second level."""
     for token in state.tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
         if token.nesting == 1 and token.block and token.tag in ATTRIBUTES:
             token.attrSet("dir", "auto")
 
@@ -197,7 +206,7 @@ def make_parser() -> MarkdownIt:
     )
     parser.inline.ruler.before("escape", "math_brackets", bracketed_formula)
     parser.validateLink = is_web_address
-    parser.core.ruler.push("direction", direct_each_block)
+    parser.core.ruler.push("fit", fit_into_the_page)
     for name, rule in {"fence": fence, "link_open": link, "image": image}.items():
         parser.add_render_rule(name, rule)
     return parser

@@ -6,6 +6,7 @@ from annotate.views.account import invitation, language
 from annotate.views.audit import audit
 from annotate.views.gold import pool_gold, pool_gold_new, pool_gold_withdraw
 from annotate.views.home import home
+from annotate.views.keys import keys
 from annotate.views.leave import leave
 from annotate.views.members import pool_member_remove, pool_members
 from annotate.views.people import (
@@ -19,7 +20,8 @@ from annotate.views.people import (
 )
 from annotate.views.pools import pool, pool_edit, pool_guidelines, pool_new, pool_pause, pool_resume, pools
 from annotate.views.prompts import pool_import, pool_prompt_restore, pool_prompt_retire, pool_prompts
-from annotate.views.rank import rank
+from annotate.views.rank import guidelines, rank, rank_feedback, rank_next
+from annotate.views.work import changes, correction, work
 
 urlpatterns = [
     path("", home, name="home"),
@@ -27,6 +29,13 @@ urlpatterns = [
     path("invitations/<str:token>/", invitation, name="invitation"),
     # --- annotators
     path("rank/", rank, name="rank"),
+    path("rank/next/", rank_next, name="rank_next"),
+    path("rank/feedback/<int:assignment_id>/", rank_feedback, name="rank_feedback"),
+    path("rank/keys/", keys, name="keys"),
+    path("guidelines/<int:version_id>/", guidelines, name="guidelines"),
+    path("work/", work, name="work"),
+    path("work/<int:assignment_id>/", correction, name="correction"),
+    path("work/changes/", changes, name="changes"),
     path("leave/", leave, name="leave"),
     # --- managers: pools
     path("pools/", pools, name="pools"),

@@ -1,11 +1,117 @@
-"""The annotator's page."""
+"""The annotator's page: the next comparison, its answer, what a training answer should have been.
 
-from django.shortcuts import render
+With a script the page keeps two comparisons ahead (`rank_next`) and sends answers to the API from its outbox. Without
+one, `rank` is a plain form. Both end in the same services.
+"""
 
+from django.contrib import messages
+from django.http import Http404
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_GET, require_POST
+
+from annotate.answer_form import answer_from_form
+from annotate.comparison_page import comparison_page
+from annotate.errors import Refused
+from annotate.keys import key_table
+from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
+from annotate.models import Assignment, Comparison, GuidelineVersion
+from annotate.page_data import page_data
+from annotate.rendering import prose
 from annotate.roles import MAY_ANNOTATE
+from annotate.selectors import workable_pools
+from annotate.services.assignments import lease_next_comparison, skip_comparison
+from annotate.services.rankings import submit_ranking
+from annotate.training import training_feedback
 from annotate.views.access import needs
 
 
+@never_cache
 @needs(MAY_ANNOTATE)
 def rank(request):
-    return render(request, "rank.html")
+    """The page with its first comparison on it; posted to, it takes a plain form's answer and shows the next."""
+    pool_id = whole_number(request.GET.get("pool"))
+    if request.method == "POST":
+        return take_plain_answer(request)
+    assignment = lease_next_comparison(annotator=request.user, pool_id=pool_id, holding=())
+    pools = list(workable_pools(request.user))
+    chosen_pool = next((pool for pool in pools if pool.pk == pool_id), None)
+    context = page_context(request.user, chosen_pool) | {
+        "pools": pools,
+        "chosen_pool": chosen_pool,
+        "assignment": assignment,
+    }
+    return render(request, "rank.html", context | (comparison_page(assignment) if assignment else {}))
+
+
+@require_POST
+@needs(MAY_ANNOTATE)
+def rank_next(request):
+    """The next comparison as a fragment. `holding`: the assignments that this browser has already."""
+    holding = [number for value in request.POST.getlist("holding") if (number := whole_number(value)) is not None]
+    pool_id = whole_number(request.POST.get("pool"))
+    assignment = lease_next_comparison(annotator=request.user, pool_id=pool_id, holding=holding)
+    if assignment is None:
+        return render(request, "rank.html#nothing", {"assignment": None})
+    return render(request, "rank.html#comparison", comparison_page(assignment))
+
+
+@require_GET
+@needs(MAY_ANNOTATE)
+def rank_feedback(request, assignment_id: int):
+    """After a training answer: what the right order is, and why."""
+    assignment = get_object_or_404(
+        Assignment.objects.select_related("comparison__pool").filter(
+            annotator=request.user, comparison__kind=Comparison.Kind.TRAINING, status=Assignment.Status.ANSWERED
+        ),
+        pk=assignment_id,
+    )
+    template = "rank_feedback.html#feedback" if request.htmx else "rank_feedback.html"
+    return render(request, template, training_feedback(assignment))
+
+
+@require_GET
+@needs(MAY_ANNOTATE)
+def guidelines(request, version_id: int):
+    """One version of a pool's guidelines, as its annotators read it."""
+    version = GuidelineVersion.objects.select_related("pool").filter(pk=version_id).first()
+    if version is None or not workable_pools(request.user, version.pool_id).exists():
+        raise Http404
+    context = {"version": version, "html": prose(version.text), "language": version.pool.language}
+    return render(request, "guidelines.html#text" if request.htmx else "guidelines.html", context)
+
+
+def page_context(annotator, pool=None) -> dict:
+    """What the page needs beside its comparison: reasons, keys, and what its script says."""
+    return {
+        "skip_reasons": SKIP_REASONS.items(),
+        "not_rankable_reasons": NOT_RANKABLE_REASONS.items(),
+        "key_table": key_table(annotator),
+        "page_data": page_data(annotator, pool),
+    }
+
+
+def take_plain_answer(request):
+    """The answer of a page without a script: store it, and go back to the page for the next one."""
+    assignment = get_object_or_404(Assignment, pk=whole_number(request.POST.get("assignment")), annotator=request.user)
+    ticket = {"assignment_id": assignment.pk, "annotator": request.user, "token": request.POST.get("token", "")}
+    try:
+        if request.POST.get("skip"):
+            skip_comparison(**ticket, reason=f"skip: {request.POST['skip']}")
+        else:
+            ranking, _is_new = submit_ranking(
+                **ticket,
+                idempotency_key=request.POST.get("key", "")[:80],
+                answer=answer_from_form(request.POST, assignment.order),
+            )
+            if not ranking.counts:
+                return redirect("rank_feedback", assignment.pk)
+            messages.success(request, _("Saved."))
+    except Refused as refusal:
+        messages.error(request, str(refusal))
+    return redirect(request.get_full_path())
+
+
+def whole_number(value: str | None) -> int | None:
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) < 19 else None

@@ -1,0 +1,41 @@
+"""An answer as the page's plain form sends it, without any script."""
+
+from django.http import QueryDict
+
+from annotate.services.rankings import Answer
+
+# A pair's four buttons: the ranks of the first and the second completion shown, and whether both are bad.
+VERDICTS = {"first": (1, 2, False), "second": (2, 1, False), "tie": (1, 1, False), "bad": (1, 1, True)}
+
+
+def answer_from_form(data: QueryDict, order: list[int]) -> Answer:
+    """Read what was filled in; what is missing or no number is left out here, and the service says so.
+
+    `order` are the completions as shown.
+    """
+    ranks = {key: rank for key in order if (rank := number(data.get(f"rank-{key}"))) is not None}
+    all_bad = "all_bad" in data
+    if data.get("verdict") in VERDICTS and len(order) == 2:
+        first, second, all_bad = VERDICTS[data["verdict"]]
+        ranks = dict(zip(order, (first, second), strict=True))
+    elif all_bad:
+        ranks = {}
+    return Answer(
+        ranks=ranks,
+        all_bad=all_bad,
+        flags={key: flags for key in order if (flags := data.getlist(f"flag-{key}"))},
+        axes={key: axes for key in order if (axes := ratings(data, f"axis-{key}-"))},
+        strength=number(data.get("strength")),
+        rationale=data.get("rationale", ""),
+        chips=data.getlist("chip"),
+        better_answer=data.get("better_answer", ""),
+    )
+
+
+def ratings(data: QueryDict, prefix: str) -> dict[str, int]:
+    found = {name.removeprefix(prefix): number(data[name]) for name in data if name.startswith(prefix)}
+    return {axis: rating for axis, rating in found.items() if rating is not None}
+
+
+def number(value: str | None) -> int | None:
+    return int(value) if value and value.isascii() and value.isdigit() and len(value) < 4 else None

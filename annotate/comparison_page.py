@@ -1,0 +1,96 @@
+"""A comparison as its annotator sees it: rendered texts in the shuffled order, the questions its pool asks, no names.
+
+comparison_page(assignment)                  a new one
+comparison_page(assignment, given=ranking)   the annotator's own answer, to be corrected
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import Any
+
+from django.utils.crypto import get_random_string
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy as _
+
+from annotate.labels import AXES, CHIPS, FLAGS, STRENGTHS, labelled
+from annotate.models import Assignment, Completion, Ranking
+from annotate.rendering import raw, rendered
+from annotate.selectors import completions_as_shown
+
+# Of a longer conversation the older messages are folded away, and open with a click.
+TURNS_SHOWN = 3
+SPEAKERS = {"system": _("Instruction"), "user": _("Person"), "assistant": _("Assistant")}
+
+
+@dataclass(frozen=True)
+class Turn:
+    speaker: str
+    role: str
+    html: SafeString
+
+
+@dataclass(frozen=True)
+class CompletionOnPage:
+    id: int
+    letter: str
+    html: SafeString
+    raw: SafeString
+    is_cut: bool
+    names_its_model: bool
+    rank: int | None
+    flags: list[tuple[str, str, bool]]  # code, label, is set
+    axes: list[tuple[str, str, int | None]]  # code, label, rating
+
+    @property
+    def asks_more(self) -> bool:
+        return bool(self.flags or self.axes)
+
+
+def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> dict[str, Any]:
+    """What `rank.html#comparison` shows."""
+    comparison, pool = assignment.comparison, assignment.comparison.pool
+    turns = [
+        Turn(SPEAKERS.get(m["role"], m["role"]), m["role"], rendered(m["content"])) for m in comparison.prompt.messages
+    ]
+    k = len(assignment.order)
+    return {
+        "assignment": assignment,
+        "pool": pool,
+        "language": comparison.prompt.language,
+        "earlier_turns": turns[:-TURNS_SHOWN],
+        "turns": turns[-TURNS_SHOWN:],
+        "completions": list(completions_on_page(assignment, given)),
+        "k": k,
+        "is_pair": k == 2,
+        "ranks": range(1, k + 1),
+        "is_training": comparison.kind == comparison.Kind.TRAINING,
+        "strengths": list(enumerate(STRENGTHS.get(pool.strength_scale, []), start=1)),
+        "chips": [
+            (code, label, given is not None and code in given.chips)
+            for code, label in labelled(pool.rationale_chips, CHIPS)
+        ],
+        "asks_why": bool(pool.rationale_chips or pool.asks_rationale),
+        "given": given,
+        "seconds": max(0, pool.lease_minutes * 60 - 60),
+        "idempotency_key": get_random_string(24),
+    }
+
+
+def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterator[CompletionOnPage]:
+    pool = assignment.comparison.pool
+    ranks, flags, axes = (given.ranks, given.flags, given.axes) if given else ({}, {}, {})
+    for letter, completion in zip(ascii_lowercase, completions_as_shown(assignment), strict=False):
+        key = str(completion.pk)
+        set_flags, ratings = flags.get(key, []), axes.get(key, {})
+        yield CompletionOnPage(
+            id=completion.pk,
+            letter=letter,
+            html=rendered(completion.text),
+            raw=raw(completion.text),
+            is_cut=completion.finish_reason == Completion.FinishReason.LENGTH,
+            names_its_model=completion.names_its_model,
+            rank=None if given is None or given.all_bad else ranks.get(key),
+            flags=[(code, label, code in set_flags) for code, label in labelled(pool.flags, FLAGS)],
+            axes=[(code, label, ratings.get(code)) for code, label in labelled(pool.axes, AXES)],
+        )

@@ -1,0 +1,117 @@
+"""One's own work, and what came of it. Reads only.
+
+Agreement, gold and median time look at the newest answers alone (NEWEST): how one works now.
+"""
+
+from datetime import timedelta
+from statistics import mean, median
+from typing import Any
+
+from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
+from django.utils import timezone
+
+from annotate.models import Comparison, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
+from annotate.ranking import kendall_tau_b
+from annotate.selectors import workable_pools
+from annotate.services.rankings import is_right
+
+NEWEST = 500
+
+
+def own_numbers(annotator: User) -> dict[str, Any]:
+    """Counts and seconds; `agreement` and `gold_percent` are None where there is nothing to compare with."""
+    answers = Ranking.objects.filter(annotator=annotator, is_current=True)
+    times = list(answers.exclude(active_ms=None).order_by("-id").values_list("active_ms", flat=True)[:NEWEST])
+    taus = agreement_with_others(annotator)
+    gold = gold_results(annotator)
+    return {
+        "count": answers.count(),
+        "count_today": answers.filter(created_at__gte=timezone.localtime() - timedelta(hours=24)).count(),
+        "active_hours": (answers.aggregate(total=Sum("active_ms"))["total"] or 0) / 3_600_000,
+        "median_seconds": median(times) / 1000 if times else None,
+        "agreement": mean(taus) if taus else None,
+        "agreement_pairs": len(taus),
+        "gold_percent": 100 * mean(gold) if gold else None,
+        "gold_count": len(gold),
+        "corrections": Ranking.objects.filter(annotator=annotator, revision__gt=1).count(),
+    }
+
+
+def agreement_with_others(annotator: User) -> list[float]:
+    """τ-b with each other person's ranking of the same comparison."""
+    own = dict(
+        Ranking.objects.current()
+        .filter(annotator=annotator, assignment__comparison__answered__gte=2)
+        .order_by("-id")
+        .values_list("assignment__comparison_id", "ranks")[:NEWEST]
+    )
+    others = (
+        Ranking.objects.current()
+        .filter(assignment__comparison__in=list(own))
+        .exclude(annotator=annotator)
+        .values_list("assignment__comparison_id", "ranks")
+    )
+    taus = (kendall_tau_b(own[comparison], ranks) for comparison, ranks in others)
+    return [tau for tau in taus if tau is not None]
+
+
+def gold_results(annotator: User) -> list[bool]:
+    """Whether each gold comparison was answered right, at the first attempt."""
+    answers = Ranking.objects.filter(annotator=annotator, revision=1, assignment__comparison__kind=Comparison.Kind.GOLD)
+    return [is_right(answer) for answer in answers.select_related("assignment__comparison").order_by("-id")[:NEWEST]]
+
+
+def own_answers(annotator: User) -> QuerySet[Ranking]:
+    """Newest first, each with its prompt and whether a snapshot has used it (`is_frozen`)."""
+    used = PreferenceSnapshot.rankings.through.objects.filter(ranking=OuterRef("pk"))
+    return (
+        Ranking.objects.filter(annotator=annotator, is_current=True)
+        .exclude(assignment__comparison__kind=Comparison.Kind.TRAINING)
+        .select_related("assignment__comparison__prompt", "pool")
+        .annotate(is_frozen=Exists(used))
+        .order_by("-id")
+    )
+
+
+def answered_assignment(annotator: User, assignment_id: int) -> Ranking | None:
+    """The annotator's current answer to one assignment, with all that its page shows."""
+    return (
+        own_answers(annotator)
+        .select_related("assignment__comparison__pool", "assignment__guideline_version")
+        .prefetch_related("assignment__comparison__completions")
+        .filter(assignment=assignment_id)
+        .first()
+    )
+
+
+def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
+    """For each policy one works for: its serving checkpoint, what that was measured at, and whose answers went in.
+
+    `accuracy` and `win_rate`, as the run's evaluation measured them, in percent: {"percent", "low_percent",
+    "high_percent"}, or None.
+    """
+    used = dict(
+        Ranking.objects.filter(annotator=annotator, snapshots__isnull=False)
+        .values_list("pool__policy")
+        .annotate(n=Count("id", distinct=True))
+        .order_by()
+    )
+    policies = {pool.policy_id for pool in workable_pools(annotator)} | set(used)
+    serving = PolicyCheckpoint.objects.filter(policy__in=policies, status=PolicyCheckpoint.Status.SERVING)
+    return [
+        {
+            "checkpoint": checkpoint,
+            "is_base": checkpoint.number == 0,
+            "accuracy": in_percent(checkpoint.metrics.get("reward", {}).get("accuracy")),
+            "win_rate": in_percent(checkpoint.metrics.get("evaluation", {}).get("win_rate")),
+            "used": used.get(checkpoint.policy_id, 0),
+        }
+        for checkpoint in serving.select_related("policy", "parent__policy").order_by("policy__name")
+    ]
+
+
+def in_percent(share: dict[str, float] | None) -> dict[str, int] | None:
+    if not share or share.get("value") is None:
+        return None
+    names = {"value": "percent", "low": "low_percent", "high": "high_percent"}
+    return {name: round(100 * share[key]) for key, name in names.items() if share.get(key) is not None}

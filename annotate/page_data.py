@@ -1,0 +1,59 @@
+"""What the ranking page's script is given: addresses, keys, and the sentences it says."""
+
+from typing import Any
+
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from annotate.keys import keys_of
+from annotate.models import PromptPool, User
+
+BREAK_AFTER_MINUTES = 50
+
+
+def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
+    return {
+        "user": user.pk,
+        "pool": pool.pk if pool else None,
+        "keys": keys_of(user),
+        "breakAfterMinutes": BREAK_AFTER_MINUTES,
+        "urls": {
+            "next": reverse("rank_next"),
+            "ranking": reverse("api_assignment_ranking", args=[0]),
+            "revision": reverse("api_assignment_revision", args=[0]),
+            "skip": reverse("api_assignment_skip", args=[0]),
+            "signIn": f"{reverse('account_login')}?next={reverse('rank')}",
+            "work": reverse("work"),
+        },
+        "strings": {
+            "saved": _("Saved"),
+            "waiting": _("{n} waiting"),
+            "offline": _("No connection: {n} waiting. They are kept in this browser and sent by themselves."),
+            "signedOut": _("You are signed out. {n} answers are kept in this browser and will be sent."),
+            "signIn": _("Sign in"),
+            "placed": _("{letter}: rank {rank}"),
+            "unplaced": _("{letter}: no rank"),
+            "complete": _("Every completion has a rank. Enter submits."),
+            "incomplete": _("Every completion needs a rank first."),
+            "noTies": _("Ties are not allowed in this pool."),
+            "allBad": _("All bad"),
+            "notAllBad": _("Not all bad"),
+            "undone": _("Undone"),
+            "sent": _("Answer {n} of this sitting"),
+            "skipped": _("Skipped"),
+            "takenBack": _("Your last answer is back. Correct it and submit."),
+            "nothingToTakeBack": _("There is no answer to take back."),
+            "strength": _("How much better? Press its number, or Enter to leave it open."),
+            "marked": _("Marked: {text}"),
+            "selectFirst": _("Select some words of a completion first."),
+            "removeMark": _("Remove the mark"),
+            "good": _("good"),
+            "bad": _("bad"),
+            "break": _("You have ranked for {n} minutes. A short rest keeps the judgement sharp."),
+            "unranked": _("no rank yet"),
+            "rank": _("Rank {rank}"),
+            "nextUp": _("Next comparison"),
+            "diffTooLong": _("These texts are too long to compare word by word; they are compared line by line."),
+            "same": _("The two are the same, letter by letter."),
+        },
+    }

@@ -1,0 +1,26 @@
+"""One's own keys for the ranking page."""
+
+from django.contrib import messages
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+
+from annotate.keys import ACTIONS, WrongKeys, change_keys, keys_of
+from annotate.roles import MAY_ANNOTATE
+from annotate.views.access import needs
+
+
+@needs(MAY_ANNOTATE)
+def keys(request):
+    """Every action with its key; what is left empty goes back to the usual key."""
+    chosen, problem = keys_of(request.user), ""
+    if request.method == "POST":
+        chosen = {action: request.POST.get(action, "") for action in ACTIONS}
+        try:
+            change_keys(user=request.user, chosen={} if "reset" in request.POST else chosen)
+        except WrongKeys as wrong:
+            problem = str(wrong)
+        else:
+            messages.success(request, _("Your keys are kept with your account."))
+            return redirect("keys")
+    rows = [(action, label, usual, chosen[action]) for action, (usual, label) in ACTIONS.items()]
+    return render(request, "keys.html", {"rows": rows, "problem": problem}, status=422 if problem else 200)

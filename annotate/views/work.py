@@ -1,0 +1,78 @@
+"""My work: how much, how well, what came of it, and the own answers, to be looked up and corrected."""
+
+from django.contrib import messages
+from django.core.paginator import Paginator
+from django.http import Http404
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
+
+from annotate.answer_form import answer_from_form
+from annotate.comparison_page import comparison_page
+from annotate.errors import Refused
+from annotate.own_work import answered_assignment, changes_by_policy, own_answers, own_numbers
+from annotate.roles import MAY_ANNOTATE
+from annotate.services.rankings import revise_ranking
+from annotate.views.access import needs
+from annotate.views.rank import page_context
+
+ANSWERS_A_PAGE = 20
+
+
+@never_cache
+@needs(MAY_ANNOTATE)
+def work(request):
+    answers = Paginator(own_answers(request.user), ANSWERS_A_PAGE).get_page(request.GET.get("page"))
+    for answer in answers:
+        answer.order = order_in_letters(answer)
+    if request.htmx and not request.htmx.boosted:
+        return render(request, "work.html#answers", {"answers": answers})
+    return render(request, "work.html", {"answers": answers, "numbers": own_numbers(request.user)})
+
+
+@never_cache
+@needs(MAY_ANNOTATE)
+def correction(request, assignment_id: int):
+    """One's own answer on the page it was given on; sent again it becomes a new revision."""
+    given = answered_assignment(request.user, assignment_id)
+    if given is None:
+        raise Http404
+    if given.is_frozen:
+        messages.info(request, _("A training run has used this answer already; it can no longer be changed."))
+        return redirect("work")
+    if request.method == "POST":
+        return take_correction(request, assignment_id, given)
+    context = page_context(request.user) | comparison_page(given.assignment, given=given)
+    return render(request, "correction.html", context)
+
+
+def take_correction(request, assignment_id: int, given):
+    try:
+        revise_ranking(
+            assignment_id=assignment_id,
+            annotator=request.user,
+            idempotency_key=request.POST.get("key", "")[:80],
+            answer=answer_from_form(request.POST, given.assignment.order),
+        )
+    except Refused as refusal:
+        messages.error(request, str(refusal))
+        return redirect("correction", assignment_id)
+    messages.success(request, _("Corrected."))
+    return redirect("work")
+
+
+@needs(MAY_ANNOTATE)
+def changes(request):
+    """What your answers changed. Nothing here can anchor the next answer: no text, no order, no score of one."""
+    return render(request, "changes.html", {"policies": changes_by_policy(request.user)})
+
+
+def order_in_letters(answer) -> str:
+    """An answer as its annotator saw it: "B > A = C"."""
+    if answer.all_bad:
+        return _("all bad")
+    letters = {str(key): letter for key, letter in zip(answer.assignment.order, "ABCDEFGHI", strict=False)}
+    levels: dict[int, list[str]] = {}
+    for key, letter in letters.items():
+        levels.setdefault(answer.ranks.get(key, 0), []).append(letter)
+    return " > ".join(" = ".join(levels[rank]) for rank in sorted(levels))

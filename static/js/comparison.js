@@ -1,0 +1,276 @@
+/* One comparison on the page: which completion has which rank, what was said beside, and how long it took.
+ *
+ * The form is the answer's only home: a rank is a checked radio. What a screen reader, a mouse, a finger or a key
+ * changes ends in `place`, `setAllBad` or `pick`, which write the form and redraw. Event: "change".
+ */
+
+import { Tray } from "./tray.js";
+
+const IDLE_MS = 30_000;
+const VERDICTS = {
+  first: { ranks: [1, 2], allBad: false },
+  second: { ranks: [2, 1], allBad: false },
+  tie: { ranks: [1, 1], allBad: false },
+  bad: { ranks: [1, 1], allBad: true },
+};
+
+export class Comparison extends EventTarget {
+  #history = [];
+  #tray = null;
+  #shownAt = 0;
+  #activeMs = 0;
+  #lastTick = 0;
+  #lastActivity = 0;
+  #firstActionMs = null;
+  #changes = 0;
+  #lastRank = null;
+
+  constructor(form) {
+    super();
+    this.form = form;
+    this.id = Number(form.dataset.assignment);
+    this.k = Number(form.dataset.k);
+    this.isPair = this.k === 2;
+    this.tiesAllowed = Boolean(form.dataset.ties);
+    this.isTraining = Boolean(form.dataset.training);
+    this.cards = [...form.querySelectorAll(".completion")];
+    this.ids = this.cards.map((card) => Number(card.dataset.id));
+    this.letters = this.cards.map((card) => card.dataset.letter);
+    this.active = 0;
+    this.verdict = null;
+    this.spans = [];
+    if (!this.isPair) this.#tray = new Tray(this, form.querySelector(".tray"));
+    form.addEventListener("change", (event) => this.#changed(event));
+    form.addEventListener("focusin", (event) => {
+      const card = event.target.closest(".completion");
+      if (card) this.activate(this.cards.indexOf(card), false);
+    });
+    this.#draw();
+  }
+
+  get mode() {
+    return this.form.dataset.mode;
+  }
+
+  set mode(mode) {
+    this.form.dataset.mode = mode;
+  }
+
+  get ranks() {
+    return this.ids.map((id) => Number(this.form.querySelector(`input[name="rank-${id}"]:checked`)?.value) || null);
+  }
+
+  get allBad() {
+    return this.form.querySelector('input[name="all_bad"]')?.checked ?? false;
+  }
+
+  get isComplete() {
+    if (this.isPair) return this.verdict !== null;
+    return this.allBad || this.ranks.every((rank) => rank !== null);
+  }
+
+  get canUndo() {
+    return this.#history.length > 0;
+  }
+
+  get asksStrength() {
+    return Number(this.form.dataset.strengths) > 0;
+  }
+
+  /* --- what a person does --- */
+
+  place(index, rank) {
+    const ranks = this.ranks;
+    if (rank !== null && (rank < 1 || rank > this.k)) return false;
+    this.#remember();
+    if (ranks[index] !== null && ranks[index] !== rank) this.#changes += 1;
+    if (rank !== null && !this.tiesAllowed) {
+      const holder = ranks.findIndex((other, at) => other === rank && at !== index);
+      if (holder >= 0) this.#write(holder, null);
+    }
+    this.#write(index, rank);
+    if (rank !== null) this.#lastRank = rank;
+    this.#writeAllBad(false);
+    this.#draw();
+    return true;
+  }
+
+  /* The digit keys: rank the marked completion, and mark the next one that has no rank. */
+  placeActive(rank) {
+    const index = this.active;
+    if (!this.place(index, rank)) return null;
+    this.#markNext(index);
+    return index;
+  }
+
+  tieWithBefore() {
+    return this.tiesAllowed && this.#lastRank !== null ? this.placeActive(this.#lastRank) : null;
+  }
+
+  /* Clicking completions in order of preference: the best rank that none has yet; again, and it is taken back. */
+  toggleNextPlace(index) {
+    const ranks = this.ranks;
+    if (ranks[index] !== null) return this.place(index, null);
+    const free = [...Array(this.k).keys()].map((n) => n + 1).find((rank) => !ranks.includes(rank));
+    this.place(index, free);
+    this.#markNext(index);
+    return true;
+  }
+
+  setAllBad(on) {
+    this.#remember();
+    this.#writeAllBad(on);
+    this.#draw();
+  }
+
+  pick(verdict) {
+    if (verdict === "tie" && !this.tiesAllowed) return false;
+    this.#remember();
+    if (this.verdict && this.verdict !== verdict) this.#changes += 1;
+    this.verdict = verdict;
+    this.#draw();
+    return true;
+  }
+
+  setStrength(n) {
+    const radio = this.form.querySelector(`input[name="strength"][value="${n}"]`);
+    if (radio) radio.checked = true;
+    return Boolean(radio);
+  }
+
+  undo() {
+    const before = this.#history.pop();
+    if (!before) return false;
+    this.#changes += 1;
+    before.ranks.forEach((rank, index) => this.#write(index, rank));
+    this.#writeAllBad(before.allBad);
+    this.verdict = before.verdict;
+    this.#draw();
+    return true;
+  }
+
+  activate(index, withFocus = true) {
+    if (index < 0 || index >= this.k) return;
+    this.active = index;
+    this.cards.forEach((card, at) => card.classList.toggle("is-active", at === index));
+    const card = this.cards[index];
+    if (withFocus) card.focus({ preventScroll: true });
+    card.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  /* --- the answer --- */
+
+  answer() {
+    const data = new FormData(this.form);
+    const pair = this.isPair ? VERDICTS[this.verdict] : null;
+    const ranks = pair ? pair.ranks : this.ranks;
+    const isRanked = ranks.every((rank) => rank !== null);
+    const byCompletion = (read) => Object.fromEntries(this.ids.map((id) => [id, read(id)]).filter(([, value]) => value));
+    this.tick();
+    return {
+      ranks: isRanked ? Object.fromEntries(this.ids.map((id, index) => [id, ranks[index]])) : {},
+      all_bad: pair ? pair.allBad : this.allBad,
+      flags: byCompletion((id) => nonEmpty(data.getAll(`flag-${id}`))),
+      axes: byCompletion((id) => this.#ratings(data, id)),
+      spans: this.spans.map(({ completion, start, end, label, note }) => ({ completion, start, end, label, note })),
+      strength: Number(data.get("strength")) || null,
+      rationale: data.get("rationale") ?? "",
+      chips: data.getAll("chip"),
+      better_answer: data.get("better_answer") ?? "",
+      active_ms: Math.round(this.#activeMs),
+      first_action_ms: this.#firstActionMs === null ? null : Math.round(this.#firstActionMs),
+      changes: this.#changes,
+    };
+  }
+
+  #ratings(data, id) {
+    const prefix = `axis-${id}-`;
+    const found = [...data].filter(([name]) => name.startsWith(prefix));
+    return found.length ? Object.fromEntries(found.map(([name, value]) => [name.slice(prefix.length), Number(value)])) : null;
+  }
+
+  /* --- time --- */
+
+  shown() {
+    this.#shownAt = this.#lastTick = this.#lastActivity = performance.now();
+    this.activate(Math.max(0, this.ranks.indexOf(null)), false);
+  }
+
+  noteActivity() {
+    this.tick();
+    this.#lastActivity = performance.now();
+  }
+
+  /* Time counts while the page is seen and somebody moved in the last half minute. */
+  tick() {
+    const now = performance.now();
+    const isActive = !document.hidden && now - this.#lastActivity < IDLE_MS;
+    if (isActive) this.#activeMs += now - this.#lastTick;
+    this.#lastTick = now;
+    return isActive;
+  }
+
+  /* --- the form and its looks --- */
+
+  #remember() {
+    this.#firstActionMs ??= performance.now() - this.#shownAt;
+    this.#history.push({ ranks: this.ranks, allBad: this.allBad, verdict: this.verdict });
+  }
+
+  #changed(event) {
+    const input = event.target;
+    if (input.name.startsWith("rank-")) {
+      const index = this.ids.indexOf(Number(input.name.slice(5)));
+      const rank = Number(input.value);
+      this.#write(index, this.#drawn?.ranks[index] ?? null);
+      this.place(index, rank);
+    } else if (input.name === "all_bad") {
+      const on = input.checked;
+      input.checked = !on;
+      this.setAllBad(on);
+    }
+  }
+
+  #write(index, rank) {
+    for (const radio of this.form.querySelectorAll(`input[name="rank-${this.ids[index]}"]`)) {
+      radio.checked = Number(radio.value) === rank;
+    }
+  }
+
+  #writeAllBad(on) {
+    const box = this.form.querySelector('input[name="all_bad"]');
+    if (box) box.checked = on;
+  }
+
+  #markNext(index) {
+    const ranks = this.ranks;
+    const hadFocus = this.cards[index].contains(document.activeElement);
+    for (let step = 1; step < this.k; step += 1) {
+      const next = (index + step) % this.k;
+      if (ranks[next] === null) return this.activate(next, hadFocus);
+    }
+  }
+
+  #drawn = null;
+
+  #draw() {
+    const ranks = this.ranks;
+    this.#drawn = { ranks };
+    this.cards.forEach((card, index) => {
+      card.querySelector(".place").textContent = this.allBad ? "0" : ranks[index] ?? "";
+      card.classList.toggle("is-ranked", ranks[index] !== null && !this.allBad);
+    });
+    for (const button of this.form.querySelectorAll('button[name="verdict"]')) {
+      button.classList.toggle("is-picked", button.value === this.verdict);
+    }
+    this.form.classList.toggle("is-all-bad", this.allBad || this.verdict === "bad");
+    this.form.classList.toggle("is-complete", this.isComplete);
+    this.form.querySelector("button.submit")?.setAttribute("aria-disabled", String(!this.isComplete));
+    this.#tray?.draw();
+    this.dispatchEvent(new Event("change"));
+  }
+}
+
+function nonEmpty(list) {
+  return list.length ? list : null;
+}

@@ -1,0 +1,90 @@
+/* What differs between two texts: by word, by character in Chinese and its kin, by line where the texts are huge.
+ *
+ * Myers' O(ND) algorithm (1986) over tokens, after what both begin and end with is set aside.
+ */
+
+const MOST_EDITS = 1_000;
+
+export function tokens(text) {
+  if (!("Segmenter" in Intl)) return text.match(/[\p{Script=Han}]|[\p{L}\p{N}]+|\s+|[^\p{L}\p{N}\s]/gu) ?? [];
+  const words = [...new Intl.Segmenter(undefined, { granularity: "word" }).segment(text)].map((part) => part.segment);
+  return words.flatMap((word) => (/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]/u.test(word) ? [...word] : [word]));
+}
+
+/* [["same" | "del" | "ins", text], …], or null where more than MOST_EDITS tokens differ. */
+export function diff(before, after) {
+  let start = 0;
+  while (start < before.length && start < after.length && before[start] === after[start]) start += 1;
+  let end = 0;
+  const most = Math.min(before.length, after.length) - start;
+  while (end < most && before[before.length - 1 - end] === after[after.length - 1 - end]) end += 1;
+  const middle = myers(before.slice(start, before.length - end), after.slice(start, after.length - end));
+  if (middle === null) return null;
+  const whole = [
+    ...before.slice(0, start).map((token) => ["same", token]),
+    ...middle,
+    ...before.slice(before.length - end).map((token) => ["same", token]),
+  ];
+  const joined = [];
+  for (const [kind, token] of whole) {
+    if (joined.at(-1)?.[0] === kind) joined.at(-1)[1] += token;
+    else joined.push([kind, token]);
+  }
+  return joined;
+}
+
+function myers(a, b) {
+  const furthest = new Map([[1, 0]]);
+  const trace = [];
+  const limit = Math.min(a.length + b.length, MOST_EDITS);
+  for (let edits = 0; edits <= limit; edits += 1) {
+    trace.push(new Map(furthest));
+    for (let k = -edits; k <= edits; k += 2) {
+      const down = k === -edits || (k !== edits && furthest.get(k - 1) < furthest.get(k + 1));
+      let x = down ? furthest.get(k + 1) : furthest.get(k - 1) + 1;
+      while (x < a.length && x - k < b.length && a[x] === b[x - k]) x += 1;
+      furthest.set(k, x);
+      if (x >= a.length && x - k >= b.length) return walkBack(trace, a, b);
+    }
+  }
+  return a.length || b.length ? null : [];
+}
+
+function walkBack(trace, a, b) {
+  const path = [];
+  let [x, y] = [a.length, b.length];
+  for (let edits = trace.length - 1; edits >= 0; edits -= 1) {
+    const furthest = trace[edits];
+    const k = x - y;
+    const down = k === -edits || (k !== edits && furthest.get(k - 1) < furthest.get(k + 1));
+    const fromX = edits ? furthest.get(down ? k + 1 : k - 1) : 0;
+    const fromY = edits ? fromX - (down ? k + 1 : k - 1) : 0;
+    while (x > fromX && y > fromY) path.push(["same", a[(y -= 1, x -= 1)]]);
+    if (edits) path.push(down ? ["ins", b[(y -= 1)]] : ["del", a[(x -= 1)]]);
+  }
+  return path.reverse();
+}
+
+/* Fill `element`; returns "words", "lines" or "same". */
+export function showDiff(element, before, after) {
+  if (before === after) {
+    element.textContent = before;
+    return "same";
+  }
+  let kind = "words";
+  let parts = before.length + after.length < 60_000 ? diff(tokens(before), tokens(after)) : null;
+  if (parts === null) {
+    kind = "lines";
+    const lines = (text) => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
+    parts = diff(lines(before), lines(after)) ?? [["del", before], ["ins", after]];
+  }
+  element.replaceChildren(
+    ...parts.map(([type, text]) => {
+      if (type === "same") return document.createTextNode(text);
+      const mark = document.createElement(type);
+      mark.textContent = text;
+      return mark;
+    }),
+  );
+  return kind;
+}

@@ -1,0 +1,94 @@
+/* Words that an annotator marked as good or bad, drawn with the CSS Custom Highlight API: the text stays untouched.
+ *
+ * A mark is stored by its place in the text as the model wrote it, in characters (code points), whichever view it was
+ * made in.
+ */
+
+export class Marks {
+  constructor(say, announce) {
+    this.say = say;
+    this.announce = announce;
+  }
+
+  add(comparison, label) {
+    if (!comparison.form.dataset.spans) return;
+    const selection = getSelection();
+    const range = selection.rangeCount ? selection.getRangeAt(0) : null;
+    const view = range && !range.collapsed ? viewAround(range) : null;
+    const index = view ? comparison.cards.indexOf(view.closest(".completion")) : -1;
+    if (index < 0) return this.announce(this.say("selectFirst"));
+    const raw = comparison.cards[index].querySelector(".raw").textContent;
+    const shown = view.textContent;
+    const place = placeIn(shown, raw);
+    const from = offsetIn(view, range.startContainer, range.startOffset);
+    const note = range.toString();
+    const start = place(from);
+    const end = place(from + note.length - 1) + 1;
+    comparison.spans.push({
+      completion: comparison.ids[index],
+      start: [...raw.slice(0, start)].length,
+      end: [...raw.slice(0, end)].length,
+      label,
+      note: [...note].slice(0, 1000).join(""),
+      range: range.cloneRange(),
+    });
+    selection.removeAllRanges();
+    this.announce(this.say("marked", { text: note }));
+    this.show(comparison);
+  }
+
+  show(comparison) {
+    for (const label of ["good", "bad"]) {
+      const ranges = comparison.spans.filter((span) => span.label === label).map((span) => span.range);
+      if ("highlights" in CSS) CSS.highlights.set(`mark-${label}`, new Highlight(...ranges));
+    }
+    comparison.cards.forEach((card, index) => {
+      const list = card.querySelector(".marks");
+      const spans = comparison.spans.filter((span) => span.completion === comparison.ids[index]);
+      list.hidden = spans.length === 0;
+      list.replaceChildren(...spans.map((span) => this.#item(comparison, span)));
+    });
+  }
+
+  #item(comparison, span) {
+    const item = document.createElement("li");
+    item.className = `mark-${span.label}`;
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "small";
+    button.textContent = "×";
+    button.setAttribute("aria-label", `${this.say("removeMark")}: ${span.note}`);
+    button.addEventListener("click", () => {
+      comparison.spans.splice(comparison.spans.indexOf(span), 1);
+      this.show(comparison);
+    });
+    item.append(`${this.say(span.label)}: “${span.note}” `, button);
+    return item;
+  }
+}
+
+function viewAround(range) {
+  const element = range.commonAncestorContainer;
+  return (element.nodeType === Node.ELEMENT_NODE ? element : element.parentElement).closest(".completion .text, .completion .raw");
+}
+
+function offsetIn(view, node, offset) {
+  const before = document.createRange();
+  before.setStart(view, 0);
+  before.setEnd(node, offset);
+  return before.toString().length;
+}
+
+/* Where the n-th character of the shown text stands in the raw one: the shown text is the raw one with marks left out,
+ * so that walking through both finds each character in turn. */
+function placeIn(shown, raw) {
+  const places = [];
+  let at = 0;
+  for (const character of shown) {
+    const found = /\s/.test(character) ? -1 : raw.indexOf(character, at);
+    if (found >= 0 && found - at < 80) at = found;
+    for (let unit = 0; unit < character.length; unit += 1) places.push(Math.min(at + unit, raw.length - 1));
+    if (found >= 0) at += character.length;
+  }
+  return (n) => places[Math.max(0, Math.min(n, places.length - 1))] ?? 0;
+}

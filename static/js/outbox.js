@@ -1,0 +1,154 @@
+/* Answers that the server does not have yet.
+ *
+ * An answer is committed to IndexedDB before anything is sent, with the idempotency key it is sent with: whatever
+ * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
+ * stores it once. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
+ *
+ * Events: "change" after every step, detail {waiting, state}; "sent" with the entry; "problem" with the entry.
+ */
+
+const STORE = "answers";
+const RETRY_SECONDS = [1, 2, 4, 8, 15, 30];
+const REFUSALS = new Set([400, 404, 409, 410, 413, 422]);
+
+function database() {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open("whetstone", 1);
+    request.onupgradeneeded = () => request.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+  });
+}
+
+export function randomKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+export function csrfToken() {
+  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
+}
+
+export class Outbox extends EventTarget {
+  #database = database();
+  #timer = 0;
+  #failures = 0;
+  #channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("whetstone-outbox") : null;
+
+  constructor({ user, urls }) {
+    super();
+    this.user = user;
+    this.urls = urls;
+    this.state = "saved";
+    this.#channel?.addEventListener("message", () => this.#tell());
+    addEventListener("online", () => this.flush());
+    addEventListener("focus", () => this.flush());
+    document.addEventListener("visibilitychange", () => document.hidden || this.flush());
+  }
+
+  /* Keep an answer; when the promise resolves it is on the disk. */
+  async add({ assignment, kind, body }) {
+    const entry = { key: randomKey(), user: this.user, assignment, kind, body, at: Date.now(), problem: null };
+    entry.id = await this.#write((store) => store.add(entry));
+    await this.#tell();
+    this.flush();
+    return entry;
+  }
+
+  async all() {
+    const entries = await this.#read((store) => store.getAll());
+    return entries.filter((entry) => entry.user === this.user);
+  }
+
+  async waiting() {
+    return (await this.all()).filter((entry) => !entry.problem);
+  }
+
+  async problems() {
+    return (await this.all()).filter((entry) => entry.problem);
+  }
+
+  async dismiss(entry) {
+    await this.#write((store) => store.delete(entry.id));
+    await this.#tell();
+  }
+
+  /* Send what waits, oldest first. */
+  async flush() {
+    clearTimeout(this.#timer);
+    if (navigator.locks) await navigator.locks.request("whetstone-outbox", () => this.#send());
+    else await this.#send();
+  }
+
+  async #send() {
+    for (;;) {
+      const entry = (await this.waiting())[0];
+      if (!entry) return this.#settle("saved");
+      const result = await this.#post(entry);
+      if (result === "offline") return this.#settle("offline");
+      if (result === "signed out") return this.#settle("signed out");
+      this.#failures = 0;
+      if (result === "sent") {
+        await this.#write((store) => store.delete(entry.id));
+        this.dispatchEvent(new CustomEvent("sent", { detail: entry }));
+      } else {
+        entry.problem = result;
+        await this.#write((store) => store.put(entry));
+        this.dispatchEvent(new CustomEvent("problem", { detail: entry }));
+      }
+      await this.#tell();
+    }
+  }
+
+  async #post(entry) {
+    let response;
+    try {
+      response = await fetch(this.urls[entry.kind].replace("/0/", `/${entry.assignment}/`), {
+        method: "POST",
+        headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken(), "Idempotency-Key": entry.key },
+        body: JSON.stringify(entry.body),
+        redirect: "manual",
+        signal: AbortSignal.timeout(20_000),
+      });
+    } catch {
+      return "offline";
+    }
+    if (response.ok) return "sent";
+    if (response.type === "opaqueredirect" || response.status === 401 || response.status === 403) return "signed out";
+    if (!REFUSALS.has(response.status)) return "offline";
+    const { code = "error", detail = "" } = await response.json().catch(() => ({}));
+    return { code, detail };
+  }
+
+  async #settle(state) {
+    this.state = state;
+    await this.#tell();
+    this.#channel?.postMessage(state);
+    if (state === "saved") return;
+    const seconds = RETRY_SECONDS[Math.min(this.#failures++, RETRY_SECONDS.length - 1)];
+    this.#timer = setTimeout(() => this.flush(), seconds * 1000);
+  }
+
+  async #tell() {
+    const waiting = (await this.waiting()).length;
+    this.dispatchEvent(new CustomEvent("change", { detail: { waiting, state: this.state } }));
+  }
+
+  async #read(action) {
+    const store = (await this.#database).transaction(STORE, "readonly").objectStore(STORE);
+    return new Promise((resolve, reject) => {
+      const request = action(store);
+      request.onsuccess = () => resolve(request.result);
+      request.onerror = () => reject(request.error);
+    });
+  }
+
+  async #write(action) {
+    const transaction = (await this.#database).transaction(STORE, "readwrite", { durability: "strict" });
+    const request = action(transaction.objectStore(STORE));
+    return new Promise((resolve, reject) => {
+      transaction.oncomplete = () => resolve(request.result);
+      transaction.onabort = transaction.onerror = () => reject(transaction.error);
+    });
+  }
+}
