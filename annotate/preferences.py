@@ -20,7 +20,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 from django.utils.translation import gettext as _
 
 from annotate.errors import WrongFilter
-from annotate.models import Completion, PolicyCheckpoint, Ranking
+from annotate.models import Completion, Policy, PolicyCheckpoint, PreferenceSnapshot, PromptPool, Ranking
 
 SPLITS = ("train", "held_out")
 ROWS_AT_A_TIME = 500
@@ -31,10 +31,10 @@ HUMAN = "human"  # stands where a checkpoint's name would, for a completion that
 class PreferenceFilters:
     """Which rankings. A snapshot's are those it froze; all else is the newest revision of answers that count.
 
-    `since` ≤ time of the answer < `until`. A withdrawn annotator's rankings are never among them.
+    `policy` is a number or a name; `since` ≤ time of the answer < `until`. Whoever withdrew is in none of them.
     """
 
-    policy: int | None = None
+    policy: int | str | None = None
     pool: int | None = None
     since: datetime | None = None
     until: datetime | None = None
@@ -68,13 +68,24 @@ class PreferenceFilters:
             if value is not None
         }
 
+    def refuse_what_is_not_there(self) -> None:
+        """Raise WrongFilter for a policy, pool or snapshot that does not exist: nothing would fit, in silence."""
+        policies = {"name": self.policy} if isinstance(self.policy, str) else {"pk": self.policy}
+        for name, value, found in (
+            ("policy", self.policy, Policy.objects.filter(**policies)),
+            ("pool", self.pool, PromptPool.objects.filter(pk=self.pool)),
+            ("snapshot", self.snapshot, PreferenceSnapshot.objects.filter(pk=self.snapshot)),
+        ):
+            if value is not None and not found.exists():
+                raise WrongFilter(_("There is no %(name)s “%(value)s”.") % {"name": name, "value": value})
+
     def apply(self, rankings: QuerySet[Ranking]) -> QuerySet[Ranking]:
         if self.snapshot is not None:
             rankings = rankings.filter(snapshots=self.snapshot, annotator__withdrawn_at=None)
         else:
             rankings = rankings.current()
         conditions = {
-            "pool__policy": self.policy,
+            "pool__policy__name" if isinstance(self.policy, str) else "pool__policy": self.policy,
             "pool": self.pool,
             "created_at__gte": self.since,
             "created_at__lt": self.until,
@@ -91,6 +102,10 @@ def whole_number(name: str, value: Any) -> int:
     if not (text.isascii() and text.isdigit()) or int(text) >= 2**63:
         raise WrongFilter(_("“%(name)s” must be a whole number.") % {"name": name})
     return int(text)
+
+
+def number_or_name(name: str, value: Any) -> int | str:
+    return whole_number(name, value) if str(value).isdigit() else short_text(name, value)
 
 
 def moment(name: str, value: Any) -> datetime:
@@ -121,7 +136,7 @@ def split_name(name: str, value: Any) -> str:
 
 
 PARSERS = {
-    "policy": whole_number,
+    "policy": number_or_name,
     "pool": whole_number,
     "since": moment,
     "until": moment,

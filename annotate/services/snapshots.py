@@ -41,7 +41,7 @@ def freeze_preferences(
     """
     if not isinstance(filters, PreferenceFilters):
         filters = PreferenceFilters.from_values(filters or {})
-    if filters.snapshot is not None or filters.policy not in (None, policy.pk):
+    if filters.snapshot is not None or filters.policy not in (None, policy.pk, policy.name):
         raise WrongFilter(_("A snapshot is of one policy, and not of another snapshot."))
     snapshot = PreferenceSnapshot.objects.create(
         policy=policy, filters=filters.as_json(), size=0, created_by=created_by, note=note
@@ -78,7 +78,7 @@ def ranking_record(row: RankingRow) -> dict[str, Any]:
         "prompt_id": str(row.prompt_id),
         "prompt": [{"role": message["role"], "content": message["content"]} for message in row.messages],
         "completions": [{"id": str(each.id), "text": each.text} for each in row.completions],
-        "ranks": [each.rank for each in row.completions],
+        "ranks": [1 if row.all_bad else each.rank for each in row.completions],
         "split": row.split,
         "annotator": row.annotator,
         "language": row.language,
