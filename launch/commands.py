@@ -15,7 +15,7 @@ from launch.failures import CannotStart
 from launch.folder import exclusive
 from launch.services import private_services
 from launch.supervisor import Supervisor
-from launch.whole import Whole, ask, child_environment, running
+from launch.whole import Whole, ask, child_environment, running, start_workers
 
 PROGRESS_SECONDS = 2
 
@@ -25,6 +25,7 @@ def run(environment: Environment) -> int:
     try:
         with running(environment) as whole:
             print(f"\n  Whetstone is at {page_address(environment)}\n  {sign_in(whole)}\n", flush=True)
+            start_workers(whole)
             say_progress(whole)
             whole.supervisor.watch()
     except KeyboardInterrupt:
@@ -40,6 +41,7 @@ def demo(environment: Environment) -> int:
         with running(own) as whole:
             print(f"\n  The demonstration runs at {page_address(own)}\n  {sign_in(whole)}", flush=True)
             print(f"  Its data folder is {folder}\n", flush=True)
+            start_workers(whole)
             return run_beside(whole.supervisor, [sys.executable, "manage.py", "demo"])
     except KeyboardInterrupt:
         return 130

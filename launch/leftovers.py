@@ -17,8 +17,12 @@ MARK = "WHETSTONE_PROCESS"
 
 
 def mark(data_dir: Path, name: str) -> dict[str, str]:
-    """What to add to the environment of the process `name` of this data folder."""
-    return {MARK: f"{data_dir}:{name}"}
+    """What to add to the environment of the process `name` of this data folder.
+
+    gunicorn and celery change their titles with setproctitle, which writes over the environment others can read unless
+    it is told to spare it.
+    """
+    return {MARK: f"{data_dir}:{name}", "SPT_NOENV": "1"}
 
 
 def marked(data_dir: Path, name: str = "") -> list[psutil.Process]:

@@ -27,7 +27,7 @@ def workers(environment: Environment) -> list[Program]:
     """`generate` and `train` do one task at a time in the worker's own process: that is where the model lies."""
     return [
         Program("worker-default", worker_command(environment, "default", "--pool", "threads", "--concurrency", "2")),
-        Program("worker-generate", worker_command(environment, "generate", "--pool", "solo"), nice=5, grace_seconds=15),
+        Program("worker-generate", worker_command(environment, "generate", "--pool", "solo"), nice=5),
         Program("worker-train", worker_command(environment, "train", "--pool", "solo"), nice=10, grace_seconds=60),
     ]
 

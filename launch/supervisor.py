@@ -71,22 +71,20 @@ class Supervisor:
         self._colour: dict[str, str] = {}
 
     def start(self, program: Program) -> None:
+        """Run a program, and again whenever it ends."""
         self.programs[program.name] = program
-        self._colour.setdefault(program.name, next(self._colours))
-        program.process = subprocess.Popen(
-            program.command,
-            cwd=PROJECT_ROOT,
-            env=self.environment | mark(self.data_dir, program.name) | {"PYTHONUNBUFFERED": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-        with contextlib.suppress(ProcessLookupError):
-            os.setpriority(os.PRIO_PROCESS, program.process.pid, program.nice)
-        program.started_at = time.monotonic()
-        program.relay = threading.Thread(target=self._relay, args=(program.name, program.process.stdout), daemon=True)
-        program.relay.start()
+        self._spawn(program)
+
+    def run(self, name: str, command: list[str]) -> int:
+        """Run a program once, to its end, while the rest is kept up; gives its exit code."""
+        program = Program(name, command)
+        self._spawn(program)
+        try:
+            while program.process.poll() is None:
+                self.watch(POLL_SECONDS)
+        finally:
+            self._end(program)
+        return program.process.returncode
 
     def watch(self, seconds: float | None = None) -> None:
         """Keep everything running for `seconds`, or until an exception (KeyboardInterrupt, mostly) ends it."""
@@ -106,7 +104,7 @@ class Supervisor:
             if program.process is not None and program.process.poll() is not None:
                 self._bury(program, now)
             elif program.process is None and now >= program.start_at:
-                self.start(program)
+                self._spawn(program)
 
     def stop(self) -> None:
         """End every program at once, each with its own grace, and all they started; a second Ctrl-C cuts that short."""
@@ -122,6 +120,23 @@ class Supervisor:
     def say(self, line: str, name: str = "launch") -> None:
         with self._printing:
             self._printer.write(Message("line", line, datetime.now(), name, self._colour.get(name)))
+
+    def _spawn(self, program: Program) -> None:
+        self._colour.setdefault(program.name, next(self._colours))
+        program.process = subprocess.Popen(
+            program.command,
+            cwd=PROJECT_ROOT,
+            env=self.environment | mark(self.data_dir, program.name) | {"PYTHONUNBUFFERED": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        with contextlib.suppress(ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, program.process.pid, program.nice)
+        program.started_at = time.monotonic()
+        program.relay = threading.Thread(target=self._relay, args=(program.name, program.process.stdout), daemon=True)
+        program.relay.start()
 
     def _bury(self, program: Program, now: float) -> None:
         """Note a death, end what the dead one had started, and set the time of its return."""

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ LEFTOVER_GRACE_SECONDS = 20
 
 @dataclass
 class Whole:
-    """The running system; `login` is the line about the first manager, where this start made one."""
+    """The system as far as it runs; `login` is the line about the first manager, where this start made one."""
 
     environment: Environment
     supervisor: Supervisor
@@ -36,8 +36,11 @@ class Whole:
 
 @contextlib.contextmanager
 def running(environment: Environment) -> Iterator[Whole]:
-    """Everything runs inside the `with`, and nothing of it after. Raises CannotStart."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    """A page answers inside the `with`, the workers run after `start_workers`, nothing does in the end.
+
+    Web comes first, the rest would take the processor from it. Raises CannotStart.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
     with exclusive(environment.data_dir):
         end_processes(marked(environment.data_dir), grace_seconds=LEFTOVER_GRACE_SECONDS)
@@ -46,73 +49,62 @@ def running(environment: Environment) -> Iterator[Whole]:
             variables = child_environment(environment, services.addresses)
             whole = Whole(environment, Supervisor(environment.data_dir, variables, services.running))
             try:
-                start_programs(whole)
+                start_pages(whole)
                 yield whole
             finally:
                 whole.supervisor.stop()
 
 
-def start_programs(whole: Whole) -> None:
-    """Web first; the rest would take the processor from it."""
+def start_pages(whole: Whole) -> None:
+    if not is_prepared(whole.environment):
+        whole.login = prepare(whole)
+        note_prepared(whole.environment)
+    whole.supervisor.start(programs.web(whole.environment))
+    wait_for_page(whole)
+
+
+def start_workers(whole: Whole) -> None:
+    """The rest of the programs, once the base model is there."""
     environment, supervisor = whole.environment, whole.supervisor
-    with base_model_preparation(whole) as wait_for_base_model:
-        if not is_prepared(environment):
-            whole.login = prepare(whole)
-            note_prepared(environment)
-        supervisor.start(programs.web(environment))
-        wait_for_page(whole)
-        supervisor.start(programs.beat(environment))
-        wait_for_base_model()
+    supervisor.start(programs.beat(environment))
+    if environment.has_default_base_model and not environment.default_base_model_folder.exists():
+        supervisor.say("preparing the default language model, once")
+        if supervisor.run("base-model", [sys.executable, "-m", "launch", "base-model"]):
+            raise CannotStart("The default language model could not be prepared; the lines above say why.")
     for program in programs.workers(environment):
         supervisor.start(program)
 
 
 def child_environment(environment: Environment, addresses: dict[str, str]) -> dict[str, str]:
-    """What every program gets. A model that is a folder needs no hub, and asks none."""
+    """What every program gets, beside what this one was given."""
     own = {**addresses, "DATA_DIR": str(environment.data_dir), "BASE_MODEL": environment.base_model}
     if environment.has_default_base_model or Path(environment.base_model).is_dir():
-        own |= {"HF_HUB_OFFLINE": "1"}
-    return {**os.environ, **own, "DJANGO_SETTINGS_MODULE": "config.settings", "TOKENIZERS_PARALLELISM": "false"}
+        own["HF_HUB_OFFLINE"] = "1"  # a model that is a folder needs no hub
+    own |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "DJANGO_SETTINGS_MODULE": "config.settings"}
+    # Celery says so in five lines per worker; that PostgreSQL alone refuses root is in docs/operations.md.
+    own["PYTHONWARNINGS"] = "ignore:You're running the worker with superuser privileges"
+    return {**os.environ, **own}
 
 
 def prepare(whole: Whole) -> str:
     """Run launch.preparation, show what it says, and give its line about a first manager, if there is one."""
     print("Preparing the database and the pages", flush=True)
-    process = spawn(whole, "preparation", "launch.preparation", stdout=subprocess.PIPE)
     login = ""
-    for line in process.stdout:
-        print(line, end="", flush=True)
-        login = line.strip() if line.startswith("login:") else login
-    if process.wait():
+    # Out of reach of the terminal's Ctrl-C, which would leave half of it, and within reach of the next start.
+    with subprocess.Popen(
+        [sys.executable, "-m", "launch.preparation"],
+        env=whole.supervisor.environment | mark(whole.environment.data_dir, "preparation"),
+        cwd=PROJECT_ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            login = line.strip() if line.startswith("login:") else login
+    if process.returncode:
         raise CannotStart("The database or the pages could not be prepared; the lines above say why.")
     return login
-
-
-@contextlib.contextmanager
-def base_model_preparation(whole: Whole) -> Iterator[Callable[[], None]]:
-    """Write the default model beside everything else, if it is used; what is given waits until it is there."""
-    if not whole.environment.has_default_base_model or whole.environment.default_base_model_folder.exists():
-        yield lambda: None
-        return
-    print("Preparing the default language model, once", flush=True)
-    process = spawn(whole, "base-model", "launch", "base-model")
-
-    def wait() -> None:
-        if process.wait():
-            raise CannotStart("The default language model could not be prepared; the lines above say why.")
-
-    try:
-        yield wait
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def spawn(whole: Whole, name: str, module: str, *arguments: str, **options) -> subprocess.Popen:
-    """Start one of our own modules, out of reach of the terminal's Ctrl-C and within reach of the next start."""
-    variables = whole.supervisor.environment | mark(whole.environment.data_dir, name)
-    command = [sys.executable, "-m", module, *arguments]
-    return subprocess.Popen(command, env=variables, cwd=PROJECT_ROOT, text=True, start_new_session=True, **options)
 
 
 def check_port(host: str, port: int) -> None:
