@@ -8,7 +8,7 @@ from django import forms
 from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models import Comparison, Prompt, PromptPool, User
+from annotate.models import Comparison, Policy, PreferenceSnapshot, Prompt, PromptPool, User
 from annotate.roles import MAY_ANNOTATE, Role
 from annotate.services.imports import format_of
 
@@ -320,3 +320,62 @@ class InvitationForm(Plain, forms.Form):
 
 class RoleForm(Plain, forms.Form):
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices)
+
+
+class ExportForm(Plain, forms.Form):
+    """What to export: the form of the file, and which rankings. The filters are named as the API names them."""
+
+    FORMATS = [
+        ("trl", _("TRL, standard: prompt, chosen, rejected")),
+        ("trl-conversational", _("TRL, conversational: as messages")),
+        ("hh", _("HH: two whole transcripts")),
+        ("moss", _("MOSS: two lists of texts")),
+        ("rankings", _("Rankings: ties, flags and times too")),
+    ]
+    FILES = [("jsonl", "JSONL"), ("parquet", "Parquet"), ("json", _("JSON, one array"))]
+    FIRST = {"format": "trl", "file": "jsonl"}
+    SPLITS = [("", _("both")), ("train", _("train")), ("held_out", _("held out"))]
+
+    format = forms.ChoiceField(label=_("Format"), choices=FORMATS, required=False)
+    file = forms.ChoiceField(label=_("File"), choices=FILES, required=False)
+    policy = forms.ModelChoiceField(label=_("Policy"), queryset=Policy.objects, required=False, empty_label=_("any"))
+    pool = forms.ModelChoiceField(label=_("Pool"), queryset=PromptPool.objects, required=False, empty_label=_("any"))
+    snapshot = forms.ModelChoiceField(
+        label=_("Snapshot"), queryset=PreferenceSnapshot.objects, required=False, empty_label=_("newest answers")
+    )
+    split = forms.ChoiceField(label=_("Split"), choices=SPLITS, required=False)
+    language = forms.CharField(label=_("Language"), required=False, max_length=12, validators=[LANGUAGE_TAG])
+    tag = forms.CharField(label=_("Tag"), required=False, max_length=40)
+    min_strength = forms.IntegerField(
+        label=_("Least strength"), required=False, min_value=1, max_value=4, help_text=_("How much better, 1 to 4.")
+    )
+    since = forms.DateField(label=_("From"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    until = forms.DateField(
+        label=_("Until, not included"), required=False, widget=forms.DateInput(attrs={"type": "date"})
+    )
+
+    def clean(self):
+        values = super().clean()
+        since, until = values.get("since"), values.get("until")
+        if since and until and since >= until:
+            self.add_error("until", _("This day must come after the first one."))
+        return values
+
+    def chosen(self, name: str) -> str:
+        """The format or the file type, its first choice where nothing was chosen."""
+        return (self.cleaned_data.get(name) if self.is_bound else "") or self.FIRST[name]
+
+    def filters(self) -> dict[str, str]:
+        """What was filled in, as texts: a query string, or values for PreferenceFilters."""
+        if not self.is_bound:
+            return {}
+        names = [name for name in self.fields if name not in self.FIRST]
+        given = {name: self.cleaned_data[name] for name in names if self.cleaned_data[name] not in (None, "")}
+        return {name: str(getattr(value, "pk", value)) for name, value in given.items()}
+
+
+class SnapshotForm(Plain, forms.Form):
+    policy = forms.ModelChoiceField(label=_("Policy"), queryset=Policy.objects, empty_label=None)
+    note = forms.CharField(
+        label=_("Note"), required=False, max_length=500, help_text=_("What it is for; others read it in the list.")
+    )

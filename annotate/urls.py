@@ -19,8 +19,10 @@ from annotate.views.people import (
     person_withdraw,
 )
 from annotate.views.pools import pool, pool_edit, pool_guidelines, pool_new, pool_pause, pool_resume, pools
+from annotate.views.preferences import preferences, preferences_download
 from annotate.views.prompts import pool_import, pool_prompt_restore, pool_prompt_retire, pool_prompts
 from annotate.views.rank import guidelines, rank, rank_feedback, rank_next
+from annotate.views.snapshots import snapshot, snapshot_card, snapshots
 from annotate.views.work import changes, correction, work
 
 urlpatterns = [
@@ -63,6 +65,12 @@ urlpatterns = [
     path("people/<int:person_id>/withdraw/", person_withdraw, name="person_withdraw"),
     path("people/invitations/<int:invitation_id>/revoke/", invitation_revoke, name="invitation_revoke"),
     path("audit/", audit, name="audit"),
+    # --- researchers
+    path("preferences/", preferences, name="preferences"),
+    path("preferences/download/", preferences_download, name="preferences_download"),
+    path("snapshots/", snapshots, name="snapshots"),
+    path("snapshots/<int:snapshot_id>/", snapshot, name="snapshot"),
+    path("snapshots/<int:snapshot_id>/card/", snapshot_card, name="snapshot_card"),
     # --- programs
     path("api/v1/", include("annotate.api.urls")),
 ]

@@ -59,6 +59,7 @@ def freeze_preferences(
         digest.update(line)
     snapshot.content_hash = digest.hexdigest()
     snapshot.save(update_fields=["size", "newest_ranking_id", "content_hash"])
+    record(created_by, "freeze.preferences", snapshot, policy=policy.name, filters=snapshot.filters)
     return snapshot
 
 

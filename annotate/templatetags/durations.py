@@ -23,3 +23,9 @@ def duration(seconds: float) -> str:
 @register.filter
 def as_json(value) -> str:
     return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+@register.filter
+def as_cell(value) -> str:
+    """A text as it is, anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

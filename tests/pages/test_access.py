@@ -21,7 +21,7 @@ MANAGERS = [
     "person",
     "audit",
 ]
-RESEARCHERS = ["runs", "run", "checkpoints", "checkpoint"]
+RESEARCHERS = ["runs", "run", "checkpoints", "checkpoint", "preferences", "preferences_download", "snapshots"]
 WRITES = [
     "pool_pause",
     "pool_resume",
@@ -47,7 +47,7 @@ def address(cast, pool):
         if name == "run_start":
             return reverse(name, args=[pool.policy.pk])
         noun = name.split("_")[0]
-        has_no_argument = name in ("pools", "pool_new", "people", "audit", "runs", "checkpoints")
+        has_no_argument = name in ("pools", "pool_new", "people", "audit", "runs", "checkpoints", *RESEARCHERS[4:])
         return reverse(name, args=[] if has_no_argument else [ids[noun]])
 
     return of
