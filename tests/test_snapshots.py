@@ -160,7 +160,7 @@ def test_lineage_is_answered_both_ways(cast, policy, comparison):
     assert list(runs_that_used(later)) == [second_run]
     assert checkpoints_touched_by(cast["alice"]) == [first, second]  # the second descends from the first
     assert withdraw_annotator(annotator=cast["bob"]) == [second]
-    assert AuditEvent.objects.get().detail == {"checkpoints": ["tiny-2"]}
+    assert AuditEvent.objects.get(action="withdraw.person").detail == {"checkpoints": ["tiny-2"]}
     assert not User.objects.get(username="bob").is_active
     assert not rankings_behind(base).exists()
 
