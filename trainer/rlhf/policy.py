@@ -11,6 +11,7 @@ layers, several active at once, quantised bases.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -88,8 +89,16 @@ class Policy(NamedTuple):
                 slot.copy_(values[key])
 
     def remove_adapter(self, name: str) -> None:
+        """Forgets an adapter; if it was the active one, the base alone is active."""
+        others = [other for other in self.adapters() if other != name]
         for layer in self._lora_layers():
+            if name in layer.active_adapters and others:
+                is_disabled = True
+                layer.set_adapter(others[0])
+            else:
+                is_disabled = layer.disable_adapters or not others
             layer.delete_adapter(name)
+            layer.enable_adapters(not is_disabled)
         self.model.peft_config.pop(name)
 
     def use_adapter(self, name: str | None) -> None:
@@ -170,7 +179,9 @@ class Policy(NamedTuple):
             r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, fan_in_fan_out=is_transposed
         )
         was_active = {layer: (layer.disable_adapters, list(layer.active_adapters)) for layer in self._lora_layers()}
-        peft.inject_adapter_in_model(config, self.model, adapter_name=name)
+        with warnings.catch_warnings():  # peft warns of a second adapter, which is what is wanted
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")
+            peft.inject_adapter_in_model(config, self.model, adapter_name=name)
         self.model.eval()
         for layer in self._lora_layers():
             is_disabled, active = was_active.get(layer, (True, []))

@@ -1,0 +1,58 @@
+"""The `sft` stage: supervised fine-tuning on demonstrations, loss on the assistant's turns only.
+
+    python -m trainer.rlhf sft RUN_FOLDER        reads demonstrations.jsonl, writes sft/policy/
+
+The product is a checkpoint like any other: name its folder as `parent` of the next run. Left out: packing several
+conversations in one row (rows of like length are batched instead) and NEFTune.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from trainer.rlhf.data import read_demonstrations
+from trainer.rlhf.encoding import MaskedConversation, encode_conversation
+from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.imitation import backward_imitation
+from trainer.rlhf.processes import join_processes
+from trainer.rlhf.supervised import load_learner, train
+
+
+def run_sft(folder: RunFolder, stop: StopSignal) -> None:
+    """Trains on the run folder's demonstrations.jsonl."""
+    config, processes = folder.config, join_processes()
+    path = folder.path / "demonstrations.jsonl"
+    if not path.exists():
+        raise StageError("there is no demonstrations.jsonl in the run folder")
+    learner = load_learner(config)
+    tokenizer = learner.policy.tokenizer
+    conversations = [
+        _cut(encode_conversation(tokenizer, item.messages), config.sft.max_tokens) for item in read_demonstrations(path)
+    ]
+    conversations = [item for item in conversations if any(item.is_assistant[1:])]
+    if not conversations:
+        raise StageError("no demonstration has an assistant's turn within sft.max_tokens")
+
+    def backward(batch: Sequence[MaskedConversation], _step: int) -> dict[str, float]:
+        loss = backward_imitation(
+            learner.policy, batch, weight=1.0, micro_tokens=config.sft.micro_tokens, processes=processes
+        )
+        return {"sft/loss": loss, "sft/tokens": sum(sum(item.is_assistant[1:]) for item in batch)}
+
+    train(
+        folder,
+        stop,
+        stage="sft",
+        config=config,
+        learner=learner,
+        examples=conversations,
+        examples_per_step=config.sft.conversations_per_step,
+        epochs=config.sft.epochs,
+        learning_rate=config.sft.learning_rate,
+        backward=backward,
+        processes=processes,
+    )
+
+
+def _cut(conversation: MaskedConversation, max_tokens: int) -> MaskedConversation:
+    return MaskedConversation(conversation.input_ids[:max_tokens], conversation.is_assistant[:max_tokens])

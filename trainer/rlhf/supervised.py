@@ -1,0 +1,118 @@
+"""One loop for the two supervised stages: what they train, their optimiser, their state and their product.
+
+A stage gives batches of examples and a function that adds a batch's gradients. The order of the examples is a function
+of (seed, epoch), so that a resumed stage sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import nn
+
+from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal
+from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.processes import Processes
+from trainer.rlhf.rollout import derived_seed
+from trainer.rlhf.versions import versions
+
+MAX_GRAD_NORM = 1.0
+SAVE_EVERY_STEPS = 10
+
+
+class Learner(NamedTuple):
+    """A policy under supervised training: the adapter `policy`, or every weight."""
+
+    policy: Policy
+    parameters: dict[str, nn.Parameter]
+    has_adapter: bool
+
+
+def load_learner(config: RunConfig) -> Learner:
+    """The run's base or parent, ready to be trained."""
+    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    policy = load_policy(config.base_model, adapter=config.parent, **options)
+    if config.lora is None:
+        if policy.adapters():
+            raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
+        policy.model.requires_grad_(True)
+        return Learner(policy, dict(policy.model.named_parameters()), False)
+    if not policy.adapters():
+        policy.new_adapter("policy", config.lora, seed=config.seed)
+    policy.use_adapter("policy")
+    return Learner(policy, policy.adapter_parameters("policy"), True)
+
+
+def train(
+    folder: RunFolder,
+    stop: StopSignal,
+    *,
+    stage: str,
+    config: RunConfig,
+    learner: Learner,
+    examples: Sequence[Any],
+    examples_per_step: int,
+    epochs: int,
+    learning_rate: float,
+    backward: Callable[[Sequence[Any], int], dict[str, float]],
+    processes: Processes,
+) -> None:
+    """AdamW over shuffled batches, learning rate falling linearly to a tenth; publishes `{stage}/policy`."""
+    steps_per_epoch = -(-len(examples) // examples_per_step)
+    steps = steps_per_epoch * epochs
+    optimiser = torch.optim.AdamW(learner.parameters.values(), lr=learning_rate, weight_decay=0.0)
+    state, log = folder.stage(stage) / "state", folder.log(stage)
+    done = _restore(load_state(state), learner, optimiser)
+    if processes.is_first:
+        log.cut(done)
+    pace = Pace(steps)
+    for step in range(done + 1, steps + 1):
+        epoch, place = divmod(step - 1, steps_per_epoch)
+        order = list(range(len(examples)))
+        random.Random(derived_seed(config.seed, 5, epoch)).shuffle(order)
+        batch = [examples[i] for i in order[place * examples_per_step : (place + 1) * examples_per_step]]
+        optimiser.zero_grad(set_to_none=True)
+        metrics = backward(batch, step)
+        processes.sum_gradients(learner.parameters.values())
+        norm = nn.utils.clip_grad_norm_(learner.parameters.values(), MAX_GRAD_NORM)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * (1 - 0.9 * (step - 1) / steps)
+        optimiser.step()
+        if processes.is_first:
+            log.append(step, steps, metrics | {"grad_norm": float(norm)}, seconds_left=pace.left(step))
+            if step % SAVE_EVERY_STEPS == 0 or stop.is_set:
+                tensors = {"policy": learner.parameters, "optimiser": optimiser_tensors(optimiser)}
+                save_state(state, step, tensors, {})
+        stop.check(processes)
+    if processes.is_first:
+        _publish(folder, stage, config, learner, steps)
+    processes.barrier()
+
+
+def _restore(saved: tuple[dict, dict] | None, learner: Learner, optimiser: torch.optim.Optimizer) -> int:
+    if saved is None:
+        return 0
+    tensors, record = saved
+    copy_parameters(learner.parameters, tensors["policy"])
+    restore_optimiser(optimiser, tensors["optimiser"])
+    return record["step"]
+
+
+def _publish(folder: RunFolder, stage: str, config: RunConfig, learner: Learner, steps: int) -> None:
+    record = {
+        "base": config.base_model,
+        "parent": config.parent,
+        "seed": config.seed,
+        "versions": versions(),
+        "steps": steps,
+    }
+    path = folder.stage(stage) / "policy"
+    if learner.has_adapter:
+        learner.policy.save_adapter("policy", path, record)
+    else:
+        learner.policy.save_weights(path, record)
