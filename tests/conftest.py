@@ -6,12 +6,14 @@ any number of runs go side by side.
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
 import pytest
 
 from launch.postgresql import PrivatePostgres
+from launch.translations import compile_translations
 from launch.valkey import PrivateValkey
 
 DATA_DIR = Path(tempfile.mkdtemp(prefix="whetstone-tests-"))
@@ -44,9 +46,11 @@ def django_db_modify_db_settings(broker):
 
 def pytest_configure(config):
     """Load the settings now that the environment stands; pytest-django then sets Django up. `-p no:django`: neither."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run stops its servers too
     if config.pluginmanager.has_plugin("django"):
         from django.conf import settings
 
+        compile_translations()
         # Also loads the settings. A hash that is slow to guess is slow to make.
         settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
