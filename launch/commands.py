@@ -6,9 +6,8 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
-from config.environment import PROJECT_ROOT, Environment
+from config.environment import PROJECT_ROOT, Environment, load_environment
 from launch import preparation, programs
 from launch.base_model import prepare_base_model
 from launch.failures import CannotStart
@@ -36,7 +35,11 @@ def run(environment: Environment) -> int:
 def demo(environment: Environment) -> int:
     """`manage.py demo` against everything, on a data folder of its own that stays to be looked at."""
     folder = environment.data_dir / time.strftime("demo-%Y%m%d-%H%M%S")
-    own = replace(environment, data_dir=folder, database_url="", celery_broker_url="")
+    folder.mkdir(parents=True)
+    models = environment.data_dir / "models"
+    models.mkdir(exist_ok=True)
+    (folder / "models").symlink_to(models)  # the default model is written once, not once a demonstration
+    own = load_environment({**os.environ, "DATA_DIR": str(folder), "DATABASE_URL": "", "CELERY_BROKER_URL": ""})
     try:
         with running(own) as whole:
             print(f"\n  The demonstration runs at {page_address(own)}\n  {sign_in(whole)}", flush=True)

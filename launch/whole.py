@@ -77,8 +77,10 @@ def start_workers(whole: Whole) -> None:
 
 def child_environment(environment: Environment, addresses: dict[str, str]) -> dict[str, str]:
     """What every program gets, beside what this one was given."""
-    own = {**addresses, "DATA_DIR": str(environment.data_dir), "BASE_MODEL": environment.base_model}
-    if environment.has_default_base_model or Path(environment.base_model).is_dir():
+    own = {**addresses, "DATA_DIR": str(environment.data_dir)}
+    if not environment.has_default_base_model:
+        own["BASE_MODEL"] = environment.base_model
+    if Path(environment.base_model).is_absolute():
         own["HF_HUB_OFFLINE"] = "1"  # a model that is a folder needs no hub
     own |= {"TQDM_DISABLE": "1", "TOKENIZERS_PARALLELISM": "false", "DJANGO_SETTINGS_MODULE": "config.settings"}
     # Celery says so in five lines per worker; that PostgreSQL alone refuses root is in docs/operations.md.
