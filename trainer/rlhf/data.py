@@ -129,19 +129,21 @@ def split_by_prompt(
     """Training and held-out rankings; a prompt is never on both sides.
 
     A `split` in the file decides. Prompts without one are dealt by a hash of seed and prompt, so that the same prompt
-    falls on the same side in every run of the same seed, however many rankings join.
+    falls on the same side in every run of the same seed, however many rankings join. Where that holds nothing out,
+    the prompt with the lowest draw is, unless the share is 0.
     """
-    sides: dict[str, str] = {}
-    for ranking in rankings:
-        if ranking.split == "held_out" or ranking.prompt_id not in sides:
-            sides[ranking.prompt_id] = ranking.split or _dealt(ranking.prompt_id, held_out_share, seed)
+    draws = {ranking.prompt_id: _draw(ranking.prompt_id, seed) for ranking in rankings}
+    sides = {prompt: "held_out" if draw < held_out_share else "train" for prompt, draw in draws.items()}
+    sides |= {ranking.prompt_id: ranking.split for ranking in rankings if ranking.split == "train"}
+    sides |= {ranking.prompt_id: ranking.split for ranking in rankings if ranking.split == "held_out"}
+    if held_out_share > 0 and len(sides) > 1 and "held_out" not in sides.values():
+        sides[min(draws, key=draws.get)] = "held_out"
     train = [ranking for ranking in rankings if sides[ranking.prompt_id] == "train"]
     return train, [ranking for ranking in rankings if sides[ranking.prompt_id] == "held_out"]
 
 
-def _dealt(prompt_id: str, held_out_share: float, seed: int) -> str:
-    draw = int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:8]) / 2**64
-    return "held_out" if draw < held_out_share else "train"
+def _draw(prompt_id: str, seed: int) -> float:
+    return int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:8]) / 2**64
 
 
 def _records(path: Path | str) -> Iterator[tuple[dict[str, Any], str]]:

@@ -30,6 +30,22 @@ class Pairs(NamedTuple):
     def where(self, mask: Bool[Tensor, " pair"]) -> Pairs:
         return Pairs(*(column[mask] for column in self))
 
+    def of_rankings(self, numbers: Sequence[int], sizes: Sequence[int]) -> tuple[Pairs, Int[Tensor, " pair"]]:
+        """The pairs of some rankings, numbered as if their completions alone stood one after another.
+
+        `sizes` counts the completions of every ranking. Also returns where the pairs stand among all.
+        """
+        starts = torch.tensor([0, *sizes]).cumsum(0)
+        shift = torch.zeros(len(sizes), dtype=torch.long)
+        own = 0
+        for number in numbers:
+            shift[number] = own - starts[number]
+            own += sizes[number]
+        places = torch.isin(self.ranking, torch.tensor(numbers)).nonzero()[:, 0]
+        found = Pairs(*(column[places] for column in self))
+        moved = shift[found.ranking]
+        return found._replace(winner=found.winner + moved, loser=found.loser + moved), places
+
 
 def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing: float = 0.0) -> Pairs:
     """All pairs of the rankings, winner first; `ties` is `drop`, or else a tie stands with target 0.5."""

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -36,13 +35,6 @@ class Candidate(NamedTuple):
     nll: float
 
 
-class Votes(NamedTuple):
-    """What models that never saw a pair's prompt say of it: mean and spread of r_winner - r_loser."""
-
-    mean: Float[Tensor, " pair"]
-    std: Float[Tensor, " pair"]
-
-
 def fit_probe(
     features: Float[Tensor, "completion hidden"],
     pairs: Pairs,
@@ -54,7 +46,7 @@ def fit_probe(
     """The weight vector for raw features (the scaling folded in); raises ValueError without pairs."""
     if not len(pairs.winner):
         raise ValueError("a probe needs at least one pair of completions with different ranks")
-    scale = _difference_scale(features, pairs)
+    scale = difference_scale(features, pairs)
     weight = torch.zeros(features.shape[1], dtype=torch.float64) if start is None else start * scale
     share = pairs.weight / pairs.weight.sum()
     loss, gradient, hessian = _objective(features, pairs, share, scale, weight, l2)
@@ -82,7 +74,8 @@ def _chunks(pairs: Pairs) -> list[slice]:
     return [slice(start, start + _CHUNK_PAIRS) for start in range(0, len(pairs.winner), _CHUNK_PAIRS)]
 
 
-def _difference_scale(features: Tensor, pairs: Pairs) -> Float[Tensor, " hidden"]:
+def difference_scale(features: Float[Tensor, "completion hidden"], pairs: Pairs) -> Float[Tensor, " hidden"]:
+    """Root mean square of each dimension's difference over the pairs; 1 where there is none."""
     squares = sum(_differences(features, pairs, chunk).square().sum(0) for chunk in _chunks(pairs))
     scale = (squares / len(pairs.winner)).sqrt()
     return torch.where(scale > 1e-8, scale, 1.0)
@@ -127,13 +120,20 @@ def out_of_fold_deltas(
     return predictions
 
 
-def judge(prediction: Float[Tensor, " pair"], pairs: Pairs) -> tuple[float, float]:
-    """Accuracy over the pairs that are no ties (an undecided score counts half), and weighted NLL over all."""
-    is_decided = pairs.target != 0.5
-    delta = prediction[is_decided]
-    correct = (delta > 0).double() + 0.5 * (delta == 0).double()
-    nll = softplus(-prediction) + (1 - pairs.target) * prediction
-    return float(correct.mean()), float((pairs.weight * nll).sum() / pairs.weight.sum())
+def pair_accuracy(scores: Float[Tensor, " completion"], pairs: Pairs) -> float:
+    """Share of the decided pairs whose winner has the higher score."""
+    return _accuracy(scores[pairs.winner] - scores[pairs.loser], pairs)
+
+
+def _accuracy(delta: Float[Tensor, " pair"], pairs: Pairs) -> float:
+    """An undecided score counts half."""
+    delta = delta[pairs.target != 0.5]
+    return float(((delta > 0).double() + 0.5 * (delta == 0).double()).mean())
+
+
+def _nll(delta: Float[Tensor, " pair"], pairs: Pairs) -> float:
+    nll = softplus(-delta) + (1 - pairs.target) * delta
+    return float((pairs.weight * nll).sum() / pairs.weight.sum())
 
 
 def choose(
@@ -169,32 +169,4 @@ def choose(
 
 
 def _candidate(pooling: str, layer: int, l2: float, prediction: Tensor, pairs: Pairs) -> Candidate:
-    return Candidate(pooling, layer, l2, *judge(prediction, pairs))
-
-
-def out_of_fold_votes(
-    features: Float[Tensor, "completion hidden"],
-    pairs: Pairs,
-    folds: Int[Tensor, " pair"],
-    l2: float,
-    *,
-    members: int,
-    seed: int,
-) -> Votes:
-    """Preference strength (arXiv 2401.06080, eq. 4-5) by models that did not see the pair they vote on.
-
-    For each fold `members` probes are fitted on bootstraps of the other folds' prompts; the paper's ten models had seen
-    every pair, which flatters wrong labels.
-    """
-    generator = np.random.default_rng(seed)
-    prompts = int(pairs.prompt.max()) + 1
-    votes = torch.empty(members, len(pairs.winner), dtype=torch.float64)
-    for fold in folds.unique():
-        inside, outside = pairs.where(folds != fold), pairs.where(folds == fold)
-        learned = inside.prompt.unique().numpy()
-        for member in range(members):
-            draws = np.bincount(generator.choice(learned, len(learned)), minlength=prompts)
-            drawn = inside._replace(weight=inside.weight * torch.from_numpy(draws)[inside.prompt])
-            weight = fit_probe(features, drawn.where(drawn.weight > 0), l2)
-            votes[member, folds == fold] = deltas(features, weight, outside)
-    return Votes(votes.mean(0), votes.std(0))
+    return Candidate(pooling, layer, l2, _accuracy(prediction, pairs), _nll(prediction, pairs))

@@ -8,7 +8,7 @@ between the splits, and the pairs that models which never saw them vote against.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from trainer.rlhf.data import Ranking
 from trainer.rlhf.pairs import Pairs, pairs_of
 
 RESAMPLES = 2000
+BLOCK = 50  # resamples held in memory at once
 BINS = 10
 
 
@@ -49,11 +50,11 @@ class Calibration(NamedTuple):
     temperature: float
 
 
-def build_report(judged: Judged, *, length_sign: int, seed: int, extra: Mapping[str, Any]) -> dict[str, Any]:
+def build_report(judged: Judged, *, length_sign: int, seed: int) -> dict[str, Any]:
     """The report's numbers and its verdict; `length_sign` +1 if the longer completion won in training, else -1."""
     pairs = pairs_of(judged.rankings, ties="drop")
     if not len(pairs.winner):
-        return {"verdict": "There is no held-out pair to measure on: rank more prompts.", **_nothing(), **extra}
+        return {"verdict": "There is no held-out pair to measure on: rank more prompts.", **_nothing()}
     deltas = _deltas(judged.scores, pairs)
     length_deltas = length_sign * _deltas(judged.lengths, pairs)
     prompts = pairs.prompt.numpy()
@@ -70,7 +71,6 @@ def build_report(judged: Judged, *, length_sign: int, seed: int, extra: Mapping[
         "calibration": calibration(deltas, seed=seed)._asdict(),
         "length_correlation": correlation(judged.scores, judged.lengths),
         "slices": slices(judged, pairs, deltas),
-        **extra,
     }
 
 
@@ -112,10 +112,10 @@ def accuracy_interval(correct: np.ndarray, prompts: np.ndarray, *, seed: int) ->
     _, index = np.unique(prompts, return_inverse=True)
     sums, counts = np.bincount(index, correct), np.bincount(index)
     generator = np.random.default_rng(seed)
-    means = np.empty(RESAMPLES)
-    for resample in range(RESAMPLES):
-        drawn = generator.integers(len(counts), size=len(counts))
-        means[resample] = sums[drawn].sum() / counts[drawn].sum()
+    means = []
+    for _ in range(RESAMPLES // BLOCK):
+        drawn = generator.integers(len(counts), size=(BLOCK, len(counts)))
+        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
     low, high = np.quantile(means, (0.025, 0.975))
     return Interval(float(correct.mean()), float(low), float(high), len(correct))
 

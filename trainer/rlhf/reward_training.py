@@ -2,231 +2,268 @@
 
     python -m trainer.rlhf reward RUN_FOLDER
 
-Features of the frozen base are computed chunk by chunk and kept in `reward/state`, so that a killed stage goes on where
-it was. Cross-validation over prompts chooses pooling, layer and ridge, and the probe is fitted. Of the training prompts
-a disjoint share goes to the judge. Held-out prompts are never learned from.
+1. Rankings are split by prompt: to learn from, for an independent judge, held out.
+2. Features of the frozen base; cross-validation over prompts chooses pooling, layer and ridge; a probe is fitted.
+3. Models that did not see a pair vote on it: doubtful pairs are listed, and treated as the configuration says.
+4. Where told to (or, by `auto`, where rankings are many and it wins) the trunk is fine-tuned from the probe on.
+5. The report, measured on the held-out prompts, is written last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor
 
-from trainer.rlhf import reward_report
-from trainer.rlhf.checkpoint import write_checkpoint
 from trainer.rlhf.config import RewardConfig, RunConfig
 from trainer.rlhf.data import Ranking, read_rankings, split_by_prompt
-from trainer.rlhf.encoding import encode_completion, encode_prompt
-from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
+from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
+from trainer.rlhf.duplicates import near_duplicates
+from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
+from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
-from trainer.rlhf.pairs import folds_of, pairs_of
+from trainer.rlhf.pairs import Pairs, folds_of, pairs_of
 from trainer.rlhf.policy import Policy, load_policy
-from trainer.rlhf.probe import Candidate, choose, fit_probe
+from trainer.rlhf.probe import Candidate, choose, difference_scale, fit_probe, pair_accuracy
+from trainer.rlhf.processes import Processes, join_processes
+from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, chunks_of, group_of, sample_of
 from trainer.rlhf.reward_head import RewardHead, centred, score_pooled
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
-from trainer.rlhf.trunk import depth, pooled_features
+from trainer.rlhf.reward_plots import draw_plots
+from trainer.rlhf.reward_report import Judged, build_report, length_sign
+from trainer.rlhf.reward_tuning import Lesson, make_trainee, steps_done, steps_of, tune
+from trainer.rlhf.versions import versions
 
-CHUNK_RANKINGS = 16  # one step of progress, and all that a kill can lose
-FEATURE_TOKENS = 4096  # tokens of one forward
-SEARCH_RANKINGS = 600  # enough to choose a layer; more rankings get features of the chosen one only
-SEARCH_LAYERS = 16  # neighbouring layers carry nearly the same
-DOUBTFUL_SHOWN = 100
-
-Key = tuple[str, int]  # pooling, layer
+VALIDATION_FOLDS = 10  # one of which judges, by `auto`, whether tuning wins
+DOUBTFUL_LISTED = 200
 
 
-class Part(NamedTuple):
-    """Rankings with the features and the length in tokens of each of their completions, in order."""
+class Split(NamedTuple):
+    """Rankings to learn from, to train the judge on (maybe none), held out; no prompt is in two of them."""
 
-    rankings: list[Ranking]
-    features: dict[Key, Float[Tensor, "completion hidden"]]
-    lengths: Float[Tensor, " completion"]
+    learning: list[Ranking]
+    judging: list[Ranking]
+    held_out: list[Ranking]
 
 
-class Fitted(NamedTuple):
-    """A head and the settings it was chosen from, the chosen one first."""
+class Probed(NamedTuple):
+    """A part of the rankings and all that was learned from it on frozen features."""
 
+    part: Part
+    candidates: list[Candidate]  # the chosen one first
+    pairs: Pairs  # as labelled
+    votes: Votes | None
+    lesson: Pairs  # with doubtful pairs treated
     head: RewardHead
-    candidates: list[Candidate]
+
+    @property
+    def features(self) -> Float[Tensor, "completion hidden"]:
+        return self.part.features[self.head.pooling, self.head.layer]
 
 
 def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     """Trains the reward model of a run folder; `reward/report.json` is written last.
 
-    Raises `DataError` for a line that cannot be read and `StageError` where there is too little to learn from.
+    Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
-    config = folder.config
-    learning, judging, held_out = split(read_rankings(folder.path / "rankings.jsonl"), config)
+    config, processes = folder.config, join_processes()
+    split = split_rankings(read_rankings(folder.path / "rankings.jsonl"), config)
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    reader = _Reader(base, config, folder, stop or StopSignal())
-    parts = [rankings for rankings in (learning, judging, held_out) if rankings]
-    keys = search_keys(config.reward, depth(base.model))
+    journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
+    reader = FeatureReader(base, config, folder.stage("reward") / "state", journal, processes)
+    kind = kind_of(config, len(split.learning))
+    steps = 0 if kind == "probe" else steps_of(len(split.learning), config.reward)
+    tuned_steps = steps_done(folder.stage("reward") / "state" / "tuning")
+    done = reader.done + (1 + tuned_steps if tuned_steps else 0)
+    journal.plan(planned_chunks(split) + steps + 2, done=done)
 
-    is_small = sum(map(len, parts)) <= SEARCH_RANKINGS
-    searched = parts if is_small else [_sample(rankings, config.seed) for rankings in parts[: 1 + bool(judging)]]
-    reader.plan(searched, [] if is_small else parts)
-    seen = reader.read("search", searched, keys)
-    reader.say("choosing pooling, layer and ridge by cross-validation over prompts")
-    choices = [search(part, config.reward, config.seed) for part in seen[: 1 + bool(judging)]]
-    if not is_small:
-        seen = reader.read("chosen", parts, {(choice[0].pooling, choice[0].layer) for choice in choices})
-    fitted = [
-        Fitted(fit_head(part, choice[0], config.reward), choice) for part, choice in zip(seen, choices, strict=False)
-    ]
-    judge = fitted[1] if judging else None
-
-    reader.say("measuring on prompts it never saw")
-    model = RewardModel("probe", base, base, fitted[0].head, judge and judge.head, {})
-    save_reward_model(model, folder.stage("reward") / "model", {"seed": config.seed})
-    report = measure(seen, fitted, config, has_judge=bool(judging))
-    reader.say(report["verdict"], {"reward/accuracy": report["accuracy"]["value"]})
-    write_json(folder.product("reward"), report)
+    learned, judged, held_out = read_and_probe(reader, split, config)
+    journal.note(message=f"chosen by cross-validation: {learned.candidates[0]}")
+    model = RewardModel("probe", base, base, learned.head, judged and judged.head, {})
+    if kind != "probe":
+        model = tuned(model, learned, kind, folder, journal, processes)
+    if processes.is_first:
+        save_reward_model(model, folder.stage("reward") / "model", {"seed": config.seed, "versions": versions()})
+        report = report_on(model, learned, judged, held_out, folder)
+        journal.note({"reward/accuracy": report["accuracy"]["value"]}, message=report["verdict"])
+        write_json(folder.product("reward"), report)
+    processes.barrier()
 
 
-def split(rankings: list[Ranking], config: RunConfig) -> tuple[list[Ranking], list[Ranking], list[Ranking]]:
-    """Rankings to learn from, to train the judge on, and held out; no prompt is in two of them."""
+def split_rankings(rankings: list[Ranking], config: RunConfig) -> Split:
+    """The three parts. With fewer than two prompts for a judge there is none, and all are learned from."""
     train, held_out = split_by_prompt(rankings, held_out_share=config.reward.held_out_share, seed=config.seed)
+    if not held_out:
+        raise StageError("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts")
     unmarked = [replace(ranking, split=None) for ranking in train]
     learning, judging = split_by_prompt(unmarked, held_out_share=config.reward.judge_share, seed=config.seed + 1)
-    for whose, part in (("the reward model", learning), ("its judge", judging)):
-        prompts = {ranking.prompt_id for ranking in part if len(set(ranking.ranks)) > 1}
-        if len(prompts) < 2 and (part is learning or config.reward.judge_share > 0):
-            raise StageError(
-                f"{whose} needs rankings of at least 2 training prompts and has {len(prompts)}: rank more prompts"
-            )
-    return learning, judging, held_out
+    if min(decided_prompts(learning), decided_prompts(judging)) < 2:
+        learning, judging = train, []
+    if decided_prompts(learning) < 2:
+        raise StageError("rankings with a preference are needed for at least two training prompts: rank more prompts")
+    return Split(learning, judging, held_out)
 
 
-def search_keys(config: RewardConfig, layers: int) -> list[Key]:
-    """Poolings and layers to try: those the configuration fixes, else both and an even grid over the depth."""
-    poolings = ("last", "mean") if config.pooling == "auto" else (config.pooling,)
-    if config.layer is not None:
-        if not 0 <= config.layer <= layers:
-            raise StageError(f"reward.layer {config.layer}: this base has hidden states 0 to {layers}")
-        return [(pooling, config.layer) for pooling in poolings]
-    stride = max(1, layers // (SEARCH_LAYERS - 1))
-    grid = sorted({*range(layers, -1, -stride), 0})
-    return [(pooling, layer) for pooling in poolings for layer in grid]
+def decided_prompts(rankings: list[Ranking]) -> int:
+    """Prompts with at least one ranking that is not all ties."""
+    return len({ranking.prompt_id for ranking in rankings if len(set(ranking.ranks)) > 1})
+
+
+def kind_of(config: RunConfig, rankings: int) -> str:
+    """probe, lora or full: what the configuration says, and for `auto` what the number of rankings allows."""
+    if config.reward.train != "auto":
+        return config.reward.train
+    if rankings < config.reward.auto_lora_rankings:
+        return "probe"
+    return "lora" if config.lora else "full"
+
+
+def planned_chunks(split: Split) -> int:
+    """Chunks of features to read: all rankings, and before them a sample where they are many."""
+    chunks = sum(chunks_of(rankings) for rankings in split)
+    if sum(map(len, split)) > SEARCH_RANKINGS:
+        chunks += sum(chunks_of(rankings[:SEARCH_RANKINGS]) for rankings in (split.learning, split.judging))
+    return chunks
+
+
+def read_and_probe(reader: FeatureReader, split: Split, config: RunConfig) -> tuple[Probed, Probed | None, Part]:
+    """Features of all parts, and the probes of the reward model and its judge, each chosen on its own prompts."""
+    trained = {"learning": split.learning} | ({"judging": split.judging} if split.judging else {})
+    seeds = {"learning": config.seed, "judging": config.seed + 1}
+    if sum(map(len, split)) <= SEARCH_RANKINGS:
+        parts = {name: reader.read(name, rankings, reader.keys) for name, rankings in trained.items()}
+        choices = {name: search(part, config.reward, seeds[name]) for name, part in parts.items()}
+        keys = reader.keys
+    else:
+        samples = {name: sample_of(rankings, config.seed) for name, rankings in trained.items()}
+        searched = {name: reader.read(f"{name}.sample", sample, reader.keys) for name, sample in samples.items()}
+        choices = {name: search(part, config.reward, seeds[name]) for name, part in searched.items()}
+        keys = sorted({(candidates[0].pooling, candidates[0].layer) for candidates in choices.values()})
+        parts = {name: reader.read(name, rankings, keys) for name, rankings in trained.items()}
+    held_out = reader.read("held_out", split.held_out, keys)
+    probed = {name: probe(part, choices[name], config.reward, seeds[name]) for name, part in parts.items()}
+    return probed["learning"], probed.get("judging"), held_out
 
 
 def search(part: Part, config: RewardConfig, seed: int) -> list[Candidate]:
     """Settings of the probe, the best first by cross-validation over the part's prompts."""
     pairs = pairs_of(part.rankings, ties=config.ties, label_smoothing=config.label_smoothing)
-    folds = folds_of(pairs, folds=config.folds, seed=seed)
-    return choose(part.features, pairs, folds, l2=config.l2)
+    return choose(part.features, pairs, folds_of(pairs, folds=config.folds, seed=seed), l2=config.l2)
 
 
-def fit_head(part: Part, chosen: Candidate, config: RewardConfig) -> RewardHead:
-    """The probe on all of the part, its training scores centred."""
+def probe(part: Part, candidates: list[Candidate], config: RewardConfig, seed: int) -> Probed:
+    """Votes on the part's pairs, and the probe on all of them, its training scores centred."""
+    best = candidates[0]
+    features = part.features[best.pooling, best.layer]
     pairs = pairs_of(part.rankings, ties=config.ties, label_smoothing=config.label_smoothing)
-    features = part.features[chosen.pooling, chosen.layer]
-    head = RewardHead(chosen.pooling, chosen.layer, fit_probe(features, pairs, chosen.l2).float())
-    return centred(head, score_pooled(head, features))
+    votes, lesson = None, pairs
+    if config.ensemble:
+        folds = folds_of(pairs, folds=config.folds, seed=seed)
+        votes = out_of_fold_votes(features, pairs, folds, best.l2, members=config.ensemble, seed=seed)
+        lesson = mend(pairs, votes, config.doubtful)
+    head = RewardHead(best.pooling, best.layer, fit_probe(features, lesson, best.l2).float())
+    return Probed(part, candidates, pairs, votes, lesson, centred(head, score_pooled(head, features)))
 
 
-def _sample(rankings: list[Ranking], seed: int) -> list[Ranking]:
-    """At most `SEARCH_RANKINGS`, in their order, drawn by seed."""
-    if len(rankings) <= SEARCH_RANKINGS:
-        return rankings
-    drawn = torch.randperm(len(rankings), generator=torch.Generator().manual_seed(seed))[:SEARCH_RANKINGS]
-    return [rankings[place] for place in sorted(drawn.tolist())]
+def tuned(
+    model: RewardModel, learned: Probed, kind: str, folder: RunFolder, journal: Journal, processes: Processes
+) -> RewardModel:
+    """The reward model with its trunk trained from the probe on.
 
+    By `auto` a tenth of the prompts only judges, and the probe stays unless tuning gets more of their pairs right.
+    """
+    config = folder.config
+    lora = config.lora if kind == "lora" else None
+    if kind == "lora" and lora is None:
+        raise StageError("reward.train is lora, but lora is null: give lora settings or choose full")
+    is_judging = torch.zeros(len(learned.pairs.winner), dtype=torch.bool)
+    if config.reward.train == "auto":
+        is_judging = folds_of(learned.pairs, folds=VALIDATION_FOLDS, seed=config.seed) == 0
+    lesson = learned.lesson._replace(weight=torch.where(is_judging, 0.0, learned.lesson.weight))
+    start = learned.head
+    if is_judging.any():
+        fitted = fit_probe(learned.features, lesson.where(~is_judging), learned.candidates[0].l2)
+        start = start._replace(weight=fitted.float())
 
-class _Reader:
-    """Turns rankings into features, chunk by chunk, keeping each on disk and reporting progress."""
-
-    def __init__(self, base: Policy, config: RunConfig, folder: RunFolder, stop: StopSignal):
-        self.base, self.config, self.stop = base, config, stop
-        self.state, self.log = folder.stage("reward") / "state", folder.log("reward")
-        self.step = 0
-
-    def plan(self, *readings: Sequence[list[Ranking]]) -> None:
-        """Counts the steps to come; lines of a killed run that came after its last chunk are cut."""
-        chunks = sum(len(_chunks(rankings)) for parts in readings for rankings in parts)
-        self.steps = chunks + 3  # choosing, measuring, done
-        self.pace = Pace(self.steps)
-        self.log.cut(len(list(self.state.glob("*/manifest.json"))))
-
-    def say(self, message: str, metrics: Mapping[str, float] | None = None) -> None:
-        self.step += 1
-        self.log.append(self.step, self.steps, metrics, message=message)
-
-    def read(self, name: str, parts: Sequence[list[Ranking]], keys: Collection[Key]) -> list[Part]:
-        """Features of every part at every key."""
-        return [self._part(f"{name}-{number}", rankings, keys) for number, rankings in enumerate(parts)]
-
-    def _part(self, name: str, rankings: list[Ranking], keys: Collection[Key]) -> Part:
-        columns: dict[Key, list[Tensor]] = {key: [] for key in keys}
-        lengths = []
-        for number, chunk in enumerate(_chunks(rankings)):
-            tensors = self._chunk(self.state / f"{name}-{number:06d}", chunk, keys)
-            lengths.append(tensors["lengths"])
-            for (pooling, layer), column in columns.items():
-                column.append(tensors[f"{pooling}.{layer}"])
-        return Part(rankings, {key: torch.cat(column) for key, column in columns.items()}, torch.cat(lengths))
-
-    def _chunk(self, path: Path, rankings: Sequence[Ranking], keys: Collection[Key]) -> dict[str, Tensor]:
-        self.step += 1
-        if (path / "manifest.json").exists():
-            return load_file(path / "features.safetensors")
-        self.stop.check()
-        groups = [group_of(ranking, self.base, self.config) for ranking in rankings]
-        features = pooled_features(
-            self.base.model,
-            groups,
-            poolings=sorted({pooling for pooling, _ in keys}),
-            layers=sorted({layer for _, layer in keys}),
-            pad_id=self.base.pad_id,
-            max_tokens=FEATURE_TOKENS,
-            is_packed=self.config.reward.is_packed,
-        )
-        tensors = {f"{pooling}.{layer}": features[pooling, layer] for pooling, layer in keys}
-        tensors["lengths"] = torch.tensor([float(len(ids)) for group in groups for ids in group.completions])
-        write_checkpoint(path, {"features": tensors}, {"rankings": len(rankings)})
-        tokens = float(sum(group.tokens for group in groups))
-        left = self.pace.left(self.step)
-        self.log.append(self.step, self.steps, {"reward/tokens": tokens}, seconds_left=left, message="reading rankings")
-        return tensors
-
-
-def _chunks(rankings: Sequence[Ranking]) -> list[Sequence[Ranking]]:
-    return [rankings[start : start + CHUNK_RANKINGS] for start in range(0, len(rankings), CHUNK_RANKINGS)]
-
-
-def group_of(ranking: Ranking, base: Policy, config: RunConfig) -> Group:
-    """The token ids of a ranking's prompt and completions, as PPO will have them scored."""
-    return Group(
-        encode_prompt(base.tokenizer, ranking.prompt, max_tokens=config.max_prompt_tokens),
-        [
-            encode_completion(base.tokenizer, completion.text, max_tokens=config.max_completion_tokens)
-            for completion in ranking.completions
-        ],
+    trunk = model.base
+    if kind == "full":
+        trunk = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+    scale = difference_scale(learned.features, learned.pairs).float()
+    trainee = make_trainee(trunk, start, lora, scale, seed=config.seed)
+    groups = Encoded(learned.part.rankings, trunk, config)
+    unranked = unranked_groups(folder, trunk, config) if config.reward.metarm else ()
+    head = tune(
+        trainee,
+        Lesson(learned.part.rankings, groups, lesson, margin(learned, config.reward), unranked),
+        config.reward,
+        seed=config.seed,
+        state=folder.stage("reward") / "state" / "tuning",
+        journal=journal,
+        processes=processes,
     )
+    trunk.model.requires_grad_(False)
+    candidate = model._replace(kind=kind, trunk=trunk, head=head)
+    numbers = range(len(groups)) if is_judging.any() else range(min(len(groups), SEARCH_RANKINGS))
+    scores = candidate.score_groups([groups[number] for number in numbers])
+    if is_judging.any():
+        judged = learned.pairs.where(is_judging)
+        if pair_accuracy(scores, judged) <= pair_accuracy(score_pooled(start, learned.features), judged):
+            return model
+    return candidate._replace(head=centred(head, scores))
 
 
-def measure(parts: Sequence[Part], fitted: Sequence[Fitted], config: RunConfig, *, has_judge: bool) -> dict[str, Any]:
-    """The report: the fitted head on the held-out part, or out of fold where nothing is held out."""
-    head, candidates = fitted[0]
-    key = (head.pooling, head.layer)
-    learned = parts[0]
-    sign = reward_report.length_sign(learned.rankings, learned.lengths.numpy())
-    held_out = parts[1 + has_judge] if len(parts) > 1 + has_judge else None
-    extra: dict[str, Any] = {
-        "chosen": candidates[0]._asdict(),
-        "candidates": [candidate._asdict() for candidate in candidates],
-        "training_range": [head.low, head.high],
-        "training_rankings": len(learned.rankings),
+def margin(learned: Probed, config: RewardConfig) -> Float[Tensor, " pair"] | None:
+    """What is asked of each pair's score difference beyond its sign."""
+    if config.margin == "strength":
+        return strength_margin(learned.pairs, learned.part.rankings)
+    if config.margin == "votes":
+        if learned.votes is None:
+            raise StageError("reward.margin is votes, but reward.ensemble is 0: nobody votes")
+        return voting_margin(learned.votes)
+    return None
+
+
+def unranked_groups(folder: RunFolder, trunk: Policy, config: RunConfig) -> list[Group]:
+    """Fresh samples of the policy for MetaRM: `unranked.jsonl`, lines of rankings.jsonl whose ranks are all 1."""
+    path = folder.path / "unranked.jsonl"
+    if not path.exists():
+        raise StageError("reward.metarm needs fresh samples of the policy in unranked.jsonl")
+    return [group_of(ranking, trunk, config) for ranking in read_rankings(path)]
+
+
+def report_on(
+    model: RewardModel, learned: Probed, judged: Probed | None, held_out: Part, folder: RunFolder
+) -> dict[str, Any]:
+    """The report with its plots: the reward model and its judge on the held-out prompts, and the doubtful pairs."""
+    config = folder.config
+    if model.is_frozen_trunk:
+        scores = score_pooled(model.head, held_out.features[model.head.pooling, model.head.layer])
+    else:
+        scores = model.score_groups(list(Encoded(held_out.rankings, model.trunk, config)))
+    measured = Judged(held_out.rankings, scores.numpy(), held_out.lengths.numpy())
+    sign = length_sign(learned.part.rankings, learned.part.lengths.numpy())
+    report = build_report(measured, length_sign=sign, seed=config.seed) | {
+        "kind": model.kind,
+        "chosen": learned.candidates[0]._asdict(),
+        "candidates": [candidate._asdict() for candidate in learned.candidates],
+        "training_rankings": len(learned.part.rankings),
+        "training_range": [model.head.low, model.head.high],
     }
-    if held_out is None:
-        raise StageError("no prompt is held out: set reward.held_out_share above 0 or mark prompts held_out")
-    judged = reward_report.Judged(
-        held_out.rankings, score_pooled(head, held_out.features[key]).numpy(), held_out.lengths.numpy()
+    if judged is not None:
+        their_scores = score_pooled(judged.head, held_out.features[judged.head.pooling, judged.head.layer])
+        theirs = measured._replace(scores=their_scores.numpy())
+        report["judge"] = build_report(theirs, length_sign=sign, seed=config.seed)["accuracy"] | {
+            "training_rankings": len(judged.part.rankings),
+            "chosen": judged.candidates[0]._asdict(),
+        }
+    trained = [probed for probed in (learned, judged) if probed is not None]
+    if config.reward.ensemble:
+        report["strength"] = strengths([(p.part.rankings, p.pairs, p.votes) for p in trained], limit=DOUBTFUL_LISTED)
+    report["near_duplicates"] = near_duplicates(
+        [ranking for probed in trained for ranking in probed.part.rankings], held_out.rankings
     )
-    return reward_report.build_report(judged, length_sign=sign, seed=config.seed, extra=extra)
+    report["plots"] = draw_plots(folder.stage("reward") / "plots", measured, report, seed=config.seed)
+    return report

@@ -1,0 +1,221 @@
+"""The reward stage on a tiny base: what it writes, that a kill changes nothing, and each way of training."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+
+import pytest
+import torch
+from peft.tuners.lora import LoraLayer
+from safetensors.torch import load_file
+
+from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
+from trainer.rlhf.packing import Group
+from trainer.rlhf.reward_model import load_reward_model
+from trainer.rlhf.reward_training import split_rankings, train_reward
+
+GOOD = ["lovely", "great", "wonderful", "a joy", "happy birds sing"]
+BAD = ["awful", "terrible", "boring", "sad and late", "unhappy people sigh"]
+
+
+def write_run(folder, base, *, prompts=24, seed=3, reward=None, **config):
+    """A run folder whose rankings prefer the kinder words, one in ten the other way round."""
+    generator = random.Random(seed)
+    lines = []
+    for number in range(prompts):
+        words = generator.sample(GOOD, 2) + generator.sample(BAD, 2)
+        ranks = [1, 1, 2, 2] if generator.random() < 0.9 else [2, 2, 1, 1]
+        order = generator.sample(range(4), 4)
+        lines.append(
+            {
+                "id": f"r{number}",
+                "prompt": [{"role": "user", "content": f"What do you think about {number} dogs?"}],
+                "completions": [{"id": f"c{place}", "text": words[place]} for place in order],
+                "ranks": [ranks[place] for place in order],
+                "annotator": "alice" if number % 2 else "bob",
+            }
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "rankings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    settings = {"base_model": str(base), "dtype": "float32", "max_completion_tokens": 12, **config}
+    settings["reward"] = {"folds": 3, "ensemble": 3, **(reward or {})}
+    (folder / "config.json").write_text(json.dumps(settings))
+    return RunFolder(folder)
+
+
+def report_of(run):
+    return json.loads(run.product("reward").read_text())
+
+
+def model_files(run):
+    return {path.name: path.read_bytes() for path in (run.path / "reward" / "model").iterdir()}
+
+
+class StopAfter(StopSignal):
+    """SIGTERM as it would come at the nth look."""
+
+    def __init__(self, looks):
+        super().__init__()
+        self.looks = looks
+
+    def check(self):
+        self.looks -= 1
+        self.is_set = self.looks <= 0
+        super().check()
+
+
+def test_it_learns_what_people_prefer(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=60)
+    train_reward(run)
+    report = report_of(run)
+    assert report["accuracy"]["value"] > 0.75
+    assert report["accuracy"]["low"] <= report["accuracy"]["value"] <= report["accuracy"]["high"]
+    assert report["chosen"] == report["candidates"][0]
+    assert set(report["slices"]["annotator"]) == {"alice", "bob"}
+    assert report["judge"]["pairs"] == report["accuracy"]["pairs"]
+    for plot in report["plots"]:
+        assert (run.path / "reward" / plot).read_text().startswith("<?xml")
+    model = load_reward_model(run.path / "reward" / "model")
+    tokenizer = model.base.tokenizer
+    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Well?"}], add_generation_prompt=True)
+    prompt = prompt["input_ids"] if not isinstance(prompt, list) else prompt
+    texts = [[*tokenizer(text)["input_ids"], tokenizer.eos_token_id] for text in ("great", "awful")]
+    kind, unkind = model.score_groups([Group(prompt, texts)]).tolist()
+    assert kind > unkind
+    kind, unkind = model.judge_groups([Group(prompt, texts)]).tolist()
+    assert kind > unkind
+
+
+def test_it_writes_progress_that_counts_to_its_end(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base)
+    train_reward(run)
+    records = run.log("reward").records()
+    assert [record["step"] for record in records] == list(range(1, len(records) + 1))
+    assert records[-1]["step"] == records[-1]["steps"]
+    assert records[-1]["message"] == report_of(run)["verdict"]
+
+
+@pytest.mark.parametrize("train", ["probe", "lora", "full"])
+def test_it_ends_the_same_after_a_kill_at_any_step(tiny_base, tmp_path, train):
+    reward = {"train": train, "rankings_per_step": 4, "pooling": "mean"}
+    lora = None if train == "full" else {"r": 4, "alpha": 8}
+    whole = write_run(tmp_path / "whole", tiny_base, reward=reward, lora=lora)
+    train_reward(whole)
+    killed = write_run(tmp_path / "killed", tiny_base, reward=reward, lora=lora)
+    for looks in (1, 2, 2, 3):
+        try:
+            train_reward(killed, StopAfter(looks))
+        except Stopped:
+            continue
+    train_reward(killed)
+    assert model_files(killed) == model_files(whole)
+    mine, theirs = (report_of(run) for run in (killed, whole))
+    assert mine == theirs
+    steps = [record["step"] for record in killed.log("reward").records()]
+    assert steps == [record["step"] for record in whole.log("reward").records()]
+
+
+@pytest.mark.parametrize(("train", "pooling"), [("lora", "mean"), ("lora", "last"), ("full", "mean"), ("full", "last")])
+def test_it_starts_tuning_at_the_probe_and_scores_alike_saved_and_loaded(tiny_base, tmp_path, train, pooling):
+    lora = {"r": 4, "alpha": 8} if train == "lora" else None
+    reward = {"train": train, "pooling": pooling, "epochs": 6, "rankings_per_step": 99, "learning_rate": 3e-3}
+    run = write_run(tmp_path / "run", tiny_base, reward={**reward, "ensemble": 0}, lora=lora)
+    train_reward(run)
+    losses = [r["metrics"]["reward/loss"] for r in run.log("reward").records() if "reward/loss" in r["metrics"]]
+    assert losses[-1] < losses[0]
+    model = load_reward_model(run.path / "reward" / "model")
+    assert model.kind == train and not model.is_frozen_trunk
+    group = Group([1, 5, 6], [[7, 8, 2], [9, 2]])
+    packed = model.score_groups([group])
+    ids = torch.tensor([[1, 5, 6, 7, 8, 2], [2, 1, 5, 6, 9, 2]])
+    real = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+    mask = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]).bool()
+    torch.testing.assert_close(model.score(ids, real, mask), packed, rtol=1e-4, atol=1e-5)
+    again = load_reward_model(run.path / "reward" / "model")
+    assert torch.equal(again.score_groups([group]), packed)
+
+
+def test_it_leaves_the_policy_adapter_active_that_was(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, reward={"train": "lora"}, lora={"r": 4, "alpha": 8})
+    train_reward(run)
+    model = load_reward_model(run.path / "reward" / "model")
+    model.base.new_adapter("policy", run.config.lora, seed=1)
+    model.base.use_adapter("policy")
+    model.score_groups([Group([1, 5], [[7, 2]])])
+    layer = next(module for module in model.base.model.modules() if isinstance(module, LoraLayer))
+    assert layer.active_adapters == ["policy"] and not layer.disable_adapters
+
+
+@pytest.mark.parametrize(
+    "reward",
+    [
+        {"loss": "plackett_luce"},
+        {"ties": "rao_kupper", "centring": 0.01, "label_smoothing": 0.1},
+        {"ties": "davidson", "margin": "votes"},
+        {"ties": "drop", "doubtful": "flip", "is_packed": False},
+        {"doubtful": "soft", "simcse": 1.0},
+        {"doubtful": "drop", "metarm": 1e-3},
+    ],
+)
+def test_it_trains_with_each_switch(tiny_base, tmp_path, reward):
+    lora = {"r": 4, "alpha": 8, "dropout": 0.1 if "simcse" in reward else 0.0}
+    run = write_run(tmp_path / "run", tiny_base, reward={"train": "lora", "layer": 2, **reward}, lora=lora)
+    shutil.copy(run.path / "rankings.jsonl", run.path / "unranked.jsonl")
+    train_reward(run)
+    assert report_of(run)["kind"] == "lora"
+    losses = [r["metrics"]["reward/loss"] for r in run.log("reward").records() if "reward/loss" in r["metrics"]]
+    assert all(loss == loss and abs(loss) < 1e3 for loss in losses)
+
+
+def test_it_keeps_the_probe_where_tuning_does_not_win(tiny_base, tmp_path):
+    reward = {"auto_lora_rankings": 1, "learning_rate": 0.0}
+    run = write_run(tmp_path / "run", tiny_base, reward=reward, lora={"r": 4, "alpha": 8})
+    train_reward(run)
+    assert report_of(run)["kind"] == "probe"
+    assert load_reward_model(run.path / "reward" / "model").is_frozen_trunk
+
+
+def test_it_keeps_the_three_parts_apart_by_prompt(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=40)
+    from trainer.rlhf.data import read_rankings
+
+    split = split_rankings(read_rankings(run.path / "rankings.jsonl"), run.config)
+    prompts = [{ranking.prompt_id for ranking in part} for part in split]
+    assert all(prompts) and not (prompts[0] & prompts[1] or prompts[0] & prompts[2] or prompts[1] & prompts[2])
+
+
+def test_it_reads_many_rankings_with_the_chosen_layer_only(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.rlhf.reward_features.SEARCH_RANKINGS", 20)
+    monkeypatch.setattr("trainer.rlhf.reward_training.SEARCH_RANKINGS", 20)
+    run = write_run(tmp_path / "run", tiny_base, prompts=80)
+    train_reward(run)
+    chosen = report_of(run)["chosen"]
+    columns = load_file(run.path / "reward" / "state" / "learning-000000" / "features.safetensors")
+    assert f"{chosen['pooling']}.{chosen['layer']}" in columns and len(columns) <= 3
+    records = run.log("reward").records()
+    assert records[-1]["step"] == records[-1]["steps"]
+
+
+@pytest.mark.parametrize(
+    ("reward", "lora", "sentence"),
+    [
+        ({"layer": 9}, None, "reward.layer 9"),
+        ({"held_out_share": 0.0}, None, "no prompt is held out"),
+        ({"train": "lora"}, None, "lora is null"),
+        ({"train": "lora", "margin": "votes", "ensemble": 0}, {"r": 2}, "nobody votes"),
+        ({"train": "lora", "simcse": 1.0}, {"r": 2}, "needs dropout"),
+        ({"train": "lora", "metarm": 1.0}, {"r": 2}, "unranked.jsonl"),
+    ],
+)
+def test_it_says_what_cannot_be_done(tiny_base, tmp_path, reward, lora, sentence):
+    run = write_run(tmp_path / "run", tiny_base, reward=reward, lora=lora)
+    with pytest.raises(StageError, match=sentence):
+        train_reward(run)
+
+
+def test_it_needs_prompts_with_a_preference(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=2)
+    with pytest.raises(StageError, match="rank more prompts"):
+        train_reward(run)

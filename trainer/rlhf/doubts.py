@@ -1,0 +1,114 @@
+"""Preference strength: what models that never saw a pair's prompt think of its label (Part II, 2401.06080, 2.2).
+
+    mu = mean_m D_m,  sigma = std_m D_m,  D_m = r_m(winner) - r_m(loser)
+
+The paper's ten models had all been trained on the pairs they vote on, which flatters wrong labels; here the votes are
+out of fold. About a quarter of HH-RLHF's pairs have mu < 0. Such a pair is best shown to a person again, and so they
+are listed in the report; a run may also soften, flip or drop them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from trainer.rlhf.data import Ranking
+from trainer.rlhf.pairs import Pairs
+from trainer.rlhf.probe import deltas, fit_probe
+
+
+class Votes(NamedTuple):
+    """Mean and spread of the score differences that the voting models give each pair."""
+
+    mean: Float[Tensor, " pair"]
+    std: Float[Tensor, " pair"]
+
+
+def out_of_fold_votes(
+    features: Float[Tensor, "completion hidden"],
+    pairs: Pairs,
+    folds: Int[Tensor, " pair"],
+    l2: float,
+    *,
+    members: int,
+    seed: int,
+) -> Votes:
+    """For each fold, `members` probes fitted on bootstraps of the other folds' prompts vote on its pairs."""
+    generator = np.random.default_rng(seed)
+    prompts = int(pairs.prompt.max()) + 1
+    votes = torch.empty(members, len(pairs.winner), dtype=torch.float64)
+    for fold in folds.unique():
+        inside, outside = pairs.where(folds != fold), pairs.where(folds == fold)
+        learned = inside.prompt.unique().numpy()
+        for member in range(members):
+            draws = np.bincount(generator.choice(learned, len(learned)), minlength=prompts)
+            drawn = inside._replace(weight=inside.weight * torch.from_numpy(draws)[inside.prompt])
+            weight = fit_probe(features, drawn.where(drawn.weight > 0), l2)
+            votes[member, folds == fold] = deltas(features, weight, outside)
+    return Votes(votes.mean(0), votes.std(0, correction=0))
+
+
+def mend(pairs: Pairs, votes: Votes, how: str) -> Pairs:
+    """The pairs with those the models vote against (mu < 0) treated: `keep`, `soft`, `flip` or `drop`.
+
+    `soft` puts the target halfway between the annotator's word and the voters' sigma(mu); ties stay as they are.
+    """
+    is_doubtful = (votes.mean < 0) & (pairs.target != 0.5)
+    if how == "soft":
+        return pairs._replace(target=torch.where(is_doubtful, (pairs.target + votes.mean.sigmoid()) / 2, pairs.target))
+    if how == "flip":
+        return pairs._replace(target=torch.where(is_doubtful, 1 - pairs.target, pairs.target))
+    if how == "drop":
+        return pairs._replace(weight=torch.where(is_doubtful, 0.0, pairs.weight))
+    return pairs
+
+
+def strength_margin(pairs: Pairs, rankings: Sequence[Ranking]) -> Float[Tensor, " pair"]:
+    """The annotator's own strength as margin inside the sigmoid; 0 where none was given."""
+    return torch.tensor([ranking.strength or 0.0 for ranking in rankings], dtype=torch.float64)[pairs.ranking]
+
+
+def voting_margin(votes: Votes) -> Float[Tensor, " pair"]:
+    """The adaptive margin max(mu, 0) of Part II, eq. 8: pairs all models agree on must lie far apart."""
+    return votes.mean.clamp(min=0)
+
+
+def doubtful_pairs(rankings: Sequence[Ranking], pairs: Pairs, votes: Votes, *, limit: int) -> list[dict[str, Any]]:
+    """The decided pairs the models vote against, the firmest contradiction first, as ids a queue can be made of."""
+    starts = np.cumsum([0, *(len(ranking.ranks) for ranking in rankings)])
+    order = [place for place in votes.mean.argsort(stable=True).tolist() if pairs.target[place] != 0.5]
+    found = []
+    for place in order[:limit]:
+        if votes.mean[place] >= 0:
+            break
+        number = int(pairs.ranking[place])
+        ranking = rankings[number]
+        found.append(
+            {
+                "ranking": ranking.id,
+                "prompt_id": ranking.prompt_id,
+                "annotator": ranking.annotator,
+                "preferred": ranking.completions[int(pairs.winner[place]) - starts[number]].id,
+                "other": ranking.completions[int(pairs.loser[place]) - starts[number]].id,
+                "mean": round(float(votes.mean[place]), 4),
+                "std": round(float(votes.std[place]), 4),
+            }
+        )
+    return found
+
+
+def strengths(parts: Sequence[tuple[Sequence[Ranking], Pairs, Votes]], *, limit: int) -> dict[str, Any]:
+    """The report's section: how many decided pairs the models vote against, quantiles of mu, and the doubtful pairs."""
+    means = torch.cat([votes.mean[pairs.target != 0.5] for _, pairs, votes in parts])
+    doubtful = [entry for part in parts for entry in doubtful_pairs(*part, limit=limit)]
+    return {
+        "pairs": len(means),
+        "share_doubtful": float((means < 0).double().mean()),
+        "mean_quantiles": {str(q): float(means.quantile(q)) for q in (0.1, 0.25, 0.5, 0.75, 0.9)},
+        "doubtful": sorted(doubtful, key=lambda entry: entry["mean"])[:limit],
+    }

@@ -1,0 +1,299 @@
+"""Fine-tuning the trunk on rankings, from a fitted probe on: an adapter (lora) or every weight (full).
+
+A step takes `rankings_per_step` rankings, packed so that each prompt is computed once, in micro-batches that change
+memory and not the gradient. The trunk runs in its own dtype; AdamW works on fp32 copies, without which bf16 would round
+most updates away. One epoch by default: more inflates scores without telling more completions apart (2307.04964, 2.2).
+
+Left out: dropout, unless SimCSE asks for its two views. Weight decay is 0: the probe's ridge has chosen the start.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
+from trainer.rlhf.config import LoraConfig, RewardConfig
+from trainer.rlhf.data import Ranking
+from trainer.rlhf.folder import StageError
+from trainer.rlhf.journal import Journal
+from trainer.rlhf.packing import Group, batches, pack, pool, unpacked
+from trainer.rlhf.pairs import Pairs
+from trainer.rlhf.policy import Policy
+from trainer.rlhf.processes import Processes
+from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_loss import info_nce, pairwise_loss, plackett_luce_loss, spread
+from trainer.rlhf.rollout import derived_seed
+from trainer.rlhf.trunk import hidden_states, packed_inputs
+
+ADAPTER = "reward"
+MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result
+MAX_GRAD_NORM = 1.0
+WARMUP_SHARE = 0.05
+SAVING_SHARE = 0.1  # of the time may go into saving states; a step is saved whenever that allows it
+
+
+class Trainee(NamedTuple):
+    """A trunk with a head whose weights see features divided by `scale`, so that one learning rate suits all."""
+
+    policy: Policy
+    adapter: str | None
+    head: RewardHead
+    scale: Float[Tensor, " hidden"]
+    weight: nn.Parameter
+    parameters: dict[str, nn.Parameter]  # of trunk and head
+
+    def pooled(self, groups: Sequence[Group], *, is_packed: bool) -> Float[Tensor, "completion hidden"]:
+        """Scaled pooled features, with their gradient."""
+        rows = groups if is_packed else [row for group in groups for row in unpacked(group)]
+        batch = pack(rows, pad_id=self.policy.pad_id)
+        states = hidden_states(self.policy.model, (self.head.layer,), **packed_inputs(batch, self.policy.model))
+        hidden = states[self.head.layer]
+        return pool(hidden, batch.owner.to(hidden.device), batch.count, self.head.pooling) / self.scale
+
+    def fitted_head(self) -> RewardHead:
+        return self.head._replace(weight=(self.weight.detach() / self.scale).cpu())
+
+
+class Lesson(NamedTuple):
+    """What is learned from: rankings with their token ids, all their pairs, a margin for each pair."""
+
+    rankings: Sequence[Ranking]
+    groups: Sequence[Group]
+    pairs: Pairs
+    margin: Float[Tensor, " pair"] | None = None
+    unranked: Sequence[Group] = ()  # fresh samples of the policy, for MetaRM
+
+    def weights(self, loss: str) -> Float[Tensor, " ranking"]:
+        """What each ranking weighs; one without a decided pair weighs nothing in the pairwise loss."""
+        if loss == "plackett_luce":
+            return torch.tensor([ranking.weight for ranking in self.rankings])
+        return torch.bincount(self.pairs.ranking, self.pairs.weight, minlength=len(self.rankings))
+
+
+def make_trainee(policy: Policy, head: RewardHead, lora: LoraConfig | None, scale: Tensor, *, seed: int) -> Trainee:
+    """Prepares a policy's model for training: with a new adapter beside those it has, or with all its weights."""
+    head, scale = head.to(policy.device), scale.to(policy.device)
+    if lora is None:
+        policy.model.requires_grad_(True)
+        trunk = {
+            name: p for name, p in policy.model.named_parameters() if p is not policy.head.weight or _is_tied(policy)
+        }
+    else:
+        policy.new_adapter(ADAPTER, lora, seed=seed)
+        policy.use_adapter(ADAPTER)
+        trunk = policy.adapter_parameters(ADAPTER)
+    weight = nn.Parameter(head.weight * scale)
+    return Trainee(policy, lora and ADAPTER, head, scale, weight, {**trunk, "score.weight": weight})
+
+
+def _is_tied(policy: Policy) -> bool:
+    return policy.head.weight is policy.model.get_input_embeddings().weight
+
+
+def tune(
+    trainee: Trainee,
+    lesson: Lesson,
+    config: RewardConfig,
+    *,
+    seed: int,
+    state: Path,
+    journal: Journal,
+    processes: Processes,
+) -> RewardHead:
+    """Trains in place and returns the head; goes on from the newest state under `state`.
+
+    Raises `Stopped` after SIGTERM, with the last whole step saved.
+    """
+    if config.simcse and not _has_dropout(trainee.policy.model):
+        raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
+    masters = {name: parameter.detach().float().clone() for name, parameter in trainee.parameters.items()}
+    optimiser = torch.optim.AdamW(masters.values(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
+    saved = load_state(state)
+    done = 0
+    if saved is not None:
+        tensors, record = saved
+        copy_parameters(masters, tensors["masters"])
+        restore_optimiser(optimiser, tensors["optimiser"])
+        done = record["step"]
+        journal.skip(done)
+    _publish(masters, trainee.parameters)
+    plan = list(lesson_plan(len(lesson.rankings), config, seed))
+    saving, training = 0.0, 0.0
+    for step, chosen in enumerate(plan[done:], start=done + 1):
+        started = time.monotonic()
+        rate = config.learning_rate * _schedule(step, len(plan))
+        metrics = _step(trainee, masters, optimiser, lesson, chosen, config, rate, (seed, step), processes)
+        training += time.monotonic() - started
+        if processes.is_first and (saving <= SAVING_SHARE * training or journal.stop.is_set or step == len(plan)):
+            started = time.monotonic()
+            save_state(state, step, {"masters": masters, "optimiser": optimiser_tensors(optimiser)}, {})
+            saving += time.monotonic() - started
+        journal.note(metrics)
+        journal.stop.check()
+    return trainee.fitted_head()
+
+
+def steps_done(state: Path) -> int:
+    """Optimiser steps that the newest state under `state` holds."""
+    return max((int(path.name.removeprefix("step-")) for path in state.glob("step-*")), default=0)
+
+
+def steps_of(rankings: int, config: RewardConfig) -> int:
+    """Optimiser steps of a whole training."""
+    return config.epochs * -(-rankings // config.rankings_per_step)
+
+
+def lesson_plan(rankings: int, config: RewardConfig, seed: int) -> Iterator[list[int]]:
+    """Numbers of the rankings of each step: each epoch is a fresh shuffle, the same in a resumed run."""
+    for epoch in range(config.epochs):
+        order = list(range(rankings))
+        random.Random(derived_seed(seed, epoch)).shuffle(order)
+        for start in range(0, rankings, config.rankings_per_step):
+            yield order[start : start + config.rankings_per_step]
+
+
+def _schedule(step: int, steps: int) -> float:
+    """Linear warm-up, then linear decay to a tenth."""
+    warmup = max(1, round(WARMUP_SHARE * steps))
+    if step <= warmup:
+        return step / warmup
+    return 1 - 0.9 * (step - warmup) / max(1, steps - warmup)
+
+
+def _step(
+    trainee: Trainee,
+    masters: Mapping[str, Tensor],
+    optimiser: torch.optim.Optimizer,
+    lesson: Lesson,
+    chosen: Sequence[int],
+    config: RewardConfig,
+    rate: float,
+    key: tuple[int, int],
+    processes: Processes,
+) -> dict[str, float]:
+    started = time.monotonic()
+    if config.metarm and lesson.unranked:
+        _ascend(trainee, lesson.unranked, config, key)
+    sums = torch.zeros(3)
+    weights = lesson.weights(config.loss)
+    weight = float(weights[chosen].sum()) or 1.0
+    mine = chosen[processes.rank :: processes.world]
+    groups = [lesson.groups[number] for number in mine]
+    for part, places in enumerate(batches(groups, max_tokens=MICRO_TOKENS)):
+        numbers = [mine[place] for place in places]
+        share = float(weights[numbers].sum()) / weight
+        with _views(trainee.policy.model, config, (*key, part)):
+            pooled = trainee.pooled([lesson.groups[number] for number in numbers], is_packed=config.is_packed)
+            loss, right, count = _loss(pooled @ trainee.weight, numbers, lesson, config)
+            if config.simcse:
+                again = trainee.pooled([lesson.groups[number] for number in numbers], is_packed=config.is_packed)
+                loss = loss + config.simcse * info_nce(pooled, again)
+        (share * loss).backward()
+        sums += torch.tensor([share * float(loss.detach()), right, count])
+    processes.sum_gradients(trainee.parameters.values())
+    norm = _update(masters, trainee.parameters, optimiser, rate)
+    loss, right, count = processes.sum(sums).tolist()
+    tokens = sum(lesson.groups[number].tokens for number in chosen)
+    return {
+        "reward/loss": loss,
+        "reward/accuracy": right / max(count, 1),
+        "reward/grad_norm": norm,
+        "reward/tokens_per_second": tokens / (time.monotonic() - started),
+        "reward/learning_rate": rate,
+    }
+
+
+def _loss(
+    scores: Float[Tensor, " completion"], numbers: Sequence[int], lesson: Lesson, config: RewardConfig
+) -> tuple[Float[Tensor, ""], float, float]:
+    """The loss of some rankings whose completions follow one another in `scores`; right and decided pairs."""
+    pairs, places = lesson.pairs.of_rankings(numbers, [len(ranking.ranks) for ranking in lesson.rankings])
+    pairs = Pairs(*(column.to(scores if column.is_floating_point() else scores.device) for column in pairs))
+    delta = (scores[pairs.winner] - scores[pairs.loser]).detach()
+    is_decided = pairs.target != 0.5
+    right = float(((delta > 0) & is_decided).sum())
+    if config.loss == "plackett_luce":
+        rankings = [lesson.rankings[number] for number in numbers]
+        loss = plackett_luce_loss(scores, [r.ranks for r in rankings], [r.weight for r in rankings])
+    elif len(pairs.winner):
+        margin = None if lesson.margin is None else lesson.margin[places].to(scores)
+        loss = pairwise_loss(
+            scores,
+            pairs,
+            ties=config.ties,
+            tie_parameter=config.tie_parameter,
+            margin=margin,
+            centring=config.centring,
+        )
+    else:
+        loss = 0.0 * scores.sum()
+    return loss, right, float(is_decided.sum())
+
+
+def _update(
+    masters: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, rate: float
+) -> float:
+    """One AdamW step on the fp32 copies; returns the gradient's norm before it was clipped."""
+    for name, parameter in parameters.items():
+        masters[name].grad = None if parameter.grad is None else parameter.grad.float()
+        parameter.grad = None
+    norm = nn.utils.clip_grad_norm_(list(masters.values()), MAX_GRAD_NORM)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    _publish(masters, parameters)
+    return float(norm)
+
+
+@torch.no_grad()
+def _publish(masters: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        parameter.copy_(masters[name])
+
+
+def _ascend(trainee: Trainee, unranked: Sequence[Group], config: RewardConfig, key: tuple[int, int]) -> None:
+    """MetaRM (2405.00438): theta + eta grad J on fresh samples; the loss's gradient is then taken there.
+
+    `_update` applies it to the fp32 copies, which still hold theta.
+    """
+    draw = random.Random(derived_seed(*key, 1))
+    groups = draw.sample(list(unranked), min(config.rankings_per_step, len(unranked)))
+    for places in batches(groups, max_tokens=MICRO_TOKENS):
+        part = [groups[place] for place in places]
+        scores = trainee.pooled(part, is_packed=config.is_packed) @ trainee.weight
+        each = scores.split([len(group.completions) for group in part])
+        (sum(spread(own[None]) for own in each) / len(groups)).backward()
+    with torch.no_grad():
+        for parameter in trainee.parameters.values():
+            if parameter.grad is not None:
+                parameter.add_(parameter.grad, alpha=config.metarm)
+                parameter.grad = None
+
+
+@contextmanager
+def _views(model: nn.Module, config: RewardConfig, key: tuple[int, ...]) -> Iterator[None]:
+    """Dropout on while inside, if SimCSE wants two views; what it draws depends on the key alone."""
+    if not config.simcse:
+        yield
+        return
+    with torch.random.fork_rng():
+        torch.manual_seed(derived_seed(*key))
+        model.train()
+        try:
+            yield
+        finally:
+            model.eval()
+
+
+def _has_dropout(model: nn.Module) -> bool:
+    return any(isinstance(module, nn.Dropout) and module.p > 0 for module in model.modules())
