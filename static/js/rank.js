@@ -167,7 +167,6 @@ async function submit() {
     announce(say("incomplete"));
     return;
   }
-  performance.mark("whetstone-answer");
   const answer = comparison.answer();
   const body = comparison.mode === "revision" ? answer : { token: comparison.form.dataset.token, ...answer };
   await keep(comparison, comparison.mode, body);
@@ -190,6 +189,7 @@ async function skip(reason) {
 /* Put it into the outbox, and only then leave the comparison. */
 async function keep(comparison, kind, body) {
   isSending = true;
+  performance.mark("whetstone-answer");
   try {
     await outbox.add({ assignment: comparison.id, kind, body });
   } finally {
@@ -230,6 +230,7 @@ outbox.addEventListener("problem", () => showProblems());
 
 function notice(text, link = null) {
   const element = $("notice");
+  if (element.firstChild?.textContent === text) return; // said once, not at every attempt
   element.hidden = !text;
   element.replaceChildren(text);
   if (link) element.append(" ", link);

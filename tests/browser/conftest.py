@@ -1,0 +1,72 @@
+"""A real Chromium before a real server. Every page fails its test if the console or the content policy complains.
+
+Where there is no Chromium these tests are skipped with a sentence; where CI=true they fail instead.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
+ARGUMENTS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update"),
+]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    if not Path(CHROMIUM).exists():
+        sentence = "there is no Chromium here (Debian: apt-get install chromium)"
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"CI=true needs the browser tests, and {sentence}")
+        pytest.skip(sentence)
+    from playwright.sync_api import sync_playwright
+
+    # Playwright runs an event loop in this thread; Django would refuse to touch the database beside it.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "true"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def cast(transactional_db):
+    from tests.worlds import make_cast
+
+    return make_cast()
+
+
+@pytest.fixture
+def open_browser(chromium, live_server, cast):
+    """`open_browser("alice")`: a browser in which Alice is signed in, as a `Visit`."""
+    from tests.browser.visit import Visit
+
+    visits = []
+
+    def opened(person: str | None = "alice", **options) -> Visit:
+        visit = Visit(chromium, live_server.url, cast[person] if person else None, **options)
+        visits.append(visit)
+        return visit
+
+    yield opened
+    problems = [problem for visit in visits for problem in visit.problems]
+    for visit in visits:
+        visit.close()
+    assert problems == []
+
+
+@pytest.fixture
+def policy(cast):
+    from tests.worlds import make_policy
+
+    return make_policy()

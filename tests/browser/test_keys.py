@@ -1,0 +1,180 @@
+"""By keyboard alone, with the keys counted."""
+
+import pytest
+
+from annotate.models import Assignment, Ranking
+from tests.browser.visit import make_work, ranks_as_shown
+
+
+def answer(visit, *keys) -> int:
+    """Press `keys`, wait for the next comparison and for the answer's arrival; returns the assignment answered."""
+    was = visit.shown
+    visit.press(*keys)
+    visit.wait_for_another_than(was)
+    visit.wait_until_sent()
+    return was
+
+
+@pytest.mark.parametrize(
+    ("key", "ranks", "all_bad"),
+    [
+        ("ArrowLeft", [1, 2], False),
+        ("ArrowRight", [2, 1], False),
+        ("ArrowDown", [1, 1], False),
+        ("ArrowUp", [1, 1], True),
+    ],
+)
+def test_it_ranks_a_pair_with_one_key(open_browser, policy, key, ranks, all_bad):
+    make_work(policy, 2)
+    done = answer(open_browser().ready(), key)
+    assert ranks_as_shown(done) == ranks
+    assert Ranking.objects.get().all_bad == all_bad
+
+
+def test_it_ranks_four_with_five_keys(open_browser, policy):
+    make_work(policy, 4)
+    done = answer(open_browser().ready(), "2", "1", "4", "3", "Enter")
+    assert ranks_as_shown(done) == [2, 1, 4, 3]
+
+
+def test_it_ranks_nine_with_ten_keys(open_browser, policy):
+    make_work(policy, 9)
+    done = answer(open_browser().ready(), *"918273645", "Enter")
+    assert ranks_as_shown(done) == [9, 1, 8, 2, 7, 3, 6, 4, 5]
+
+
+def test_it_ties_with_the_same_digit_and_with_the_equals_sign(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    assert ranks_as_shown(answer(visit, "1", "1", "2", "2", "Enter")) == [1, 1, 2, 2]
+    assert ranks_as_shown(answer(visit, "2", "=", "1", "=", "Enter")) == [2, 2, 1, 1]
+
+
+def test_it_calls_all_bad_with_two_keys(open_browser, policy):
+    make_work(policy, 4)
+    answer(open_browser().ready(), "0", "Enter")
+    ranking = Ranking.objects.get()
+    assert ranking.all_bad
+    assert set(ranking.ranks.values()) == {1}
+
+
+def test_it_goes_to_a_completion_by_its_letter(open_browser, policy):
+    make_work(policy, 4)
+    done = answer(open_browser().ready(), "d", "1", "c", "2", "b", "3", "a", "4", "Enter")
+    assert ranks_as_shown(done) == [4, 3, 2, 1]
+
+
+def test_it_does_not_submit_before_every_completion_has_a_rank(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    visit.press("1", "2", "3", "Enter")
+    visit.wait_for_text("Every completion needs a rank first.")
+    assert not Ranking.objects.exists()
+
+
+def test_it_undoes_one_step_at_a_time(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    visit.press("1", "2", "u", "u")
+    assert visit.page.locator("#stage .ranks :checked").count() == 0
+    done = answer(visit, "a", "3", "2", "1", "Enter")
+    assert ranks_as_shown(done) == [3, 2, 1]
+    assert Ranking.objects.get().changes == 2
+
+
+def test_it_takes_the_last_answer_back_and_stores_the_correction_as_a_revision(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = answer(visit, "ArrowLeft")
+    following = visit.shown
+    visit.press("u")
+    visit.wait_for_another_than(following)
+    assert visit.shown == done
+    visit.press("ArrowRight")
+    assert visit.wait_for_another_than(done) == following
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [2, 1]
+    assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
+
+
+@pytest.mark.parametrize(("keys", "reason"), [(("s", "2"), "skip: knowledge"), (("x", "1"), "not rankable: no_sense")])
+def test_it_leaves_a_comparison_with_a_reason_in_two_keys(open_browser, policy, keys, reason):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    done = answer(visit, *keys)
+    skipped = Assignment.objects.get(pk=done)
+    assert (skipped.status, skipped.skip_reason) == ("skipped", reason)
+
+
+def test_it_asks_how_much_better_where_the_pool_does(open_browser, policy):
+    make_work(policy, 2, strength_scale=3)
+    visit = open_browser().ready()
+    answer(visit, "ArrowRight", "3")
+    answer(visit, "ArrowLeft", "Enter")
+    assert list(Ranking.objects.order_by("id").values_list("strength", flat=True)) == [3, None]
+
+
+def test_it_keeps_still_while_an_input_method_composes(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    visit.page.evaluate(
+        "document.body.dispatchEvent(new KeyboardEvent('keydown',"
+        " {key: 'ArrowLeft', isComposing: true, bubbles: true, cancelable: true}));"
+        "document.body.dispatchEvent(new KeyboardEvent('keydown',"
+        " {key: 'Process', keyCode: 229, bubbles: true, cancelable: true}))"
+    )
+    visit.page.wait_for_timeout(200)
+    assert not Ranking.objects.exists()
+
+
+def test_it_takes_keys_in_a_text_field_as_text(open_browser, policy):
+    make_work(policy, 2, asks_rationale=True)
+    visit = open_browser().ready()
+    visit.press("w")
+    visit.page.keyboard.type("a 1 2 u s = 0")
+    visit.press("ArrowLeft", "Escape")
+    answer(visit, "ArrowLeft")
+    assert Ranking.objects.get().rationale == "a 1 2 u s = 0"
+
+
+def test_it_follows_the_persons_own_keys(open_browser, policy, cast):
+    make_work(policy, 2)
+    cast["alice"].keys = {"pick_first": "q", "pick_second": "p"}
+    cast["alice"].save()
+    done = answer(open_browser().ready(), "p")
+    assert ranks_as_shown(done) == [2, 1]
+
+
+def test_it_works_with_tab_and_space_alone(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    was, found = visit.shown, 0
+    for _ in range(60):
+        visit.press("Tab")
+        name = visit.page.evaluate("document.activeElement.name ?? ''")
+        if name.startswith("rank-"):
+            visit.press("Space" if found == 0 else "ArrowRight")
+            for _step in range(max(0, found - 1)):
+                visit.press("ArrowRight")
+            found += 1
+        if visit.page.evaluate("document.activeElement.matches('button.submit')"):
+            break
+    visit.press("Space")
+    visit.wait_for_another_than(was)
+    visit.wait_until_sent()
+    assert ranks_as_shown(was) == [1, 2, 3]
+
+
+def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy):
+    make_work(policy, 4, texts=["**one** two three", "**one** two four", "one", "two"])
+    visit = open_browser().ready()
+    visit.press("Shift+D")
+    assert visit.page.locator("#diff-dialog ins, #diff-dialog del").count() > 0
+    visit.press("Escape", "r")
+    assert "**one**" in visit.page.locator("#stage .raw:visible").all_inner_texts()[0] + "".join(
+        visit.page.locator("#stage .raw:visible").all_inner_texts()
+    )
+    visit.press("l")
+    visit.wait_for_text("Be kind.")
+    visit.press("Escape", "?")
+    assert visit.page.locator("#help-dialog").is_visible()

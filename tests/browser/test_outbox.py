@@ -1,0 +1,247 @@
+"""Nothing is lost and nothing is sent twice, whatever breaks: each of these breaks it for real."""
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.sessions.models import Session
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.servers.basehttp import WSGIRequestHandler
+from django.test.testcases import LiveServerThread
+from django.utils import timezone
+from playwright.sync_api import Error
+
+from annotate.models import Assignment, Comparison, Ranking
+from annotate.services.assignments import release_expired_leases
+from tests.browser.visit import Visit, make_work, ranks_as_shown
+
+
+class OneRequestAConnection(WSGIRequestHandler):
+    """So that a stopped server answers nobody, not even on a connection that stays open."""
+
+    protocol_version = "HTTP/1.0"
+
+
+class Server(LiveServerThread):
+    """A live server that can be stopped and started again on the same port."""
+
+    def __init__(self, port: int = 0):
+        super().__init__("localhost", StaticFilesHandler, port=port)
+        self.daemon = True
+        self.start()
+        self.is_ready.wait()
+
+    def _create_server(self, connections_override=None):
+        address = (self.host, self.port)
+        return self.server_class(address, OneRequestAConnection, connections_override=connections_override)
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+
+def stored_once(*assignments: int) -> bool:
+    found = Ranking.objects.filter(assignment__in=assignments).values_list("assignment", flat=True)
+    return sorted(found) == sorted(assignments)
+
+
+def answer_offline(visit, count: int) -> list[int]:
+    """Answer what is on the stage and the two that were fetched ahead, without a network."""
+    wait_until_fetched_ahead(visit)
+    visit.context.set_offline(True)
+    done = []
+    for n in range(count):
+        done.append(visit.shown)
+        visit.press("ArrowLeft")
+        visit.page.wait_for_function("n => document.getElementById('saved').textContent === `${n} waiting`", arg=n + 1)
+    return done
+
+
+def wait_until_fetched_ahead(visit) -> None:
+    visit.page.wait_for_function(
+        "async () => (await navigator.locks.query()).held.filter(l => l.name.startsWith('whetstone-c')).length >= 3"
+    )
+
+
+def test_it_keeps_answers_without_a_network_and_sends_each_once_when_it_is_back(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = answer_offline(visit, 3)
+    assert not Ranking.objects.exists()
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert stored_once(*done)
+
+
+def test_it_keeps_answers_through_a_reload(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = answer_offline(visit, 2)
+    visit.context.set_offline(False)
+    visit.page.goto("/rank/")
+    visit.ready().wait_until_sent()
+    assert stored_once(*done)
+
+
+def test_it_keeps_answers_when_the_tab_is_killed(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    visit.expected = ("ERR_FAILED",)
+    visit.page.route("**/ranking/", lambda route: route.abort())
+    done = visit.shown
+    visit.press("ArrowLeft")
+    visit.wait_for_text("1 waiting")
+    with pytest.raises(Error, match="crash"):
+        visit.page.goto("chrome://crash")
+    visit.page = visit.context.new_page()
+    visit.page.goto("/rank/")
+    visit.ready().wait_until_sent()
+    assert stored_once(done)
+
+
+def test_it_loses_no_lease_when_a_page_is_reloaded(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    wait_until_fetched_ahead(visit)
+    before = set(Assignment.objects.values_list("id", flat=True))
+    visit.page.reload()
+    visit.ready()
+    wait_until_fetched_ahead(visit)
+    assert set(Assignment.objects.values_list("id", flat=True)) == before
+
+
+def test_it_sends_after_the_session_ended_and_the_person_signed_in_again(open_browser, policy, cast):
+    make_work(policy, 2)
+    cast["alice"].set_password("a rather long sentence")
+    cast["alice"].save()
+    visit = open_browser()
+    visit.expected = ("401", "403")
+    visit.ready()
+    wait_until_fetched_ahead(visit)
+    Session.objects.all().delete()
+    done = visit.shown
+    visit.press("ArrowRight")
+    visit.page.locator("#notice a").click()
+    visit.page.fill("[name=login]", "alice@example.org")
+    visit.page.fill("[name=password]", "a rather long sentence")
+    visit.press("Enter")
+    visit.page.wait_for_url("**/rank/")
+    visit.ready().wait_until_sent()
+    assert stored_once(done)
+    assert ranks_as_shown(done) == [2, 1]
+
+
+def test_it_never_sends_one_persons_answers_as_anothers(open_browser, policy, cast):
+    make_work(policy, 2, overlap=2)
+    visit = open_browser()
+    visit.expected = ("401", "403")
+    visit.ready()
+    wait_until_fetched_ahead(visit)
+    Session.objects.all().delete()
+    visit.press("ArrowRight")
+    visit.page.locator("#notice a").wait_for()
+    visit.person = cast["bob"]
+    visit.sign_in()
+    visit.page.goto("/rank/")
+    visit.ready().page.wait_for_timeout(500)
+    assert not Ranking.objects.exists()
+
+
+def test_it_sends_once_the_stopped_server_is_back(chromium, cast, policy):
+    make_work(policy, 2)
+    server = Server()
+    visit = Visit(chromium, server.url, cast["alice"])
+    try:
+        visit.ready()
+        wait_until_fetched_ahead(visit)
+        server.terminate()
+        done = [visit.shown]
+        visit.press("ArrowLeft")
+        visit.wait_for_text("1 waiting")
+        done.append(visit.wait_for_another_than(done[0]))
+        visit.press("ArrowRight")
+        visit.wait_for_text("2 waiting")
+        server = Server(server.port)
+        visit.wait_until_sent()
+        assert stored_once(*done)
+    finally:
+        visit.close()
+        server.terminate()
+    assert visit.problems == []
+
+
+def test_it_sends_once_though_the_first_response_never_came(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    lost = []
+
+    def lose_the_response(route):
+        route.fetch()
+        lost.append(route.request.url)
+        route.abort()
+
+    visit.page.route("**/ranking/", lose_the_response, times=1)
+    visit.expected = ("ERR_FAILED",)
+    done = visit.shown
+    visit.press("ArrowLeft")
+    visit.wait_for_text("1 waiting")
+    visit.wait_until_sent()
+    assert lost
+    assert stored_once(done)
+
+
+def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open_browser, policy):
+    make_work(policy, 2, count=12)
+    first = open_browser().ready()
+    wait_until_fetched_ahead(first)
+    tab = first.context.new_page()
+    tab.goto("/rank/")
+    tab.wait_for_selector("#stage form")
+    other = int(tab.get_attribute("#stage form", "data-assignment"))
+    assert other != first.shown
+    first.context.set_offline(True)
+    done = [first.shown, other]
+    first.press("ArrowLeft")
+    tab.keyboard.press("ArrowRight")
+    first.wait_for_text("2 waiting")
+    first.context.set_offline(False)
+    first.wait_until_sent()
+    assert stored_once(*done)
+    assert ranks_as_shown(other) == [2, 1]
+
+
+def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
+    make_work(policy, 2, asks_rationale=True)
+    visit = open_browser().ready()
+    visit.expected = ("409",)
+    done = visit.shown
+    visit.press("w")
+    visit.page.keyboard.type("because it is kind")
+    visit.press("Escape")
+    Assignment.objects.filter(pk=done).update(expires_at=timezone.now() - timedelta(minutes=1))
+    release_expired_leases()
+    visit.press("ArrowLeft")
+    dialog = visit.page.locator("#problem-dialog")
+    dialog.wait_for()
+    assert "the time is over" in dialog.inner_text()
+    assert "because it is kind" in dialog.locator("textarea").input_value()
+    dialog.get_by_role("button", name="I have read it").click()
+    visit.wait_until_sent()
+    assert not Ranking.objects.exists()
+
+
+def test_it_says_when_there_is_nothing_and_shows_what_comes(open_browser, policy):
+    pool = make_work(policy, 2, count=1)
+    visit = open_browser().ready()
+    visit.press("ArrowLeft")
+    visit.wait_for_text("Nothing to rank at the moment")
+    Comparison.objects.filter(pool=pool).update(overlap=2)
+    Assignment.objects.all().delete()
+    Comparison.objects.update(taken=0, answered=0)
+    visit.page.wait_for_selector("#stage form", timeout=20_000)
+
+
+@pytest.mark.parametrize("people", [3])
+def test_it_keeps_people_apart(open_browser, policy, cast, people):
+    make_work(policy, 2, count=12)
+    visits = [open_browser(name).ready() for name in ("alice", "bob", "maria")[:people]]
+    assert len({visit.shown for visit in visits}) == people

@@ -1,0 +1,105 @@
+"""One person's browser at the ranking page."""
+
+import re
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.test import Client
+
+from annotate.models import Assignment, PromptPool, Ranking, User
+from tests.worlds import make_comparison, make_pool, make_prompt
+
+WORDS = "amber birch cedar dune ember fern grove heath iris".split()
+NETWORK_ERRORS = re.compile(r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET)")
+
+
+def make_work(policy, k: int, count: int = 6, texts: list[str] | None = None, **fields) -> PromptPool:
+    """A pool with `count` comparisons of `k` completions, each one word that tells which it is."""
+    pool = make_pool(policy, fields.pop("name", f"pool of {k}"), k=k, **fields)
+    for n in range(count):
+        make_comparison(make_prompt(pool, f"Prompt {n}: which word is best?"), (texts or WORDS)[:k])
+    return pool
+
+
+class Visit:
+    """A context of its own: cookies, storage, and every complaint of its pages in `problems`."""
+
+    def __init__(self, chromium, url: str, person: User | None, path: str = "/rank/", **options):
+        self.url, self.person = url, person
+        self.problems: list[str] = []
+        self.context = chromium.new_context(base_url=url, locale="en-GB", **options)
+        self.context.on("page", self.watch)
+        if person:
+            self.sign_in()
+        self.page = self.context.new_page()
+        self.page.goto(path)
+
+    def watch(self, page) -> None:
+        page.on("console", lambda message: self.note(message.type, message.text))
+        page.on("pageerror", lambda error: self.problems.append(f"error: {error}"))
+        page.on("request", lambda request: self.check_origin(request.url))
+
+    def note(self, kind: str, text: str) -> None:
+        if kind in ("error", "warning") and not NETWORK_ERRORS.search(text) and not self.is_expected(text):
+            self.problems.append(f"{kind}: {text}")
+
+    expected: tuple[str, ...] = ()
+
+    def is_expected(self, text: str) -> bool:
+        return any(part in text for part in self.expected)
+
+    def check_origin(self, address: str) -> None:
+        if urlsplit(address).scheme in ("http", "https") and not address.startswith(self.url):
+            self.problems.append(f"request that leaves the page: {address}")
+
+    def sign_in(self) -> None:
+        client = Client()
+        client.force_login(self.person)
+        value = client.cookies[settings.SESSION_COOKIE_NAME].value
+        self.context.add_cookies([{"name": settings.SESSION_COOKIE_NAME, "value": value, "url": self.url}])
+
+    def ready(self):
+        """Wait until the script works and a comparison is on the stage."""
+        self.page.wait_for_selector("html[data-ready]")
+        self.page.wait_for_selector("#stage form")
+        return self
+
+    def press(self, *keys: str):
+        for key in keys:
+            self.page.keyboard.press(key)
+        return self
+
+    @property
+    def shown(self) -> int:
+        """The assignment on the stage."""
+        return int(self.page.get_attribute("#stage form", "data-assignment"))
+
+    def wait_for_another_than(self, assignment: int) -> int:
+        self.page.wait_for_function(
+            "was => { const form = document.querySelector('#stage form');"
+            " return form && form.dataset.assignment !== String(was) }",
+            arg=assignment,
+        )
+        return self.shown
+
+    def words(self) -> list[str]:
+        """The words on the stage, in the order shown."""
+        return [text.strip() for text in self.page.locator("#stage .completion > .text").all_inner_texts()]
+
+    def wait_until_sent(self):
+        self.page.wait_for_function("() => document.getElementById('saved').textContent === 'Saved'")
+        return self
+
+    def wait_for_text(self, text: str):
+        self.page.get_by_text(text).first.wait_for()
+        return self
+
+    def close(self) -> None:
+        self.context.close()
+
+
+def ranks_as_shown(assignment_id: int) -> list[int]:
+    """The stored ranks of an answer, in the order in which its completions were shown."""
+    assignment = Assignment.objects.get(pk=assignment_id)
+    ranking = Ranking.objects.get(assignment=assignment, is_current=True)
+    return [ranking.ranks[str(pk)] for pk in assignment.order]
