@@ -90,6 +90,17 @@ def read_prompts(path: Path | str) -> list[Prompt]:
     return prompts
 
 
+def read_completions(path: Path | str) -> Iterator[tuple[str, Messages, tuple[Completion, ...]]]:
+    """Id, prompt and completions of each `{"prompt", "completions": [{"id", "text"}…]}` or `{"prompt", "text"}`."""
+    for number, (record, where) in enumerate(_records(path)):
+        prompt = _messages(record, "prompt", where)
+        identity = _text(record, "id", where, default=str(number))
+        if "completions" in record:
+            yield identity, prompt, _completions(record, where, least=1)
+        else:
+            yield identity, prompt, (Completion("0", _text(record, "text", where)),)
+
+
 def read_demonstrations(path: Path | str) -> list[Demonstration]:
     """All conversations of a `demonstrations.jsonl`; each must end with the assistant's turn."""
     demonstrations = []
@@ -180,10 +191,10 @@ def _ranking(record: dict[str, Any], where: str) -> Ranking:
     )
 
 
-def _completions(record: dict[str, Any], where: str) -> tuple[Completion, ...]:
+def _completions(record: dict[str, Any], where: str, *, least: int = 2) -> tuple[Completion, ...]:
     items = record.get("completions")
-    if not isinstance(items, list) or len(items) < 2:
-        raise DataError(where, "completions", "must be a list of at least two {id, text}")
+    if not isinstance(items, list) or len(items) < least:
+        raise DataError(where, "completions", f"must be a list of at least {least} {{id, text}}")
     completions = []
     for position, item in enumerate(items):
         field = f"completions[{position}]"

@@ -24,10 +24,10 @@ from torch import Tensor
 from trainer.rlhf import reward_head
 from trainer.rlhf.checkpoint import check_manifest, write_manifest
 from trainer.rlhf.folder import new_folder
-from trainer.rlhf.packing import Group
+from trainer.rlhf.packing import Group, pack
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.reward_head import RewardHead
-from trainer.rlhf.trunk import hidden_states, pooled_features
+from trainer.rlhf.trunk import hidden_states, packed_inputs, pooled_features
 
 ADAPTER = "reward"
 
@@ -74,6 +74,16 @@ class RewardModel(NamedTuple):
     def score_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
         """Scores of every completion of every group, each prompt computed once."""
         return _score_groups(self.trunk, self._adapter, self.head, groups, max_tokens)
+
+    @torch.no_grad()
+    def explain_groups(self, groups: Sequence[Group]) -> list[Float[Tensor, " time"]]:
+        """The term of each token of each completion, whose mean (pooling `mean`) or last (`last`) is the score."""
+        batch = pack(groups, pad_id=self.trunk.pad_id)
+        with using_adapter(self.trunk, self._adapter):
+            inputs = packed_inputs(batch, self.trunk.model)
+            hidden = hidden_states(self.trunk.model, (self.head.layer,), **inputs)[self.head.layer]
+        terms = reward_head.token_scores(self.head, hidden, batch.owner.to(hidden.device) >= 0).cpu()
+        return [terms[batch.owner == number] for number in range(batch.count)]
 
     def judge_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
         """The independent judge's scores; raises ValueError where none was trained."""

@@ -1,0 +1,199 @@
+"""Files in and out: records, errors that name line and field, other projects' formats, token ids."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from transformers import AutoTokenizer
+
+from trainer.rlhf.data import (
+    DataError,
+    Ranking,
+    read_completions,
+    read_corpus,
+    read_demonstrations,
+    read_prompts,
+    read_rankings,
+    split_by_prompt,
+)
+from trainer.rlhf.encoding import (
+    ConversationError,
+    encode_completion,
+    encode_conversation,
+    encode_prompt,
+    load_tokenizer,
+)
+from trainer.rlhf.imports import from_hh, from_moss, from_trl, write_rankings
+
+QUESTION = [{"role": "user", "content": "What do you think about rain?"}]
+RANKING = {
+    "id": "r1",
+    "prompt_id": "p1",
+    "prompt": QUESTION,
+    "completions": [{"id": "a", "text": "Lovely."}, {"id": "b", "text": "Awful."}, {"id": "c", "text": "Wet."}],
+    "ranks": [1, 3, 2],
+}
+
+
+def write(path, *records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def test_it_reads_a_ranking(tmp_path):
+    full = RANKING | {"weight": 2, "strength": 0.5, "annotator": "alice", "checkpoints": ["0", "0", "1"]}
+    (ranking,) = read_rankings(write(tmp_path / "rankings.jsonl", full | {"a column of another tool": 1}))
+    assert (ranking.id, ranking.prompt_id, ranking.ranks) == ("r1", "p1", (1, 3, 2))
+    assert [completion.text for completion in ranking.completions] == ["Lovely.", "Awful.", "Wet."]
+    assert (ranking.weight, ranking.strength, ranking.annotator) == (2.0, 0.5, "alice")
+    assert ranking.checkpoints == ("0", "0", "1")
+
+
+def test_it_gives_the_same_conversation_the_same_prompt_id(tmp_path):
+    plain = {key: value for key, value in RANKING.items() if key != "prompt_id"}
+    other = plain | {"prompt": [{"role": "user", "content": "And snow?"}]}
+    ids = [r.prompt_id for r in read_rankings(write(tmp_path / "rankings.jsonl", plain, other, plain))]
+    assert ids[0] == ids[2] != ids[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"id": None}, "rankings.jsonl, line 2, field “id”: must be a string"),
+        ({"prompt": []}, "rankings.jsonl, line 2, field “prompt”: must be a list of at least one {role, content}"),
+        ({"prompt": [{"role": "boss", "content": ""}]}, "line 2, field “prompt\\[0\\].role”: must be one of system"),
+        ({"prompt": [{"role": "user"}]}, "line 2, field “prompt\\[0\\].content”: must be a string"),
+        ({"completions": [{"id": "a", "text": "x"}]}, "line 2, field “completions”: must be a list of at least 2"),
+        ({"completions": [{"text": "x"}, {"text": 3}]}, "line 2, field “completions\\[1\\].text”: must be a string"),
+        ({"completions": [{"id": 1, "text": "x"}] * 2}, "line 2, field “completions”: two completions have the same"),
+        ({"ranks": [1, 2]}, "line 2, field “ranks”: 2 ranks for 3 completions"),
+        ({"ranks": [0, 1, 2]}, "line 2, field “ranks”: must be a list of whole numbers from 1"),
+        ({"ranks": [1.0, 2, 3]}, "line 2, field “ranks”: must be a list of whole numbers from 1"),
+        ({"weight": -1}, "line 2, field “weight”: must be a number from 0 up"),
+        ({"strength": True}, "line 2, field “strength”: must be a number from 0 up"),
+        ({"split": "test"}, "line 2, field “split”: must be one of train, held_out"),
+        ({"annotator": 7}, "line 2, field “annotator”: must be a string"),
+        ({"checkpoints": ["1"]}, "line 2, field “checkpoints”: must be a list of 3"),
+    ],
+)
+def test_it_names_file_line_and_field(tmp_path, change, message):
+    path = write(tmp_path / "rankings.jsonl", RANKING, RANKING | change)
+    with pytest.raises(DataError, match=message):
+        read_rankings(path)
+
+
+@pytest.mark.parametrize(("line", "message"), [("{oops", "line 1: not JSON"), ("[1]", "line 1: not a JSON object")])
+def test_it_names_the_line_that_is_no_record(tmp_path, line, message):
+    (tmp_path / "rankings.jsonl").write_text(line + "\n")
+    with pytest.raises(DataError, match=f"rankings.jsonl, {message}"):
+        read_rankings(tmp_path / "rankings.jsonl")
+
+
+def test_it_reads_prompts_completions_demonstrations_and_corpora(tmp_path):
+    (prompt,) = read_prompts(write(tmp_path / "prompts.jsonl", {"id": 5, "messages": QUESTION, "split": "held_out"}))
+    assert (prompt.id, prompt.messages, prompt.split) == ("5", QUESTION, "held_out")
+    lines = write(tmp_path / "c.jsonl", {"prompt": QUESTION, "text": "x"}, {"id": "k", **RANKING})
+    assert [(identity, len(texts)) for identity, _, texts in read_completions(lines)] == [("0", 1), ("r1", 3)]
+    with pytest.raises(DataError, match="line 1, field “messages\\[0\\].role”: the last turn must be the assistant's"):
+        read_demonstrations(write(tmp_path / "demonstrations.jsonl", {"messages": QUESTION}))
+    (tmp_path / "corpus.txt").write_text("one\ntwo\n\n\nthree\n")
+    assert list(read_corpus(tmp_path / "corpus.txt")) == ["one\ntwo", "three"]
+    assert list(read_corpus(write(tmp_path / "corpus.jsonl", {"text": "one"}))) == ["one"]
+
+
+def test_it_splits_by_prompt_and_holds_out_what_the_file_says():
+    def of(prompt, split=None):
+        return Ranking("r", prompt, QUESTION, (), (), split=split)
+
+    rankings = [of(f"p{number % 50}") for number in range(150)] + [of("p7", "held_out"), of("x", "train")]
+    train, held_out = split_by_prompt(rankings, held_out_share=0.3, seed=1)
+    ours, theirs = ({ranking.prompt_id for ranking in part} for part in (train, held_out))
+    assert not ours & theirs and "p7" in theirs and "x" in ours
+    assert 5 <= len(theirs) <= 25
+    more, _ = split_by_prompt([*rankings, of("new")], held_out_share=0.3, seed=1)
+    assert {ranking.prompt_id for ranking in more} >= ours
+    _, least = split_by_prompt([of("a"), of("b")], held_out_share=1e-9, seed=1)
+    assert len(least) == 1
+
+
+def test_it_encodes_for_reward_training_what_sampling_would_have_written(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    prompt = encode_prompt(tokenizer, QUESTION, max_tokens=100)
+    assert prompt.count(tokenizer.bos_token_id) == 2, "one for each turn, written by the template, none before it"
+    assert tokenizer.decode(prompt).endswith("<|im_start|>assistant\n")
+    assert encode_prompt(tokenizer, QUESTION, max_tokens=5) == prompt[-5:]
+    ids = encode_completion(tokenizer, "Lovely.", max_tokens=100)
+    assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids[:-1]) == "Lovely."
+    assert encode_completion(tokenizer, "Lovely.", max_tokens=len(ids)) == ids, "EOS was the last token allowed"
+    assert encode_completion(tokenizer, "Lovely.", max_tokens=len(ids) - 1) == ids[:-1], "cut before its EOS"
+
+
+def test_it_masks_all_but_the_assistants_words(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    turns = [
+        *QUESTION,
+        {"role": "assistant", "content": "Lovely."},
+        *QUESTION,
+        {"role": "assistant", "content": "Wet."},
+    ]
+    ids, is_assistant = encode_conversation(tokenizer, turns)
+    learned = tokenizer.decode([token for token, mine in zip(ids, is_assistant, strict=True) if mine])
+    assert learned == "Lovely.<|im_end|>Wet.<|im_end|>"
+    rendered = tokenizer.apply_chat_template(turns, tokenize=False)
+    assert tokenizer.decode(ids) + "\n" == rendered
+    first = encode_prompt(tokenizer, QUESTION, max_tokens=100) + encode_completion(tokenizer, "Lovely.", max_tokens=99)
+    assert ids[: len(first)] == first, "SFT, reward model and PPO see the same ids"
+
+
+def test_it_refuses_a_template_that_rewrites_earlier_turns(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    tokenizer.chat_template = "{{ messages|length }}{% for m in messages %}{{ m.content }}{% endfor %}"
+    turns = [*QUESTION, {"role": "assistant", "content": "a"}, *QUESTION, {"role": "assistant", "content": "b"}]
+    with pytest.raises(ConversationError):
+        encode_conversation(tokenizer, turns)
+
+
+def test_it_gives_a_tokenizer_without_them_a_template_and_a_pad(tiny_base, tmp_path):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer.chat_template, tokenizer.pad_token = None, None
+    tokenizer.save_pretrained(tmp_path)
+    found = load_tokenizer(tmp_path)
+    assert found.pad_token_id == found.eos_token_id
+    assert found.decode(encode_prompt(found, QUESTION, max_tokens=99)) == (
+        "User: What do you think about rain?\n\nAssistant: "
+    )
+
+
+def test_it_imports_hh():
+    start = "\n\nHuman: Hi\n\nAssistant: Hello\n\nHuman: And?\n\nAssistant:"
+    (ranking,) = from_hh([{"chosen": f"{start} Good.", "rejected": f"{start} Bad."}])
+    assert [turn["role"] for turn in ranking.prompt] == ["user", "assistant", "user"]
+    assert [completion.text for completion in ranking.completions] == ["Good.", "Bad."]
+    assert ranking.ranks == (1, 2)
+    with pytest.raises(DataError, match="record 1, field “chosen”: must begin with"):
+        list(from_hh([{"chosen": "Hello", "rejected": "Hello"}]))
+
+
+def test_it_imports_trl_in_each_of_its_forms():
+    answers = [{"role": "assistant", "content": "Good."}], [{"role": "assistant", "content": "Bad."}]
+    forms = [
+        {"prompt": QUESTION[0]["content"], "chosen": "Good.", "rejected": "Bad."},
+        {"prompt": QUESTION, "chosen": answers[0], "rejected": answers[1]},
+        {"chosen": QUESTION + answers[0], "rejected": QUESTION + answers[1]},
+    ]
+    rankings = list(from_trl(forms))
+    assert len({ranking.prompt_id for ranking in rankings}) == 1
+    assert all([c.text for c in ranking.completions] == ["Good.", "Bad."] for ranking in rankings)
+    assert list(from_trl([{"prompt": "p", "chosen": "same", "rejected": "same"}])) == []
+    with pytest.raises(DataError, match="record 1, field “prompt”"):
+        list(from_trl([{"chosen": "a", "rejected": "b"}]))
+
+
+def test_it_imports_moss_with_its_strength(tmp_path):
+    record = {"chosen": ["Hi", "Hello", "And?", "Good."], "rejected": ["Hi", "Hello", "And?", "Bad."]}
+    rankings = list(from_moss([record, record | {"mean preference difference": -0.5}]))
+    assert [turn["role"] for turn in rankings[0].prompt] == ["user", "assistant", "user"]
+    assert [ranking.strength for ranking in rankings] == [None, 0.0]
+    assert write_rankings(rankings, tmp_path / "rankings.jsonl") == 2
+    assert read_rankings(tmp_path / "rankings.jsonl") == rankings

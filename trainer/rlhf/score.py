@@ -1,0 +1,60 @@
+"""`python -m trainer.rlhf score RUN_FOLDER --completions IN --out OUT`: a line of scores for each line of completions.
+
+In: `{"prompt": messages, "completions": [{"id", "text"}…], "id"?}` or `{"prompt", "text", "id"?}`.
+Out: `{"id", "completions": [{"id", "score", "judge"?, "tokens": [[start, end, term]…]}…]}`. Start and end are places in
+the text; the term of EOS stands at its end. With `mean` pooling the mean of the terms is the score, an exact
+attribution; with `last` a term is the score of the completion had it ended there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.data import Completion, Messages, read_completions
+from trainer.rlhf.encoding import encode_completion, encode_prompt
+from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.packing import Group
+from trainer.rlhf.reward_model import RewardModel, load_reward_model
+
+
+def run_score(folder: RunFolder, stop: StopSignal, *, completions: Path, out: Path) -> None:
+    """Scores a file of completions with the run's reward model; raises `StageError` if there is none."""
+    path = folder.path / "reward" / "model"
+    if not path.exists():
+        raise StageError("there is no reward/model: run the reward stage first")
+    config = folder.config
+    score_file(load_reward_model(path, dtype=config.dtype), config, completions, out, stop)
+
+
+def score_file(model: RewardModel, config: RunConfig, completions: Path, out: Path, stop: StopSignal) -> None:
+    """Writes `out` line by line, so that memory does not grow with the file, and names it when it is whole."""
+    temporary = out.with_name(f".{out.name}.part")
+    with temporary.open("w", encoding="utf-8") as file:
+        for identity, prompt, texts in read_completions(completions):
+            stop.check()
+            scored = list(score_completions(model, config, prompt, texts))
+            file.write(json.dumps({"id": identity, "completions": scored}, ensure_ascii=False) + "\n")
+    temporary.replace(out)
+
+
+def score_completions(
+    model: RewardModel, config: RunConfig, prompt: Messages, completions: tuple[Completion, ...]
+) -> Iterator[dict[str, Any]]:
+    """Score, judge's score and per-token terms of each completion of one prompt."""
+    tokenizer, limit = model.base.tokenizer, config.max_completion_tokens
+    ids = [encode_completion(tokenizer, completion.text, max_tokens=limit) for completion in completions]
+    group = Group(encode_prompt(tokenizer, prompt, max_tokens=config.max_prompt_tokens), ids)
+    judged = model.judge_groups([group]).tolist() if model.judge_head is not None else None
+    for place, (completion, terms) in enumerate(zip(completions, model.explain_groups([group]), strict=True)):
+        spans = tokenizer(completion.text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        spans = [*spans, (len(completion.text),) * 2][: len(terms)]
+        entry = {
+            "id": completion.id,
+            "score": float(terms.mean() if model.head.pooling == "mean" else terms[-1]),
+            "tokens": [[*span, round(term, 5)] for span, term in zip(spans, terms.tolist(), strict=True)],
+        }
+        yield entry | ({"judge": judged[place]} if judged else {})
