@@ -146,7 +146,8 @@ def evaluation(
     """The record of `evaluation.json`; without a parent the base is the parent."""
     candidate, base = written["candidate"], written["base"]
     parent = written.get("parent", base)
-    ids = [row.token_ids for row in candidate]
+    contestants = {"candidate": candidate, "parent": parent, "base": base}
+    ids = {name: [row.token_ids for row in rows] for name, rows in contestants.items()}
     rate = win_rate(candidate, parent, lambda row: row.score)
     has_judge = candidate[0].judge is not None
     judged = win_rate(candidate, parent, lambda row: row.judge) if has_judge else None
@@ -159,14 +160,11 @@ def evaluation(
         "is_overoptimised": judged is not None and rate.low > 0.5 and judged.high < 0.5,
         "kl": _mean(row.logprob - row.ref_logprob for row in candidate),
         "kl_parent": _mean(row.logprob - row.ref_logprob for row in parent),
-        "length": {
-            name: _mean(len(row.token_ids) for row in rows)
-            for name, rows in {"candidate": candidate, "parent": parent, "base": base}.items()
-        },
-        "distinct_2": distinct(ids, 2),
-        "repetition": repetition(ids),
-        "duplicates": duplicate_share(ids),
-        "perplexity": math.exp(-sum(row.ref_logprob for row in candidate) / sum(map(len, ids))),
+        "length": {name: _mean(map(len, rows)) for name, rows in ids.items()},
+        "distinct_2": {name: distinct(rows, 2) for name, rows in ids.items()},
+        "repetition": {name: repetition(rows) for name, rows in ids.items()},
+        "duplicates": {name: duplicate_share(rows) for name, rows in ids.items()},
+        "perplexity": math.exp(-sum(row.ref_logprob for row in candidate) / sum(map(len, ids["candidate"]))),
         "reward_accuracy": accuracy,
         "ece": ece,
         "samples": side_by_side(prompts, candidate, parent, base, config),
