@@ -2,9 +2,13 @@
 
 from django.urls import include, path
 
+from config.health import healthz, readyz
+
 urlpatterns = [
     path("", include("annotate.urls")),
     path("", include("trainer.urls")),
     path("account/", include("allauth.account.urls")),
     path("i18n/", include("django.conf.urls.i18n")),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
 ]

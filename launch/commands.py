@@ -117,7 +117,7 @@ def what_happens_now(environment: Environment) -> str:
     """In words, from what /readyz says of the buffers: comparisons ready, comparisons wanted."""
     try:
         buffer = json.loads(ask(environment, "/readyz")[1])["buffer"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         return "starting the workers"
     if buffer["ready"] < buffer["wanted"]:
         return f"writing the first comparisons, {buffer['ready']} of {buffer['wanted']}"
