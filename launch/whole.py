@@ -78,6 +78,8 @@ def start_workers(whole: Whole) -> None:
 def child_environment(environment: Environment, addresses: dict[str, str]) -> dict[str, str]:
     """What every program gets, beside what this one was given."""
     own = {**addresses, "DATA_DIR": str(environment.data_dir)}
+    # Torch's idle threads sleep instead of spinning: the programs share the processor (see trainer/program.py).
+    own["OMP_WAIT_POLICY"] = "PASSIVE"
     if not environment.has_default_base_model:
         own["BASE_MODEL"] = environment.base_model
     if Path(environment.base_model).is_absolute():
