@@ -7,12 +7,12 @@ import tempfile
 import time
 from pathlib import Path
 
-from annotate.oracles import load_oracle
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from annotate.models import Policy, PolicyCheckpoint, Prompt, PromptPool
+from annotate.oracles import load_oracle
 from annotate.selectors import rankings_of_policy
 from config.environment import PROJECT_ROOT
 from trainer.demo_report import CheckpointRow, as_html, as_table
