@@ -38,6 +38,12 @@ class Chart(NamedTuple):
 
 
 CHARTS = (
+    Chart("reward_loss", gettext_lazy("Loss of the reward model"), (("reward/loss", gettext_lazy("loss")),)),
+    Chart(
+        "accuracy",
+        gettext_lazy("Pairs that the reward model gets right"),
+        (("reward/accuracy", gettext_lazy("share")),),
+    ),
     Chart(
         "score",
         gettext_lazy("Score of what the policy writes"),
@@ -54,17 +60,8 @@ CHARTS = (
     ),
     Chart(
         "loss",
-        gettext_lazy("Loss"),
-        (
-            ("ppo/loss/policy", gettext_lazy("policy")),
-            ("ppo/loss/value", gettext_lazy("critic")),
-            ("reward/loss", gettext_lazy("reward model")),
-        ),
-    ),
-    Chart(
-        "accuracy",
-        gettext_lazy("Held-out pairs that the reward model gets right"),
-        (("reward/accuracy", gettext_lazy("share")),),
+        gettext_lazy("Loss of the policy and its critic"),
+        (("ppo/loss/policy", gettext_lazy("policy")), ("ppo/loss/value", gettext_lazy("critic"))),
     ),
     Chart(
         "critic", gettext_lazy("Variance that the critic explains"), (("ppo/val/var_explained", gettext_lazy("share")),)
@@ -129,10 +126,10 @@ class Drawable(NamedTuple):
 
 
 def drawables(run: TrainingRun) -> list[Drawable]:
-    """What can be drawn of a run now: the charts that have a number, each with the rows of its table."""
+    """What can be drawn of a run now: the charts with two steps or more, each with the rows of its table."""
     metrics = list(run.metrics.order_by("id"))
     found = [Drawable(chart, *table(chart, metrics)) for chart in CHARTS]
-    return [drawable for drawable in found if drawable.rows]
+    return [drawable for drawable in found if len(drawable.rows) > 1]
 
 
 def table(chart: Chart, metrics: Iterable[RunMetric]) -> tuple[list[str], list[Row]]:
@@ -178,7 +175,7 @@ def draw(chart: Chart, run: TrainingRun) -> bytes:
     )
     for place, label in enumerate(labels):
         points = [(row.step, row.values[place]) for row in rows if row.values[place] is not None]
-        drawing.add(label, points, show_dots=len(points) == 1)
+        drawing.add(label, points)
     drawing.add_xml_filter(lambda root: plain(root, str(chart.title)))
     return drawing.render()
 

@@ -52,8 +52,10 @@ def world(cast, policy):
         candidate=trained,
         verdict={"sentence": "It passed.", "checks": [{"has_passed": True, "sentence": "KL is 6.3; at most 12."}]},
     )
-    RunMetric.objects.create(run=done, stage="ppo", step=1, values={"objective/kl": 0.5, "objective/scores": 1.0})
-    active = TrainingRun.objects.create(policy=policy, status="ppo", stage="ppo", step=1, steps=24, seconds_left=90)
+    active = TrainingRun.objects.create(policy=policy, status="ppo", stage="ppo", step=2, steps=24, seconds_left=90)
+    for run in (done, active):
+        for step in (1, 2):
+            RunMetric.objects.create(run=run, stage="ppo", step=step, values={"objective/kl": 0.5 * step})
     pages = {
         name: reverse(name, args=[pool.pk])
         for name in (
@@ -104,11 +106,11 @@ def test_it_shows_a_run_as_it_goes_and_leaves_open_what_is_open(open_browser, wo
     page, run = visit.page, TrainingRun.objects.get(status="ppo")
     page.get_by_text("Numbers: KL").click()
     row = page.locator("#rows-kl tr")
-    assert row.count() == 0
-    RunMetric.objects.create(run=run, stage="ppo", step=2, values={"objective/kl": 0.75})
-    TrainingRun.objects.filter(pk=run.pk).update(step=2, message="updating the policy")
-    visit.wait_for_text("Step 2 of 24")
-    row.get_by_text("0.7500").wait_for()
+    assert row.count() == 2
+    RunMetric.objects.create(run=run, stage="ppo", step=3, values={"objective/kl": 1.25})
+    TrainingRun.objects.filter(pk=run.pk).update(step=3, message="updating the policy")
+    visit.wait_for_text("Step 3 of 24")
+    row.get_by_text("1.2500").wait_for()
     assert page.evaluate("document.getElementById('chart-kl').complete")
     assert page.evaluate("document.getElementById('chart-kl').naturalWidth") > 0
     TrainingRun.objects.filter(pk=run.pk).update(status="failed", reason="Memory ran out.")

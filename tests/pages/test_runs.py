@@ -34,8 +34,9 @@ def measure(run, step, stage="ppo", **values):
     return RunMetric.objects.create(run=run, stage=stage, step=step, values=named)
 
 
-def news(client, run, seen=0):
-    return client.get(reverse("run", args=[run.pk]), {"seen": seen}, headers={"HX-Request": "true"})
+def news(client, run, seen=0, charts=()):
+    query = {"seen": seen, "chart": list(charts)}
+    return client.get(reverse("run", args=[run.pk]), query, headers={"HX-Request": "true"})
 
 
 def test_it_says_what_to_do_where_there_is_no_run(maria, policy):
@@ -66,22 +67,31 @@ def test_it_shows_stage_step_time_left_and_message(ravi, run):
 
 
 def test_it_sends_charts_only_when_there_are_new_numbers(ravi, run):
-    newest = measure(run, 1, objective__kl=0.5)
-    first = news(ravi, run)
+    for step in (1, 2):
+        newest = measure(run, step, objective__kl=0.5)
+    first = news(ravi, run, charts=["kl"])
     assert f'src="{reverse("run_chart", args=[run.pk, "kl"])}?at={newest.pk}"' in first.text
     assert 'id="rows-kl" hx-swap-oob="true"' in first.text
     assert f"seen={newest.pk}" in first.text
-    again = news(ravi, run, seen=newest.pk)
+    again = news(ravi, run, seen=newest.pk, charts=["kl"])
     assert "hx-swap-oob" not in again.text
     assert "Step 2 of 24" in again.text
 
 
-def test_it_has_every_chart_in_its_place_before_there_are_numbers(ravi, run):
-    """What is swapped in later must find its place."""
+def test_it_shows_the_page_anew_when_there_is_another_chart(ravi, run):
+    for step in (1, 2):
+        measure(run, step, objective__kl=0.5)
+    assert news(ravi, run).headers["HX-Refresh"] == "true"
+
+
+def test_it_swaps_what_has_a_place_on_the_page(ravi, run):
+    for step in (1, 2):
+        measure(run, step, objective__kl=0.5, length__mean=30.0)
     page = ravi.get(reverse("run", args=[run.pk])).text
-    measure(run, 1, objective__kl=0.5)
-    targets = re.findall(r'<(?:img|thead|tbody) id="([\w-]+)"', news(ravi, run).text)
-    assert len(targets) == 3 * len(BY_NAME)
+    shown = re.findall(r'name="chart" value="(\w+)"', page)
+    assert shown == ["kl", "length"]
+    targets = re.findall(r'<(?:img|thead|tbody) id="([\w-]+)"', news(ravi, run, charts=shown).text)
+    assert len(targets) == 6
     assert all(f'id="{target}"' in page for target in targets)
 
 

@@ -13,7 +13,7 @@ from annotate.models import Policy
 from annotate.roles import MAY_MANAGE, MAY_RESEARCH
 from annotate.views.access import needs
 from annotate.views.outcome import told
-from trainer.charts import BY_NAME, CHARTS, CSS_SOURCE, Drawable, draw, drawables, table
+from trainer.charts import BY_NAME, CSS_SOURCE, draw, drawables
 from trainer.models import TrainingRun
 from trainer.report import evaluation, reward_report
 from trainer.selectors import new_rankings
@@ -55,38 +55,25 @@ def run(request, run_id: int):
     )
     if request.htmx:
         return news(request, shown)
-    return render(
-        request,
-        "run.html",
-        progress(shown)
-        | {
-            "charts": every_chart(shown) if shown.is_active else drawables(shown),
-            "report": reward_report(shown),
-            "evaluation": evaluation(shown),
-            "is_done": shown.status in (TrainingRun.Status.PUBLISHED, TrainingRun.Status.REJECTED),
-        },
-    )
+    context = progress(shown) | {"report": reward_report(shown), "evaluation": evaluation(shown)}
+    return render(request, "run.html", context | {"charts": drawables(shown)})
 
 
 def news(request, shown: TrainingRun) -> HttpResponse:
-    """What changed since the page asked last; a run that has ended is shown anew as a whole."""
-    if not shown.is_active:
-        return HttpResponseClientRefresh()
+    """What changed since the page asked last. A run that has ended, or has another chart to show, is shown anew."""
     context = progress(shown)
     if request.GET.get("seen") != str(context["newest_metric"]):
-        context["charts"] = every_chart(shown)
+        context["charts"] = drawables(shown)
+        if [drawable.chart.name for drawable in context["charts"]] != request.GET.getlist("chart"):
+            return HttpResponseClientRefresh()
+    if not shown.is_active:
+        return HttpResponseClientRefresh()
     return render(request, "run.html#news", context)
 
 
 def progress(shown: TrainingRun) -> dict:
     newest = shown.metrics.order_by("-id").values_list("id", flat=True).first() or 0
     return {"run": shown, "stages": stages(shown), "newest_metric": newest}
-
-
-def every_chart(shown: TrainingRun) -> list[Drawable]:
-    """The charts of a run at work, empty ones too: their places are there from the start."""
-    metrics = list(shown.metrics.order_by("id"))
-    return [Drawable(chart, *table(chart, metrics)) for chart in CHARTS]
 
 
 def stages(shown: TrainingRun) -> list[tuple[str, str]]:
