@@ -9,7 +9,7 @@ from django.test import Client
 from annotate.models import Assignment, PromptPool, Ranking, User
 from tests.worlds import make_comparison, make_pool, make_prompt
 
-WORDS = "amber birch cedar dune ember fern grove heath iris".split()
+WORDS = ["amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris"]
 NETWORK_ERRORS = re.compile(r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET)")
 
 

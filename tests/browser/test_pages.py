@@ -1,0 +1,240 @@
+"""The page for everyone: axe finds nothing, it fits a phone, it works without a script, it is small and it is quick."""
+
+from itertools import product
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+from annotate.models import Completion, Ranking
+from annotate.services.gold import make_gold
+from annotate.services.invitations import invite_person
+from tests.browser.visit import make_work, ranks_as_shown
+from tests.worlds import make_ranking
+
+PAGE_BYTES = 150_000
+NEXT_MS = 100
+MARKDOWN = """# Title
+
+Some *text*, `code`, $a^2$, [a link](https://example.org).
+
+```python
+x = 1
+```
+
+|a|b|
+|-|-|
+|1|2|
+"""
+RICH = {
+    "axes": ["helpful", "honest"],
+    "rationale_chips": ["clearer"],
+    "asks_rationale": True,
+    "asks_spans": True,
+    "asks_better_answer": True,
+}
+
+
+def violations(page) -> list[str]:
+    found = Axe().run(page).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("k", [2, 4, 9])
+def test_axe_finds_nothing_on_the_ranking_page(open_browser, policy, k, scheme):
+    make_work(policy, k, count=3, texts=[MARKDOWN] * 9, strength_scale=3, **RICH)
+    visit = open_browser(color_scheme=scheme).ready()
+    assert violations(visit.page) == []
+    visit.press("m", "w", "y", "Escape")
+    visit.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+    assert violations(visit.page) == []
+
+
+@pytest.mark.parametrize("key", ["?", "s", "x", "Shift+D", "l"])
+def test_axe_finds_nothing_in_the_dialogs(open_browser, policy, key):
+    make_work(policy, 4)
+    visit = open_browser().ready().press(key)
+    visit.page.wait_for_timeout(300)
+    assert violations(visit.page) == []
+
+
+def paths_of_an_annotator(cast, policy) -> list[str]:
+    pool = make_work(policy, 3, count=2)
+    given = make_ranking(pool.comparisons.last(), cast["alice"], [1, 2, 3])
+    guidelines = pool.guidelines.pk
+    return [
+        *("/rank/", "/rank/keys/", "/work/", "/work/changes/", f"/work/{given.assignment_id}/"),
+        *(f"/guidelines/{guidelines}/", "/leave/?to=https%3A%2F%2Fexample.org%2F", "/nothing/", "/account/logout/"),
+        "/account/password/change/",
+    ]
+
+
+@pytest.mark.parametrize(("scheme", "language"), list(product(["light", "dark"], ["en", "zh-hans"])))
+def test_axe_finds_nothing_on_the_annotators_other_pages(open_browser, policy, cast, scheme, language):
+    paths = paths_of_an_annotator(cast, policy)
+    visit = open_browser(color_scheme=scheme)
+    visit.expected = ("404",)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
+    found = {}
+    for path in paths:
+        visit.page.goto(path)
+        if problems := violations(visit.page):
+            found[path] = problems
+    assert found == {}
+
+
+def test_axe_finds_nothing_at_the_door(open_browser, cast):
+    invitation = invite_person(email="dora@example.org", role="annotator")
+    visit = open_browser(None)
+    for path in ("/account/login/", "/account/password/reset/", f"/invitations/{invitation.token}/"):
+        visit.page.goto(path)
+        assert violations(visit.page) == []
+
+
+@pytest.mark.parametrize("k", [2, 4, 9])
+def test_it_fits_a_phone_of_360_pixels_and_is_ranked_by_touch(open_browser, policy, k):
+    make_work(policy, k, count=3, texts=[MARKDOWN, "word " * 80, "x" * 300, *("short",) * 6])
+    visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360
+    done = visit.shown
+    if k == 2:
+        visit.page.locator("button[name=verdict][value=second]").tap()
+    else:
+        for button in visit.page.locator("#stage .take-next").all():
+            button.tap()
+        visit.page.locator("#stage button.submit").tap()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == ([2, 1] if k == 2 else list(range(1, k + 1)))
+
+
+def test_it_fits_at_200_percent(open_browser, policy):
+    make_work(policy, 4, texts=["word " * 200] * 4)
+    visit = open_browser(viewport={"width": 640, "height": 400}, device_scale_factor=2).ready()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 640
+
+
+def test_it_ranks_with_a_mouse_by_clicks_and_by_dragging(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.page.locator("#stage .ranks label").nth(3).click()  # A is fourth
+    visit.page.locator("#stage .take-next").nth(1).click()  # B takes the first free place
+    for chip, place in ((2, 3), (3, 2)):
+        start = visit.page.locator(".tray-chip", has_text="ABCD"[chip]).bounding_box()
+        end = visit.page.locator(".tray-place").nth(place).bounding_box()
+        visit.page.mouse.move(start["x"] + 8, start["y"] + 8)
+        visit.page.mouse.down()
+        visit.page.mouse.move(end["x"] + 8, end["y"] + 8, steps=4)
+        visit.page.mouse.up()
+    visit.page.locator("#stage button.submit").click()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [4, 1, 3, 2]
+
+
+@pytest.mark.parametrize("k", [2, 4])
+def test_it_works_without_a_script(open_browser, policy, k):
+    make_work(policy, k, count=2)
+    visit = open_browser(java_script_enabled=False)
+    done = visit.shown
+    if k == 2:
+        visit.page.locator("button[name=verdict][value=first]").click()
+    else:
+        for card, rank in enumerate((2, 1, 3, 3)):
+            visit.page.locator("#stage .completion").nth(card).locator(f".ranks label:nth-of-type({rank})").click()
+        visit.page.locator("#stage button.submit").click()
+    visit.wait_for_text("Saved.")
+    assert visit.shown != done
+    assert ranks_as_shown(done) == ([1, 2] if k == 2 else [2, 1, 3, 3])
+    visit.page.locator("select[name=skip]").select_option("language")
+    visit.page.locator("button:not([name=verdict])", has_text="Skip" if k == 2 else "Submit").last.click()
+    visit.wait_for_text("Nothing to rank")
+
+
+def test_it_corrects_an_own_answer_from_my_work(open_browser, policy, cast):
+    pool = make_work(policy, 3, count=1)
+    given = make_ranking(pool.comparisons.get(), cast["alice"], [3, 2, 1])  # shown in the reverse order: 1 2 3
+    visit = open_browser(path="/work/")
+    visit.page.get_by_role("link", name="Look, correct").click()
+    visit.ready()
+    visit.press("a", "3", "c", "1", "Enter")
+    visit.page.wait_for_url("**/work/")
+    assert ranks_as_shown(given.assignment_id) == [3, 2, 1]
+    assert Ranking.objects.count() == 2
+
+
+def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast):
+    pool = make_work(policy, 2, count=3, training_count=1)
+    comparison = pool.comparisons.first()
+    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
+    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    visit = open_browser().ready()
+    better = 1 + visit.words().index("amber")
+    visit.press("ArrowLeft" if better == 1 else "ArrowRight")
+    visit.wait_for_text("Well judged")
+    visit.wait_for_text("Amber glows.")
+    visit.wait_for_text("You have passed the training.")
+    assert violations(visit.page) == []
+    done = visit.shown
+    visit.press("Enter")
+    visit.wait_for_another_than(done)
+    assert not Ranking.objects.get().counts
+
+
+def test_it_keeps_marked_words_ratings_flags_reasons_and_a_better_answer(open_browser, policy):
+    make_work(policy, 2, texts=["The **quick** brown fox", "A slow dog"], **RICH)
+    visit = open_browser().ready()
+    done = visit.shown
+    index = next(n for n, text in enumerate(visit.words()) if "fox" in text)
+    visit.page.locator("#stage .completion").nth(index).locator("strong").dblclick()
+    visit.press("j")
+    visit.wait_for_text("good: “quick")
+    visit.press("ab"[index], "m", "Space")
+    visit.page.get_by_text("clearer").locator("xpath=ancestor::details").locator("summary").click()
+    visit.page.get_by_text("clearer").click()
+    visit.page.locator("summary", has_text="Write a better answer").click()
+    visit.page.locator("textarea[name=better_answer]").fill("A quick fox.")
+    visit.press("Escape", "ArrowLeft")
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    ranking = Ranking.objects.get()
+    fox = Completion.objects.get(comparison__assignments=done, text__contains="fox")
+    [span] = ranking.spans
+    assert (span["completion"], span["label"]) == (fox.pk, "good")
+    assert fox.text[span["start"] : span["end"]].strip() == "quick"
+    assert ranking.flags == {str(fox.pk): ["unsafe"]}
+    assert ranking.chips == ["clearer"]
+    assert ranking.assignment.demonstration.text == "A quick fox."
+    assert ranking.active_ms > 0
+    assert ranking.first_action_ms > 0
+
+
+def test_the_whole_page_is_small_and_does_not_shift(open_browser, policy, cast):
+    make_work(policy, 4, texts=[MARKDOWN] * 4)
+    visit = open_browser(None)
+    sizes = []
+    visit.page.on("response", lambda response: sizes.append(len(response.body())))
+    visit.page.add_init_script(
+        "window.shift = 0; new PerformanceObserver(list => { for (const entry of list.getEntries())"
+        " window.shift += entry.value }).observe({type: 'layout-shift', buffered: true})"
+    )
+    visit.person = cast["alice"]
+    visit.sign_in()
+    visit.page.goto("/rank/")
+    visit.ready()
+    visit.page.wait_for_timeout(500)
+    assert sum(sizes) < PAGE_BYTES
+    assert visit.page.evaluate("window.shift") == 0
+
+
+def test_the_next_comparison_is_there_within_100_ms(open_browser, policy):
+    make_work(policy, 2, count=12)
+    visit = open_browser().ready()
+    for _ in range(5):
+        visit.page.wait_for_timeout(700)
+        was = visit.shown
+        visit.press("ArrowLeft")
+        visit.wait_for_another_than(was)
+    times = visit.page.evaluate("performance.getEntriesByName('whetstone-next').map(entry => entry.duration)")
+    assert sorted(times)[len(times) // 2] < NEXT_MS

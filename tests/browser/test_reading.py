@@ -1,0 +1,73 @@
+"""A corpus of hostile completions on the real page: no script runs, no request leaves, the policy has no complaint."""
+
+import pytest
+
+from tests.browser.visit import make_work
+from tests.test_rendering import HOSTILE
+
+MORE = [
+    ">" * 5_000 + "deep",
+    "- " * 3_000 + "deep",
+    "x" * 1_000_000,
+    "word " * 200_000,
+    "\u202egnp.exe\u202c \u2066hidden\u2069 zero\u200bwidth \ufeff",
+    "Z" + "\u0335\u0321\u0322\u0327" * 500,
+    "`" * 3_000 + "<script>alert(1)</script>",
+    "| a | b |\n|---|---|\n" + "| <img src=x onerror=alert(1)> | x |\n" * 200,
+    "[click](https://evil.example/?q=1) <https://evil.example> https://evil.example",
+]
+
+
+@pytest.mark.parametrize(
+    "texts", [HOSTILE[:9], HOSTILE[9:18], HOSTILE[18:27], [*HOSTILE[27:], *MORE[:2], *MORE[4:]], MORE[2:4]]
+)
+def test_hostile_completions_are_harmless(open_browser, policy, texts):
+    make_work(policy, len(texts), count=1, texts=[text.replace("\x00", "") for text in texts])
+    visit = open_browser()
+    visit.page.on("dialog", lambda dialog: visit.problems.append(f"dialog: {dialog.message}"))
+    visit.ready()
+    visit.press("r", "r")
+    visit.page.mouse.move(300, 300)
+    visit.page.wait_for_timeout(300)
+    width = visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert width <= 0
+    assert visit.page.locator("#stage .text :is(script, style, form, iframe, img, svg, input, button)").count() == 0
+
+
+def test_a_link_opens_only_after_a_warning_that_shows_the_address(open_browser, policy):
+    make_work(policy, 2, count=1, texts=["[click](https://evil.example/?q=1)", "none"])
+    visit = open_browser().ready()
+    with visit.context.expect_page() as opened:
+        visit.page.get_by_role("link", name="click").click()
+    opened.value.wait_for_load_state()
+    assert opened.value.url.startswith(visit.url + "/leave/")
+    assert "https://evil.example/?q=1" in opened.value.inner_text("main")
+
+
+def test_a_long_conversation_is_folded_and_opens(open_browser, policy):
+    pool = make_work(policy, 2, count=1)
+    prompt = pool.prompts.get()
+    prompt.messages = [
+        {"role": role, "content": f"turn {n}"} for n, role in enumerate(["user", "assistant"] * 4 + ["user"])
+    ]
+    prompt.save()
+    visit = open_browser().ready()
+    assert not visit.page.get_by_text("turn 0").is_visible()
+    assert visit.page.get_by_text("turn 8").is_visible()
+    visit.page.get_by_text("6 earlier messages").click()
+    assert visit.page.get_by_text("turn 0").is_visible()
+
+
+def test_right_to_left_text_stands_right(open_browser, policy):
+    make_work(policy, 2, count=1, texts=["مرحبا بالعالم", "hello"])
+    visit = open_browser().ready()
+    directions = dict(
+        zip(
+            visit.words(),
+            visit.page.locator("#stage .completion > .text p").evaluate_all(
+                "all => all.map(p => getComputedStyle(p).direction)"
+            ),
+            strict=True,
+        )
+    )
+    assert directions == {"مرحبا بالعالم": "rtl", "hello": "ltr"}
