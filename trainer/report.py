@@ -1,6 +1,7 @@
 """What a run's folder and its verdict say, in the shape that pages show. Reads only."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from trainer.models import TrainingRun
@@ -12,6 +13,14 @@ def reward_report(run: TrainingRun) -> dict[str, Any]:
     if run.candidate_id and run.candidate.metrics.get("reward"):
         return run.candidate.metrics["reward"]
     return read_json(run, "reward/report.json")
+
+
+def reward_plots(run: TrainingRun) -> dict[str, Path]:
+    """The plots that the report names and that are there, by name."""
+    folder = run_folder(run) / "reward"
+    named = [Path(name) for name in reward_report(run).get("plots", [])]
+    found = {path.stem: folder / "plots" / path.name for path in named}
+    return {name: path for name, path in found.items() if path.is_file()}
 
 
 def evaluation(run: TrainingRun) -> dict[str, Any]:

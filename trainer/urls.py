@@ -3,13 +3,14 @@
 from django.urls import path
 
 from trainer.views.checkpoints import checkpoint, checkpoint_roll_back, checkpoints
-from trainer.views.runs import run, run_cancel, run_chart, run_resume, run_start, runs
+from trainer.views.runs import run, run_cancel, run_chart, run_plot, run_resume, run_start, runs
 
 urlpatterns = [
     path("runs/", runs, name="runs"),
     path("runs/start/<int:policy_id>/", run_start, name="run_start"),
     path("runs/<int:run_id>/", run, name="run"),
     path("runs/<int:run_id>/charts/<slug:name>.svg", run_chart, name="run_chart"),
+    path("runs/<int:run_id>/plots/<slug:name>.svg", run_plot, name="run_plot"),
     path("runs/<int:run_id>/cancel/", run_cancel, name="run_cancel"),
     path("runs/<int:run_id>/resume/", run_resume, name="run_resume"),
     path("checkpoints/", checkpoints, name="checkpoints"),

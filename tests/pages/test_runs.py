@@ -189,6 +189,21 @@ def test_it_shows_the_gates_words_and_the_reward_models_report(ravi, run):
     assert "pooling mean, layer 16" in text
 
 
+def test_it_shows_the_plots_that_the_report_names_and_no_other_file(ravi, run):
+    folder = run_folder_of(run) / "reward"
+    (folder / "plots").mkdir(parents=True)
+    (folder / "plots" / "layers.svg").write_text("<svg/>")
+    (folder / "plots" / "secret.svg").write_text("<svg/>")
+    (folder / "report.json").write_text('{"plots": ["plots/layers.svg", "plots/gone.svg", "../../../secret.svg"]}')
+    page = ravi.get(reverse("run", args=[run.pk])).text
+    address = reverse("run_plot", args=[run.pk, "layers"])
+    assert address in page
+    assert "gone" not in page
+    assert b"".join(ravi.get(address).streaming_content) == b"<svg/>"
+    (folder / "report.json").write_text('{"plots": ["plots/layers.svg"]}')
+    assert ravi.get(reverse("run_plot", args=[run.pk, "secret"])).status_code == 404
+
+
 def run_folder_of(run):
     from trainer.run_folder import run_folder
 

@@ -2,9 +2,9 @@
 
 from django.contrib import messages
 from django.core.paginator import Paginator
-from django.http import Http404, HttpResponse
+from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from django_htmx.http import HttpResponseClientRefresh
 
@@ -15,7 +15,7 @@ from annotate.views.access import needs
 from annotate.views.outcome import told
 from trainer.charts import BY_NAME, CSS_SOURCE, draw, drawables
 from trainer.models import TrainingRun
-from trainer.report import evaluation, reward_report
+from trainer.report import evaluation, reward_plots, reward_report
 from trainer.selectors import new_rankings
 from trainer.services import cancel_run, resume_run, start_run
 
@@ -27,6 +27,14 @@ STAGES = (
     TrainingRun.Status.EVALUATING,
     TrainingRun.Status.GATED,
 )
+PLOTS = {
+    "reliability": _(
+        "Share preferred, by the chance that was predicted: the nearer to the diagonal, the surer one may be."
+    ),
+    "layers": _("Accuracy in cross-validation, by layer of the base model and pooling."),
+    "margins": _("Score of the preferred completion minus the other’s, over held-out pairs: right of zero is right."),
+    "lengths": _("Score by length in tokens: a slope means that length is rewarded."),
+}
 STAGE_OF_PROGRAM = {
     "reward": TrainingRun.Status.REWARD,
     "ppo": TrainingRun.Status.PPO,
@@ -56,6 +64,7 @@ def run(request, run_id: int):
     if request.htmx:
         return news(request, shown)
     context = progress(shown) | {"report": reward_report(shown), "evaluation": evaluation(shown)}
+    context["plots"] = [(name, PLOTS.get(name, name)) for name in reward_plots(shown)]
     return render(request, "run.html", context | {"charts": drawables(shown)})
 
 
@@ -98,6 +107,20 @@ def run_chart(request, run_id: int, name: str):
     response._csp_replace = {"style-src": [CSS_SOURCE]}
     response["Cache-Control"] = "private, max-age=60"
     return response
+
+
+@needs(MAY_RESEARCH)
+def run_plot(request, run_id: int, name: str):
+    """One plot of the reward model's report, as the trainer drew it.
+
+    Its style is inline, which a page of its own would refuse and an image does not: opened by itself, it is a download.
+    """
+    found = reward_plots(get_object_or_404(TrainingRun.objects.select_related("policy", "candidate"), pk=run_id))
+    if name not in found:
+        raise Http404
+    return FileResponse(
+        found[name].open("rb"), as_attachment=True, filename=f"run-{run_id}-{name}.svg", content_type="image/svg+xml"
+    )
 
 
 @needs(MAY_MANAGE)
