@@ -33,4 +33,6 @@ def readyz(request: HttpRequest) -> JsonResponse:
     except redis.RedisError:
         state["broker"] = False
     is_ready = state["database"] and state["broker"] and all(state["programs"].values())
-    return JsonResponse({"ready": is_ready, **state}, status=200 if is_ready else 503)
+    response = JsonResponse({"ready": is_ready, **state}, status=200 if is_ready else 503)
+    response._has_been_logged = True  # Django would log each 503 as an error, at every question of a load balancer
+    return response
