@@ -3,9 +3,12 @@
 from django.urls import path
 
 from trainer.views.checkpoints import checkpoint, checkpoint_roll_back, checkpoints
+from trainer.views.policies import policy_edit, policy_new
 from trainer.views.runs import run, run_cancel, run_chart, run_plot, run_resume, run_start, runs
 
 urlpatterns = [
+    path("policies/new/", policy_new, name="policy_new"),
+    path("policies/<int:policy_id>/edit/", policy_edit, name="policy_edit"),
     path("runs/", runs, name="runs"),
     path("runs/start/<int:policy_id>/", run_start, name="run_start"),
     path("runs/<int:run_id>/", run, name="run"),

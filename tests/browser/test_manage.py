@@ -63,10 +63,12 @@ def world(cast, policy):
             *("pool_prompts", "pool_import", "pool_gold"),
         )
     }
-    pages |= {name: reverse(name) for name in ("pools", "pool_new", "people", "audit", "runs", "checkpoints")}
+    pages |= {name: reverse(name) for name in ("pools", "pool_new", "policy_new", "people", "audit")}
+    pages |= {name: reverse(name) for name in ("runs", "checkpoints")}
     pages |= {name: reverse(name) for name in ("preferences", "snapshots")}
     return pages | {
         "pool_gold_new": reverse("pool_gold_new", args=[pool.pk, comparison.pk]),
+        "policy_edit": reverse("policy_edit", args=[policy.pk]),
         "person": reverse("person", args=[cast["alice"].pk]),
         "run": reverse("run", args=[done.pk]),
         "run_at_work": reverse("run", args=[active.pk]),

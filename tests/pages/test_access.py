@@ -20,6 +20,8 @@ MANAGERS = [
     "people",
     "person",
     "audit",
+    "policy_new",
+    "policy_edit",
 ]
 RESEARCHERS = ["runs", "run", "checkpoints", "checkpoint", "preferences", "preferences_download", "snapshots"]
 WRITES = [
@@ -41,13 +43,28 @@ def address(cast, pool):
     """The address of a page by its name."""
     make_comparison(make_prompt(pool, "Write."), ["a", "b"])
     run = TrainingRun.objects.create(policy=pool.policy)
-    ids = {"pool": pool.pk, "person": cast["alice"].pk, "run": run.pk, "checkpoint": pool.policy.serving.pk}
+    ids = {
+        "pool": pool.pk,
+        "policy": pool.policy.pk,
+        "person": cast["alice"].pk,
+        "run": run.pk,
+        "checkpoint": pool.policy.serving.pk,
+    }
 
     def of(name: str) -> str:
         if name == "run_start":
             return reverse(name, args=[pool.policy.pk])
         noun = name.split("_")[0]
-        has_no_argument = name in ("pools", "pool_new", "people", "audit", "runs", "checkpoints", *RESEARCHERS[4:])
+        has_no_argument = name in (
+            "pools",
+            "pool_new",
+            "policy_new",
+            "people",
+            "audit",
+            "runs",
+            "checkpoints",
+            *RESEARCHERS[4:],
+        )
         return reverse(name, args=[] if has_no_argument else [ids[noun]])
 
     return of
