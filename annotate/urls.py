@@ -3,6 +3,7 @@
 from django.urls import include, path
 
 from annotate.views.account import invitation, language
+from annotate.views.api import api, api_schema
 from annotate.views.audit import audit
 from annotate.views.gold import pool_gold, pool_gold_new, pool_gold_withdraw
 from annotate.views.home import home
@@ -72,5 +73,7 @@ urlpatterns = [
     path("snapshots/<int:snapshot_id>/", snapshot, name="snapshot"),
     path("snapshots/<int:snapshot_id>/card/", snapshot_card, name="snapshot_card"),
     # --- programs
+    path("api/", api, name="api"),
+    path("api/schema/", api_schema, name="api_schema"),
     path("api/v1/", include("annotate.api.urls")),
 ]

@@ -146,15 +146,17 @@ DEFAULT_FROM_EMAIL = ENVIRONMENT.email_from
 # --- the API --------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "rest_framework.authentication.TokenAuthentication",
+        "annotate.api.negotiation.ApiToken",
         "rest_framework.authentication.SessionAuthentication",
     ],
     # Denied unless a view says who may: a view without permissions of its own is for superusers alone.
     "DEFAULT_PERMISSION_CLASSES": ["annotate.api.permissions.Nobody"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["annotate.api.strict.StorableJSONParser"],
+    "DEFAULT_CONTENT_NEGOTIATION_CLASS": "annotate.api.negotiation.AlwaysTheSame",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
-    "DEFAULT_PAGINATION_CLASS": "rest_framework.pagination.LimitOffsetPagination",
+    "DEFAULT_PAGINATION_CLASS": "annotate.api.pages.Pages",
+    "URL_FORMAT_OVERRIDE": None,  # `format` is the format of an export
     "PAGE_SIZE": 50,
     "EXCEPTION_HANDLER": "annotate.api.errors.as_json",
     "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",

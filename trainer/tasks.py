@@ -107,7 +107,11 @@ def answer_chat(request_id: str, checkpoint_id: int, messages: list[dict], setti
     from trainer.chat import reply
     from trainer.generation import chat
 
-    reply(request_id, chat(checkpoint_id, messages, settings))
+    try:
+        reply(request_id, chat(checkpoint_id, messages, settings))
+    except Exception:
+        reply(request_id, {"error": "failed"})  # or the web process would wait for nothing
+        raise
 
 
 @worker_shutting_down.connect

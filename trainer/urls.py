@@ -1,6 +1,6 @@
 """The learning side's addresses. URL name = view name = template name."""
 
-from django.urls import path
+from django.urls import include, path
 
 from trainer.views.checkpoints import checkpoint, checkpoint_roll_back, checkpoints
 from trainer.views.policies import policy_edit, policy_new
@@ -19,4 +19,6 @@ urlpatterns = [
     path("checkpoints/", checkpoints, name="checkpoints"),
     path("checkpoints/<int:checkpoint_id>/", checkpoint, name="checkpoint"),
     path("checkpoints/<int:checkpoint_id>/roll-back/", checkpoint_roll_back, name="checkpoint_roll_back"),
+    # --- programs
+    path("", include("trainer.api.urls")),
 ]

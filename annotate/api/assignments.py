@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from annotate.api.errors import ERRORS
 from annotate.api.permissions import MayAnnotate
-from annotate.api.strict import ByCompletionField, IdField, StrictSerializer
+from annotate.api.strict import ByCompletionField, IdField, StrictSerializer, checked
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.selectors import completions_as_shown
 from annotate.services.assignments import lease_next_comparison, skip_comparison
@@ -172,12 +172,6 @@ def idempotency_key(request) -> str:
             }
         )
     return key
-
-
-def checked(serializer_class, request):
-    serializer = serializer_class(data=request.data)
-    serializer.is_valid(raise_exception=True)
-    return serializer
 
 
 class Assignments(APIView):

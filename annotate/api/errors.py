@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping
 
+from django.core.exceptions import ValidationError as DjangoValidationError
 from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiResponse
 from rest_framework import serializers, status
+from rest_framework.exceptions import ValidationError
 from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
@@ -28,6 +30,8 @@ ERRORS = {
 
 
 def as_json(error, context):
+    if isinstance(error, DjangoValidationError):
+        error = ValidationError(error.message_dict if hasattr(error, "error_dict") else error.messages)
     if isinstance(error, Refused):
         code = status.HTTP_409_CONFLICT if isinstance(error, Conflict) else status.HTTP_422_UNPROCESSABLE_ENTITY
         return Response({"code": error.code, "detail": str(error), **error.extra}, status=code)

@@ -1,22 +1,35 @@
 """What every request body must be: text that can be stored, and no field that nobody knows."""
 
+import math
 from collections.abc import Mapping
+from io import BytesIO
 from typing import Any
 
+from django.db import models
 from django.utils.translation import gettext_lazy as _
 from rest_framework import serializers
-from rest_framework.exceptions import ParseError
+from rest_framework.exceptions import APIException, ParseError
 from rest_framework.parsers import JSONParser
 
 LARGEST_ID = 2**63 - 1
+LARGEST_BODY = 2 * 2**20  # bytes; files of prompts have a parser of their own
+
+
+class BodyTooLarge(APIException):
+    status_code = 413
+    default_code = "too_large"
+    default_detail = _("The body is larger than 2 MiB.")
 
 
 class StorableJSONParser(JSONParser):
-    """JSON whose every text PostgreSQL can store. Raises ParseError, a 400 with a sentence."""
+    """JSON whose every text PostgreSQL can store. Raises ParseError, a 400 with a sentence, or BodyTooLarge."""
 
     def parse(self, stream, media_type=None, parser_context=None) -> Any:
+        body = stream.read(LARGEST_BODY + 1)
+        if len(body) > LARGEST_BODY:
+            raise BodyTooLarge
         try:
-            found = super().parse(stream, media_type=media_type, parser_context=parser_context)
+            found = super().parse(BytesIO(body), media_type=media_type, parser_context=parser_context)
             is_storable = has_storable_text(found)
         except RecursionError:
             raise ParseError(_("This JSON is nested too deep.")) from None
@@ -52,8 +65,27 @@ class StrictSerializer(RefusesUnknownFields, serializers.Serializer):
     pass
 
 
+class FiniteField(serializers.FloatField):
+    """A number that is one: neither NaN nor infinite."""
+
+    default_error_messages = {"finite": _("This must be a finite number.")}
+
+    def to_internal_value(self, data) -> float:
+        value = super().to_internal_value(data)
+        if not math.isfinite(value):
+            self.fail("finite")
+        return value
+
+
 class StrictModelSerializer(RefusesUnknownFields, serializers.ModelSerializer):
-    pass
+    serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {models.FloatField: FiniteField}
+
+
+def checked(serializer_class: type[serializers.Serializer], request, **options) -> serializers.Serializer:
+    """The request's body, checked. Raises ValidationError, a 400 that names each wrong field."""
+    serializer = serializer_class(data=request.data, **options)
+    serializer.is_valid(raise_exception=True)
+    return serializer
 
 
 class IdField(serializers.IntegerField):

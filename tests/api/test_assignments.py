@@ -6,11 +6,11 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
-from rest_framework.authtoken.models import Token
 from rest_framework.test import APIClient
 
 from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking
 from annotate.services.snapshots import freeze_preferences
+from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
 
 pytestmark = pytest.mark.django_db
@@ -36,18 +36,9 @@ def comparison(prompt):
     return make_comparison(prompt, ["one", "two", "three"])
 
 
-class Caller:
-    """One person's program: a token, and the calls by their names."""
-
-    def __init__(self, person):
-        self.client = APIClient(raise_request_exception=True)
-        self.client.credentials(HTTP_AUTHORIZATION=f"Token {Token.objects.get_or_create(user=person)[0]}")
-
+class AnnotatorCaller(Caller):
     def lease(self, **body):
         return self.post("/api/v1/assignments/", body)
-
-    def post(self, path, body, **headers):
-        return self.client.post(path, json.dumps(body), content_type="application/json", headers=headers)
 
     def leased(self, **body):
         response = self.lease(**body)
@@ -63,12 +54,12 @@ class Caller:
 
 @pytest.fixture
 def alice(cast):
-    return Caller(cast["alice"])
+    return AnnotatorCaller(cast["alice"])
 
 
 @pytest.fixture
 def bob(cast):
-    return Caller(cast["bob"])
+    return AnnotatorCaller(cast["bob"])
 
 
 def in_order(assignment):
@@ -398,7 +389,7 @@ def test_a_training_answer_comes_back_with_feedback(alice, cast, pool, prompt):
 
 @pytest.mark.parametrize(("name", "status"), [("ravi", 403), ("olaf", 403), ("maria", 201), ("sue", 201)])
 def test_only_those_who_may_annotate_are_lent_anything(cast, comparison, name, status):
-    assert Caller(cast[name]).lease().status_code == status
+    assert AnnotatorCaller(cast[name]).lease().status_code == status
 
 
 def test_a_stranger_is_asked_to_sign_in(comparison):
