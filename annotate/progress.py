@@ -91,9 +91,9 @@ def agreeing_pairs(pool: PromptPool | None = None) -> Iterable[tuple[int, int, f
 
 
 def gold_answers_by_annotator() -> dict[int, tuple[int, int]]:
-    """Per person: right gold answers, gold answers."""
+    """Per person: right gold answers, gold answers, at the first attempt."""
     answers = (
-        Ranking.objects.filter(is_current=True, assignment__comparison__kind=Comparison.Kind.GOLD)
+        Ranking.objects.filter(revision=1, assignment__comparison__kind=Comparison.Kind.GOLD)
         .select_related("assignment__comparison")
         .order_by("-id")[:NEWEST_ANSWERS]
     )

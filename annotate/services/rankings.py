@@ -66,6 +66,9 @@ def revise_ranking(
 ) -> tuple[Ranking, bool]:
     """Correct one's own answer with a new revision; the second value says whether it is new.
 
+    Gold is corrected like any other, or a refusal would tell which comparison was gold; what counts there is the first
+    answer.
+
     Raises FrozenRanking once a snapshot has used it, KeyUsedTwice, IncompleteRanking.
     """
     assignment = (
@@ -79,7 +82,7 @@ def revise_ranking(
         return earlier, False
     if assignment is None:
         raise Refused(_("There is no answer of yours to correct here."))
-    if assignment.comparison.kind != Comparison.Kind.FRESH:
+    if assignment.comparison.kind == Comparison.Kind.TRAINING:
         raise FrozenRanking(_("This answer can no longer be changed."))
     current = assignment.rankings.select_for_update().get(is_current=True)
     if current.snapshots.exists():

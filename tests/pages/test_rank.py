@@ -1,0 +1,180 @@
+"""The ranking page as the server gives it: the lease, the plain form, what is shown and what never is."""
+
+import re
+
+import pytest
+from django.urls import reverse
+
+from annotate.models import Assignment, Comparison, Ranking
+from annotate.services.gold import make_gold
+from tests.worlds import make_comparison, make_policy, make_pool, make_prompt, make_ranking
+
+NEXT = "/rank/next/"
+
+
+@pytest.fixture
+def alice(cast, signed_in):
+    return signed_in(cast["alice"])
+
+
+@pytest.fixture
+def pairs():
+    pool = make_pool(make_policy(), "Pairs", k=2)
+    for n in range(3):
+        make_comparison(make_prompt(pool, f"prompt {n}"), [f"left {n}", f"right {n}"])
+    return pool
+
+
+def leased_by(name: str) -> Assignment:
+    return Assignment.objects.get(annotator__username=name, status="leased")
+
+
+def without_names(page: str) -> str:
+    """A page without what differs from one comparison to the next: numbers, tokens, and which text stands where."""
+    return re.sub(r"[\w-]{16,}|\d+|left|right", "#", page)
+
+
+def plain_answer(assignment: Assignment, **fields) -> dict:
+    return {"assignment": assignment.pk, "token": assignment.token, "key": "one", **fields}
+
+
+def test_it_leases_a_comparison_and_shows_the_same_one_after_a_reload(alice, pairs):
+    first = alice.get("/rank/").context["assignment"]
+    assert alice.get("/rank/").context["assignment"] == first
+    assert Assignment.objects.count() == 1
+
+
+def test_it_gives_a_browser_that_holds_one_another(alice, pairs):
+    first = alice.get("/rank/").context["assignment"]
+    second = alice.post(NEXT, {"holding": [first.pk]}).context["assignment"]
+    assert second != first
+    assert alice.post(NEXT, {"holding": [first.pk]}).context["assignment"] == second  # lost on the way, back again
+
+
+def test_it_shows_the_texts_in_the_stored_order_and_nothing_of_who_wrote_them(alice, pairs):
+    page = alice.get("/rank/")
+    ids = [int(found) for found in re.findall(r'class="completion" data-id="(\d+)"', page.text)]
+    assert ids == leased_by("alice").order
+    for secret in ("tiny-0", "checkpoint", "score", "seed"):
+        assert secret not in page.text
+
+
+def test_it_takes_a_plain_forms_pair(alice, pairs):
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    assert alice.post("/rank/", plain_answer(assignment, verdict="second")).url == "/rank/"
+    first, second = map(str, assignment.order)
+    assert Ranking.objects.get().ranks == {first: 2, second: 1}
+
+
+def test_it_stores_a_plain_form_that_is_sent_twice_once(alice, pairs):
+    alice.get("/rank/")
+    answer = plain_answer(leased_by("alice"), verdict="first")
+    alice.post("/rank/", answer)
+    alice.post("/rank/", answer)
+    assert Ranking.objects.count() == 1
+
+
+def test_it_reads_everything_a_plain_form_can_say(alice):
+    pool = make_pool(make_policy(), "Rich", k=3, axes=["helpful"], rationale_chips=["clearer"], asks_rationale=True)
+    make_comparison(make_prompt(pool, "p"), ["a", "b", "c"])
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    a, b, c = assignment.order
+    alice.post(
+        "/rank/",
+        plain_answer(
+            assignment,
+            **{
+                f"rank-{a}": 1,
+                f"rank-{b}": 3,
+                f"rank-{c}": 3,
+                f"axis-{a}-helpful": 5,
+            },
+            **{f"flag-{b}": ["unsafe", "untrue"]},
+            chip="clearer",
+            rationale=" because ",
+            better_answer="this",
+        ),
+    )
+    ranking = Ranking.objects.get()
+    assert ranking.ranks == {str(a): 1, str(b): 2, str(c): 2}
+    assert ranking.flags == {str(b): ["unsafe", "untrue"]}
+    assert ranking.axes == {str(a): {"helpful": 5}}
+    assert (ranking.chips, ranking.rationale) == (["clearer"], "because")
+    assert assignment.demonstration.text == "this"
+
+
+@pytest.mark.parametrize("fields", [{}, {"verdict": "nonsense"}, {"strength": "x"}])
+def test_it_refuses_a_plain_form_that_is_no_complete_ranking(alice, pairs, fields):
+    alice.get("/rank/")
+    page = alice.post("/rank/", plain_answer(leased_by("alice"), **fields), follow=True)
+    assert "Every completion needs a rank." in page.text
+    assert not Ranking.objects.exists()
+
+
+def test_it_skips_with_a_reason_from_a_plain_form(alice, pairs):
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    alice.post("/rank/", plain_answer(assignment, skip="language"))
+    assignment.refresh_from_db()
+    assert (assignment.status, assignment.skip_reason) == ("skipped", "skip: language")
+
+
+def test_it_is_nobody_elses_lease(alice, pairs, cast, signed_in):
+    alice.get("/rank/")
+    response = signed_in(cast["bob"]).post("/rank/", plain_answer(leased_by("alice"), verdict="first"))
+    assert response.status_code == 404
+    assert not Ranking.objects.exists()
+
+
+def test_gold_looks_like_any_other(alice, pairs):
+    source = pairs.comparisons.first()
+    ranks = dict.fromkeys(source.completions.values_list("id", flat=True), 1)
+    fresh = without_names(alice.get("/rank/").text)
+    make_gold(comparison=source, kind="gold", ranks=ranks, explanation="x", by=None)
+    Comparison.objects.filter(kind="fresh").update(is_withdrawn=True)
+    Assignment.objects.all().delete()
+    pairs.gold_share = 0.5
+    pairs.save()
+    for _ in range(50):
+        page = alice.get("/rank/")
+        if page.context["assignment"]:
+            break
+    assert page.context["assignment"].comparison.kind == "gold"
+    assert without_names(page.text) == fresh
+
+
+def test_feedback_is_for_answered_training_comparisons_alone(alice, pairs, cast):
+    given = make_ranking(pairs.comparisons.first(), cast["alice"], [1, 2])
+    assert alice.get(reverse("rank_feedback", args=[given.assignment_id])).status_code == 404
+    Comparison.objects.update(kind="training", gold_ranks=given.ranks, gold_explanation="**so**")
+    page = alice.get(reverse("rank_feedback", args=[given.assignment_id])).text
+    assert "Well judged" in page
+    assert "<strong>so</strong>" in page
+
+
+def test_guidelines_are_for_those_who_may_work_in_the_pool(alice, pairs):
+    address = reverse("guidelines", args=[pairs.guidelines.pk])
+    assert "Be kind." in alice.get(address).text
+    pairs.members_only = True
+    pairs.save()
+    assert alice.get(address).status_code == 404
+
+
+@pytest.mark.parametrize("address", ["javascript:alert(1)", "", "//x", "data:text/html,x", "ftp://x"])
+def test_the_warning_page_knows_web_addresses_alone(alice, address):
+    assert alice.get("/leave/", {"to": address}).status_code == 404
+
+
+def test_the_warning_page_shows_the_address_and_the_machine_without_disguise(alice):
+    page = alice.get("/leave/", {"to": "https://аpple.com/\u202egnp"}).text  # the first letter is Cyrillic
+    assert "xn--pple-43d.com" in page
+    assert "U+202E" in page
+
+
+def test_a_lease_costs_few_statements(alice, pairs, django_assert_max_num_queries):
+    alice.get("/rank/")
+    holding = [leased_by("alice").pk]
+    with django_assert_max_num_queries(12):  # four of them are savepoints, which only a test needs
+        alice.post(NEXT, {"holding": holding})

@@ -1,0 +1,132 @@
+"""My work: the numbers are right, answers can be corrected until they are used, and keys are one's own."""
+
+import pytest
+from django.urls import reverse
+
+from annotate.keys import ACTIONS
+from annotate.models import PolicyCheckpoint, PreferenceSnapshot, Ranking
+from annotate.own_work import changes_by_policy, own_numbers
+from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
+
+
+@pytest.fixture
+def alice(cast, signed_in):
+    return signed_in(cast["alice"])
+
+
+@pytest.fixture
+def shared(policy):
+    """Three comparisons of three that two people may answer."""
+    pool = make_pool(policy, "Shared", k=3, overlap=2)
+    return [make_comparison(make_prompt(pool, f"prompt {n}"), ["a", "b", "c"]) for n in range(3)]
+
+
+def freeze(policy, *rankings) -> PreferenceSnapshot:
+    snapshot = PreferenceSnapshot.objects.create(policy=policy, content_hash="x", size=len(rankings))
+    snapshot.rankings.set(rankings)
+    return snapshot
+
+
+def test_it_counts_times_and_compares(cast, shared):
+    for comparison, ms in zip(shared, (4000, 6000, 20_000), strict=True):
+        make_ranking(comparison, cast["alice"], [1, 2, 3], active_ms=ms)
+    make_ranking(shared[0], cast["bob"], [1, 2, 3])  # τ-b 1
+    make_ranking(shared[1], cast["bob"], [3, 2, 1])  # τ-b −1
+    make_ranking(shared[2], cast["bob"], [1, 3, 2])  # τ-b ⅓
+    numbers = own_numbers(cast["alice"])
+    assert (numbers["count"], numbers["count_today"], numbers["corrections"]) == (3, 3, 0)
+    assert numbers["median_seconds"] == 6
+    assert numbers["active_hours"] == pytest.approx(30 / 3600)
+    assert numbers["agreement"] == pytest.approx(1 / 9)
+    assert numbers["agreement_pairs"] == 3
+
+
+def test_gold_counts_at_the_first_attempt(alice, cast, shared):
+    given = make_ranking(shared[0], cast["alice"], [3, 2, 1])
+    right = {str(key): rank for rank, key in enumerate(reversed(given.assignment.order), start=1)}
+    type(shared[0]).objects.filter(pk=shared[0].pk).update(kind="gold", gold_ranks=right)
+    assert own_numbers(cast["alice"])["gold_percent"] == 0
+    answer = {f"rank-{key}": rank for key, rank in right.items()}
+    assert alice.post(reverse("correction", args=[given.assignment_id]), {**answer, "key": "k"}).status_code == 302
+    assert Ranking.objects.get(is_current=True).ranks == right
+    assert own_numbers(cast["alice"])["gold_percent"] == 0
+
+
+def test_it_lists_own_answers_in_letters_as_they_were_shown(alice, cast, shared):
+    make_ranking(shared[0], cast["alice"], [2, 1, 1])  # shown in the reverse order: c b a
+    make_ranking(shared[1], cast["bob"], [1, 2, 3])
+    page = alice.get("/work/").text
+    assert "A = B &gt; C" in page
+    assert "prompt 0" in page
+    assert "prompt 1" not in page
+
+
+def test_it_corrects_with_a_new_revision(alice, cast, shared):
+    given = make_ranking(shared[0], cast["alice"], [1, 2, 3])
+    address = reverse("correction", args=[given.assignment_id])
+    assert 'value="1" checked' in alice.get(address).text
+    answer = {f"rank-{key}": 1 for key in given.assignment.order}
+    alice.post(address, {**answer, "key": "again"})
+    alice.post(address, {**answer, "key": "again"})
+    assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
+
+
+def test_it_corrects_nothing_that_a_snapshot_used(alice, cast, shared, policy):
+    given = make_ranking(shared[0], cast["alice"], [1, 2, 3])
+    freeze(policy, given)
+    page = alice.get(reverse("correction", args=[given.assignment_id]), follow=True)
+    assert "can no longer be changed" in page.text
+    assert Ranking.objects.count() == 1
+
+
+def test_nobody_corrects_anothers_answer(alice, cast, shared):
+    given = make_ranking(shared[0], cast["bob"], [1, 2, 3])
+    assert alice.get(reverse("correction", args=[given.assignment_id])).status_code == 404
+
+
+def test_it_says_what_ones_answers_changed(alice, cast, shared, policy):
+    given = [make_ranking(comparison, cast["alice"], [1, 2, 3]) for comparison in shared]
+    freeze(policy, *given[:2])
+    base = policy.serving
+    PolicyCheckpoint.objects.update(status="retired")
+    PolicyCheckpoint.objects.create(
+        policy=policy,
+        number=1,
+        parent=base,
+        status="serving",
+        metrics={
+            "reward": {"accuracy": {"value": 0.703, "low": 0.6, "high": 0.8, "pairs": 90}},
+            "evaluation": {"win_rate": {"value": 0.81, "low": 0.745, "high": 0.87, "n": 100}},
+        },
+    )
+    [found] = changes_by_policy(cast["alice"])
+    assert found["used"] == 2
+    assert found["accuracy"] == {"percent": 70, "low_percent": 60, "high_percent": 80}
+    page = alice.get("/work/changes/").text
+    assert "81 %" in page
+    assert "2 of your answers" in page
+
+
+def test_it_says_so_while_the_base_still_serves(alice, shared):
+    assert "as it came" in alice.get("/work/changes/").text
+
+
+def usual_keys() -> dict[str, str]:
+    return {action: key for action, (key, _label) in ACTIONS.items()}
+
+
+def test_it_keeps_keys_that_differ_from_the_usual(alice, cast):
+    alice.post("/rank/keys/", usual_keys() | {"skip": "z", "undo": ""})
+    cast["alice"].refresh_from_db()
+    assert cast["alice"].keys == {"skip": "z"}
+    alice.post("/rank/keys/", usual_keys() | {"skip": "z", "reset": "1"})
+    cast["alice"].refresh_from_db()
+    assert cast["alice"].keys == {}
+
+
+@pytest.mark.parametrize("wrong", [{"skip": "u"}, {"skip": "not a key"}, {"focus_1": "b"}, {"skip": "U"}])
+def test_it_refuses_keys_that_are_none_or_do_two_things(alice, cast, wrong):
+    response = alice.post("/rank/keys/", usual_keys() | wrong)
+    assert response.status_code == 422
+    cast["alice"].refresh_from_db()
+    assert cast["alice"].keys == {}
