@@ -46,14 +46,33 @@ def normalised(scores: Float[Tensor, " batch"], moments: Moments, clip: float | 
 
 
 def token_rewards(
-    kl: Float[Tensor, "batch time"], score: Float[Tensor, " batch"], mask: Bool[Tensor, "batch time"], kl_coef: float
+    kl: Float[Tensor, "batch time"],
+    score: Float[Tensor, " batch"],
+    mask: Bool[Tensor, "batch time"],
+    kl_coef: float,
+    *,
+    terms: Float[Tensor, "batch time"] | None = None,
 ) -> Float[Tensor, "batch time"]:
-    """r_t = -eta (log pi - log pi_ref)_t, and the score on the last real token  (Part I, eq. 19)."""
+    """r_t = -eta (log pi - log pi_ref)_t, and the score on the last real token  (Part I, eq. 19).
+
+    With `terms` (`centred_terms` of a mean-pooled score) each token is paid (score + its term) / length instead: a
+    row's payments still sum to its score, and come when they are earned.
+    """
     rewards = torch.where(mask, -kl_coef * kl, 0.0)
+    if terms is not None:
+        return rewards + torch.where(mask, (score[:, None] + terms) / mask.sum(1, keepdim=True), 0.0)
     last = mask.sum(1).long() - 1
     has_tokens = last >= 0
     rewards[has_tokens, last[has_tokens]] += score[has_tokens]
     return rewards
+
+
+def centred_terms(
+    terms: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], std: float
+) -> Float[Tensor, "batch time"]:
+    """Each term's deviation from its row's mean in units of `std`; a row sums to 0."""
+    mean = torch.where(mask, terms, 0.0).sum(1, keepdim=True) / mask.sum(1, keepdim=True)
+    return torch.where(mask, (terms - mean) / std, 0.0)
 
 
 class Advantages(NamedTuple):

@@ -67,6 +67,7 @@ class ScoreConfig:
 
     is_normalised: bool = True
     clip: float | None = 5.0
+    is_dense: bool = False  # pay each token its term of a mean-pooled score, not the whole score at the end
     no_eos_penalty: float | None = None  # reward, in sigmas, of a completion cut before its end; None: scored as it is
 
 
@@ -116,6 +117,7 @@ class PPOConfig:
     max_grad_norm: float = 1.0
     reference: Literal["base", "parent"] = "base"
     old_logprobs: Literal["sampler", "recompute"] = "sampler"  # recompute: one more forward, exactly ratio 1 at first
+    checkpoint_every: int = 1  # updates; a kill loses at most so many
     judge_patience: int = 6  # updates over which a rising score with a falling judge stops the run
     kl: KLConfig = KLConfig()
     score: ScoreConfig = ScoreConfig()

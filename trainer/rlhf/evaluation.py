@@ -175,7 +175,7 @@ def win_rate(ours: Sequence[Written], theirs: Sequence[Written], value: Callable
     """How often ours beats theirs over all pairs of completions of the same prompt; a tie is half a win.
 
     The interval is Wilson's with the number of independent comparisons that prompt-level clustering leaves:
-    n_eff = p (1 - p) / Var(prompt means) * prompts, at least the number of prompts and at most that of pairs.
+    n_eff = p (1 - p) / Var(prompt means) * prompts, at least the number of prompts, at most that of our completions.
     """
     by_prompt: dict[str, tuple[list[float], list[float]]] = {}
     for side, rows in enumerate((ours, theirs)):
@@ -185,7 +185,11 @@ def win_rate(ours: Sequence[Written], theirs: Sequence[Written], value: Callable
     prompts, pairs = len(means), sum(len(mine) * len(others) for mine, others in by_prompt.values())
     share = _mean(means)
     variance = sum((mean - share) ** 2 for mean in means) / max(1, prompts - 1)
-    independent = min(max(share * (1 - share) / variance * prompts, prompts), pairs) if variance else prompts
+    spread = share * (1 - share)
+    if spread <= variance:
+        independent = prompts
+    else:
+        independent = min(spread / variance * prompts, len(ours)) if variance else len(ours)
     return Rate(share, *wilson(share, independent), pairs, prompts)
 
 

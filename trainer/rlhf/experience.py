@@ -18,7 +18,7 @@ from trainer.rlhf.data import Prompt
 from trainer.rlhf.logprobs import TokenLogProbs, token_logprobs
 from trainer.rlhf.packing import Group, PackedBatch, batches, pack, pool
 from trainer.rlhf.policy import Policy
-from trainer.rlhf.reward_head import RewardHead, score_pooled
+from trainer.rlhf.reward_head import RewardHead, score_pooled, token_scores
 from trainer.rlhf.rollout import Sample, SamplingSettings, sample_ids
 from trainer.rlhf.trunk import depth, hidden_states, packed_inputs
 
@@ -64,6 +64,7 @@ class Observation(NamedTuple):
     ref_logprobs: Float[Tensor, "batch time"]
     scores: Float[Tensor, " batch"] | None
     judge: Float[Tensor, " batch"] | None
+    token_scores: Float[Tensor, "batch time"] | None  # terms whose mean is the score, where the first head pools so
     features: Float[Tensor, "batch time+1 hidden"] | None
 
 
@@ -188,6 +189,8 @@ def observe(
     layers |= {layer for layer in (critic_layer, last if is_shared else None) if layer is not None}
     ref_logprobs = torch.zeros_like(rollout.logprobs)
     scores = [None if head is None else rollout.logprobs.new_zeros(len(rollout.samples)) for head in heads]
+    has_terms = heads[0] is not None and heads[0].pooling == "mean"
+    terms = torch.zeros_like(rollout.logprobs) if has_terms else None
     features = None
     everything = range(len(rollout.groups))
     for layout in layouts(rollout, everything, pad_id=base.pad_id, max_tokens=max_tokens):
@@ -206,9 +209,12 @@ def observe(
                 score[layout.rows] = score_pooled(
                     head, pool(hidden[head.layer], owner, layout.batch.count, head.pooling)
                 )
+        if terms is not None:
+            own = hidden[heads[0].layer].flatten(0, 1)[layout.state_index[:, 1:]]
+            terms[layout.rows] = token_scores(heads[0], own, rollout.mask[layout.rows])
         if critic_layer is not None:
             states = hidden[critic_layer].flatten(0, 1)[layout.state_index].float()
             if features is None:
                 features = states.new_zeros(len(rollout.samples), *states.shape[1:])
             features[layout.rows] = states
-    return Observation(ref_logprobs, scores[0], scores[1], features)
+    return Observation(ref_logprobs, scores[0], scores[1], terms, features)

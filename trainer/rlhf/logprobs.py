@@ -4,8 +4,8 @@
     d log pi(y) / d h = (e_y - pi) W / T
 
 The gradient for each token is one vector of the hidden size, known in the forward already: a chunk of logits is made,
-read, turned into that vector and dropped. Where the output layer itself is trained (full weights) the chunk is made
-again in the backward instead, and so it is where the entropy is trained. Only states that predict a completion token come here, never a whole sequence.
+read, turned into that vector and dropped. Where the output layer itself is trained (full weights), or the entropy, the
+chunk is made again in the backward instead. Only states that predict a completion token come here, never a sequence.
 """
 
 from __future__ import annotations

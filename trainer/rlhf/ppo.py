@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trainer.rlhf.advantage import explained_variance, gae, normalised, token_rewards, whitened
+from trainer.rlhf.advantage import centred_terms, explained_variance, gae, normalised, token_rewards, whitened
 from trainer.rlhf.config import KLConfig, PPOConfig
 from trainer.rlhf.critic import critic_step, pretrain_critic, rollout_values, standardise, start_from_reward
 from trainer.rlhf.experience import (
@@ -80,7 +80,8 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
         progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, config.kl, completions=measured.rows)
         progress.update = update
         if is_first:
-            save_progress(folder, job, progress)
+            if update % config.checkpoint_every == 0 or stop.is_set:
+                save_progress(folder, job, progress)
             metrics = measured.metrics | learned | clock.speeds(measured.tokens)
             log.append(update, config.updates, metrics, seconds_left=pace.left(update))
         stop.check(job.processes)
@@ -110,7 +111,8 @@ def accept(job: Job, progress: Progress, measured: Measurement) -> None:
         progress.history["judge"].append(measured.judge)
         recent = progress.history["judge"][-3:]  # one rollout's judge is noisy
         if sum(recent) / len(recent) > progress.peak_judge:
-            progress.peak, progress.peak_judge = progress.accepted, sum(recent) / len(recent)
+            progress.peak, progress.peak_kl = progress.accepted, measured.kl
+            progress.peak_judge = sum(recent) / len(recent)
 
 
 def my_places(job: Job) -> list[int]:
@@ -179,7 +181,7 @@ def policy_loss(
     bounded = -advantages * ratio.clamp(1 - clip, 1 + clip)
     with torch.no_grad():
         approx_kl = (ratio - 1 - log_ratio).sum()  # k3 (Schulman): never negative, E[k3] = KL
-        clipped = (bounded > plain).sum().float()
+        clipped = (bounded > plain).sum().to(plain.dtype)
     return PolicyLoss(torch.maximum(plain, bounded).sum(), approx_kl, clipped, ratio.detach().sum())
 
 
@@ -269,7 +271,11 @@ def learn(
         score = torch.where(rollout.is_stopped, score, config.score.no_eos_penalty)
 
     # r_t = -eta (log pi - log pi_ref), + r~ at the last real token                                   (eq. 19)
-    rewards = token_rewards(measured.token_kl, score, mask, progress.kl_coef)
+    terms = None
+    if config.score.is_dense:
+        std = progress.moments.std if config.score.is_normalised else 1.0
+        terms = centred_terms(observation.token_scores, mask, std)
+    rewards = token_rewards(measured.token_kl, score, mask, progress.kl_coef, terms=terms)
 
     if update == 1:
         warm_up_critic(job, progress, rollout, observation, rewards, log)

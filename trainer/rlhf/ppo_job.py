@@ -65,6 +65,7 @@ class Progress:
     accepted_kl: float = 0.0
     peak: dict[str, Tensor] = field(default_factory=dict)  # the policy the judge liked best
     peak_judge: float = -float("inf")
+    peak_kl: float = 0.0
 
 
 def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
@@ -73,6 +74,8 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
     scorer = load_scorer(folder, reward, base=base)
+    if config.ppo.score.is_dense and (scorer.head is None or scorer.head.pooling != "mean"):
+        raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
     critic, layer = build_critic(config, actor, base, scorer)
     parameters = policy_parameters(actor)
     optimiser = torch.optim.AdamW(parameters.values(), lr=config.ppo.learning_rate, eps=1e-5, weight_decay=0.0)
@@ -173,6 +176,7 @@ def resume(folder: RunFolder, job: Job) -> Progress:
         accepted_kl=record["accepted_kl"],
         peak={name: value.to(job.base.device) for name, value in tensors.get("peak", {}).items()},
         peak_judge=record["peak_judge"],
+        peak_kl=record["peak_kl"],
     )
 
 
@@ -194,6 +198,7 @@ def save_progress(folder: RunFolder, job: Job, progress: Progress) -> None:
         "history": progress.history,
         "accepted_kl": progress.accepted_kl,
         "peak_judge": progress.peak_judge,
+        "peak_kl": progress.peak_kl,
     }
     save_state(folder.stage("ppo") / "state", progress.update, tensors, record)
 
@@ -213,7 +218,7 @@ def publish(folder: RunFolder, job: Job, progress: Progress) -> None:
         "parent": job.config.parent,
         "seed": job.config.seed,
         "versions": versions(),
-        "kl": progress.accepted_kl,
+        "kl": progress.peak_kl if is_refused else progress.accepted_kl,
         "updates": progress.update,
         "stopped_because": progress.stopped_because or "complete",
         "gold_fit": fit._asdict() if fit else None,

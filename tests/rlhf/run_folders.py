@@ -1,0 +1,44 @@
+"""Run folders for the tests: a tiny base, a few prompts, small numbers."""
+
+import json
+from pathlib import Path
+
+from trainer.rlhf.config import RunConfig, parse
+from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.ppo import run_ppo
+
+SMALL = {"updates": 3, "prompts": 4, "samples": 2, "learning_rate": 0.01, "kl": {"stop": None}}
+
+
+def make_run(folder: Path, base: Path, *, prompts: int = 8, ppo: dict | None = None, **config) -> RunFolder:
+    """A run folder with every fourth prompt held out."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        {
+            "id": str(number),
+            "messages": [{"role": "user", "content": f"Say {number} things about {'rain ' * (number % 3)}"}],
+            "split": "held_out" if number % 4 == 3 else "train",
+        }
+        for number in range(prompts)
+    ]
+    (folder / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    record = {
+        "base_model": str(base),
+        "dtype": "float32",
+        "max_completion_tokens": 6,
+        "lora": {"r": 4, "alpha": 8},
+        "ppo": SMALL | (ppo or {}),
+    } | config
+    parse(RunConfig, record)
+    (folder / "config.json").write_text(json.dumps(record))
+    return RunFolder(folder)
+
+
+def run(folder: RunFolder, reward: str = "has_e") -> list[dict]:
+    """Runs the whole ppo stage; the metrics of each update."""
+    run_ppo(folder, StopSignal(), reward=f"tests.rlhf.rewards:{reward}")
+    return metrics(folder)
+
+
+def metrics(folder: RunFolder) -> list[dict]:
+    return [record["metrics"] for record in folder.log("ppo").records() if record["metrics"]]

@@ -1,0 +1,91 @@
+"""The evaluate stage: win rates with intervals that know about prompts, and a record that adds up."""
+
+import json
+
+import pytest
+
+from tests.rlhf.run_folders import make_run, run
+from trainer.rlhf.evaluation import Written, run_evaluate, wilson, win_rate
+from trainer.rlhf.folder import StageError, Stopped, StopSignal
+from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
+
+HAS_E = "tests.rlhf.rewards:has_e"
+
+
+def written(prompt: str, score: float) -> Written:
+    return Written(prompt, "text", [1, 2], -1.0, -2.0, score, None)
+
+
+def test_it_compares_all_pairs_of_a_prompt_and_counts_a_tie_as_half():
+    ours = [written("a", 1), written("a", 3), written("b", 0)]
+    theirs = [written("a", 2), written("a", 1), written("b", 0)]
+    # a: 1 < 2, 1 = 1, 3 > 2, 3 > 1 -> 2.5 of 4; b: a tie -> 0.5
+    rate = win_rate(ours, theirs, lambda row: row.score)
+    assert rate.value == pytest.approx((2.5 / 4 + 0.5) / 2)
+    assert (rate.n, rate.prompts) == (5, 2)
+    assert rate.low < rate.value < rate.high
+
+
+def test_its_interval_is_wilsons_and_wider_where_a_prompts_samples_agree():
+    assert wilson(0.5, 100) == (pytest.approx(0.4038, abs=1e-4), pytest.approx(0.5962, abs=1e-4))
+    assert wilson(1.0, 10) == (pytest.approx(0.7225, abs=1e-4), pytest.approx(1.0))
+    names = [str(number) for number in range(20)]
+    base = [written(name, 0.0) for name in names for _ in range(4)]
+    same = [written(name, 1.0 if int(name) % 2 else -1.0) for name in names for _ in range(4)]
+    mixed = [written(name, 1.0 if copy % 2 else -1.0) for name in names for copy in range(4)]
+    clustered, independent = (win_rate(side, base, lambda row: row.score) for side in (same, mixed))
+    assert clustered.value == independent.value == 0.5
+    assert clustered.high - clustered.low > 1.4 * (independent.high - independent.low)
+
+
+def test_it_finds_the_candidate_better_where_it_is_and_writes_the_whole_record(tmp_path, tiny_base):
+    settings = {"updates": 12, "prompts": 6, "samples": 8, "learning_rate": 0.03}
+    folder = make_run(tmp_path, tiny_base, prompts=16, ppo=settings, evaluate={"samples": 6, "shown": 3})
+    run(folder)
+    run_evaluate(folder, StopSignal(), reward=HAS_E)
+    found = json.loads((folder.path / "evaluation.json").read_text())
+    assert found["win_rate"]["value"] > 0.6
+    assert found["win_rate"] == found["win_rate_base"]
+    assert found["win_rate"]["n"] == 4 * 6 * 6
+    assert found["judge"] is None
+    assert found["kl"] > 0
+    assert found["kl_parent"] == pytest.approx(0, abs=1e-3)
+    assert found["length"]["parent"] == found["length"]["base"]
+    assert len(found["samples"]) == 3
+    assert found["samples"][0]["scores"][0] in (0.0, 1.0)
+    steps = [record["step"] for record in folder.log("evaluate").records()]
+    assert steps == list(range(1, steps[-1] + 1))
+
+
+def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path, tiny_base, monkeypatch):
+    monkeypatch.setattr("trainer.rlhf.evaluation.CHUNK_PROMPTS", 1)
+    folder = make_run(tmp_path, tiny_base, prompts=16)
+    run(folder)
+    run_evaluate(folder, StopSignal(), reward=HAS_E)
+    product = folder.path / "evaluation.json"
+    whole = product.read_text()
+    product.unlink()
+    for file in list((folder.path / "evaluate" / "state").iterdir())[::2]:
+        file.unlink()
+    stop = StopSignal()
+    stop.is_set = True
+    with pytest.raises(Stopped):
+        run_evaluate(folder, stop, reward=HAS_E)
+    run_evaluate(folder, StopSignal(), reward=HAS_E)
+    assert product.read_text() == whole
+
+
+def test_it_says_when_there_is_nothing_to_compare(tmp_path, tiny_base):
+    with pytest.raises(StageError, match="no prompt of the split “held_out”"):
+        run_evaluate(make_run(tmp_path / "a", tiny_base, prompts=2), StopSignal(), reward=HAS_E)
+    with pytest.raises(StageError, match="run the ppo stage first"):
+        run_evaluate(make_run(tmp_path / "b", tiny_base), StopSignal(), reward=HAS_E)
+
+
+def test_text_statistics_are_those_counted_by_hand():
+    assert distinct([[1, 2, 1, 2], [1, 2]], 2) == pytest.approx(2 / 4)  # 12 21 12, 12
+    assert repetition([[1, 1, 1, 1, 1], [1, 2, 3, 4]]) == pytest.approx((2 / 3 + 0) / 2)
+    assert duplicate_share([[1], [1], [2], [1]]) == 0.5
+    assert distinct([[1]], 2) == 0.0
+    assert percentile([4, 1, 3, 2], 0.5) == 2
+    assert percentile(list(range(1, 101)), 0.95) == 95

@@ -1,0 +1,305 @@
+"""PPO-max: hand gradients of its clips, its first pass, and what it converges to where that is known."""
+
+import json
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from tests.rlhf.run_folders import make_run, run
+from trainer.rlhf.config import KLConfig
+from trainer.rlhf.critic import value_loss
+from trainer.rlhf.encoding import encode_prompt
+from trainer.rlhf.folder import StageError
+from trainer.rlhf.policy import load_policy
+from trainer.rlhf.ppo import (
+    adapted_kl_coef,
+    minibatch_layouts,
+    my_places,
+    observe_rollout,
+    policy_loss,
+    policy_step,
+    sample_prompts,
+)
+from trainer.rlhf.ppo_job import prepare, prompts_of_update
+from trainer.rlhf.processes import Processes
+
+HAS_E = "tests.rlhf.rewards:has_e"
+
+
+def test_the_policy_loss_and_its_gradient_are_those_worked_out_by_hand():
+    # ratios 1.5, 1.5, 0.5, 0.5 and 1.1 with advantages +2, -2, +2, -2 and +1; clip 0.2
+    old = torch.zeros(5, dtype=torch.float64)
+    new = torch.tensor([1.5, 1.5, 0.5, 0.5, 1.1], dtype=torch.float64).log().requires_grad_()
+    advantages = torch.tensor([2.0, -2.0, 2.0, -2.0, 1.0], dtype=torch.float64)
+    found = policy_loss(new, old, advantages, clip=0.2)
+    # max(-A rho, -A clip(rho)): -2.4, +3, -1, +1.6, -1.1
+    assert found.loss.item() == pytest.approx(-2.4 + 3 - 1 + 1.6 - 1.1)
+    found.loss.backward()
+    # d(-A rho)/d log pi = -A rho where the plain term is the larger, 0 where the clip acts
+    assert new.grad.tolist() == pytest.approx([0.0, 3.0, -1.0, 0.0, -1.1])
+    assert float(found.clipped) == 2
+    assert float(found.ratio) == pytest.approx(5.1)
+
+
+def test_the_policy_gradient_agrees_with_finite_differences():
+    generator = torch.Generator().manual_seed(3)
+    old, advantages = torch.randn(2, 9, generator=generator, dtype=torch.float64)
+    new = (old + 0.5 * torch.randn(9, generator=generator, dtype=torch.float64)).requires_grad_()
+    assert torch.autograd.gradcheck(lambda logprobs: policy_loss(logprobs, old, advantages, 0.2).loss, new)
+
+
+def test_the_value_loss_takes_the_worse_of_the_plain_and_the_clipped_error():
+    # old 0, clip 0.2: V = 1 is bounded to 0.2, V = 0.1 is not
+    values = torch.tensor([1.0, 1.0, 0.1], dtype=torch.float64, requires_grad=True)
+    returns = torch.tensor([0.0, 3.0, 1.0], dtype=torch.float64)
+    found = value_loss(values, torch.zeros(3, dtype=torch.float64), returns, clip=0.2)
+    # plain squares 1, 4, 0.81; clipped 0.04, 7.84, 0.81
+    assert found.loss.item() == pytest.approx(0.5 * (1 + 7.84 + 0.81))
+    assert float(found.clipped) == 1
+    found.loss.backward()
+    assert values.grad.tolist() == pytest.approx([1.0, 0.0, -0.9])
+    free = value_loss(values.detach(), torch.zeros(3, dtype=torch.float64), returns, clip=None)
+    assert float(free.loss) == pytest.approx(0.5 * (1 + 4 + 0.81))
+
+
+def test_the_kl_coefficient_moves_by_a_clipped_proportional_error():
+    config = KLConfig(target=4.0, horizon=100)
+    assert adapted_kl_coef(0.1, 4.4, config, completions=50) == pytest.approx(0.1 * (1 + 0.1 * 0.5))
+    assert adapted_kl_coef(0.1, 40.0, config, completions=50) == pytest.approx(0.1 * (1 + 0.2 * 0.5))
+    assert adapted_kl_coef(0.1, 0.0, config, completions=50) == pytest.approx(0.1 * (1 - 0.2 * 0.5))
+    assert adapted_kl_coef(0.1, 40.0, KLConfig(target=None), completions=50) == 0.1
+
+
+def test_kl_estimators_agree_with_the_closed_form_on_samples_of_the_policy():
+    policy = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
+    reference = torch.tensor([0.25, 0.25, 0.25, 0.25], dtype=torch.float64)
+    exact = float((policy * (policy / reference).log()).sum())
+    draws = torch.multinomial(policy, 200_000, replacement=True, generator=torch.Generator().manual_seed(1))
+    k1 = (policy / reference).log()[draws]
+    found = policy_loss(-k1, torch.zeros_like(k1), torch.zeros_like(k1), 0.2)  # log ratio of reference to policy
+    assert float(k1.mean()) == pytest.approx(exact, abs=0.005)
+    assert float(found.approx_kl) / len(draws) == pytest.approx(exact, abs=0.005)
+
+
+def test_on_the_first_pass_the_ratio_is_one_and_the_policy_is_its_reference(tmp_path, tiny_base):
+    first = run(make_run(tmp_path, tiny_base, ppo={"updates": 1}))[0]
+    assert first["objective/kl"] == pytest.approx(0, abs=1e-4)
+    assert first["ppo/first/ratio"] == pytest.approx(1, abs=1e-5)
+    assert first["ppo/first/approxkl"] == pytest.approx(0, abs=1e-6)
+    assert first["ppo/first/clipfrac"] == 0
+
+
+def test_recomputed_old_logprobs_are_those_of_the_sampler(tmp_path, tiny_base):
+    sampler = run(make_run(tmp_path / "a", tiny_base, ppo={"old_logprobs": "sampler"}))
+    recompute = run(make_run(tmp_path / "b", tiny_base, ppo={"old_logprobs": "recompute"}))
+    assert recompute[-1]["objective/kl"] == pytest.approx(sampler[-1]["objective/kl"], abs=1e-3)
+    assert recompute[0]["ppo/first/ratio"] == 1.0
+
+
+def gradients(job, rollout, micro_tokens: int) -> torch.Tensor:
+    """The policy's gradient on one minibatch."""
+    job = job._replace(config=replace(job.config, ppo=replace(job.config.ppo, micro_tokens=micro_tokens)))
+    advantages = torch.randn(rollout.tokens.shape, generator=torch.Generator().manual_seed(1))
+    packed = minibatch_layouts(job, rollout, 0)
+    tokens = float(sum(rollout.mask[layout.rows].sum() for layout in packed))
+    policy_step(job, rollout, packed, 1, 0, rollout.logprobs, advantages, tokens)
+    return torch.cat([parameter.grad.flatten().clone() for parameter in job.parameters.values()])
+
+
+def test_micro_batches_change_no_gradient(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"learning_rate": 0.0, "minibatches": 1, "prompts": 6})
+    job = prepare(folder, folder.config, HAS_E)
+    rollout = sample_prompts(job, 1)
+    whole = gradients(job, rollout, 10_000)
+    torch.testing.assert_close(gradients(job, rollout, 60), whole, atol=1e-7, rtol=1e-4)
+    assert whole.abs().max() > 0
+
+
+def test_processes_share_an_update_without_a_gap_or_an_overlap(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"prompts": 8, "minibatches": 2})
+    job = prepare(folder, folder.config, HAS_E)
+    parts = [my_places(job._replace(processes=Processes(rank, 2))) for rank in range(2)]
+    assert sorted(parts[0] + parts[1]) == list(range(8))
+    assert all(sum(number % 2 == 0 for number in part) == 2 for part in parts)
+
+
+def test_an_epoch_deals_every_prompt_once(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, prompts=16)  # twelve to train on
+    job = prepare(folder, folder.config, HAS_E)
+    first_epoch = [place for update in (1, 2, 3) for place in prompts_of_update(job, update)]
+    assert sorted(first_epoch) == list(range(12))
+    assert prompts_of_update(job, 4) != prompts_of_update(job, 1)
+
+
+def test_one_forward_of_the_base_gives_the_reference_its_logprobs(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    job = prepare(folder, folder.config, HAS_E)
+    rollout = sample_prompts(job, 1)
+    observation = observe_rollout(job, rollout)
+    torch.testing.assert_close(observation.ref_logprobs, rollout.logprobs, atol=1e-4, rtol=1e-4)
+    assert observation.features.shape == (8, rollout.tokens.shape[1] + 1, 32)
+
+
+@pytest.mark.parametrize("kind", ["head", "adapter", "full"])
+def test_pre_training_the_critic_leaves_the_policy_bit_unchanged(tmp_path, tiny_base, kind):
+    settings = {
+        "updates": 1,
+        "learning_rate": 0.0,
+        "critic": {"kind": kind, "pretrain_steps": 5, "pretrain_until": 0.99},
+    }
+    folder = make_run(tmp_path, tiny_base, ppo=settings)
+    before = prepare(folder, folder.config, HAS_E).parameters
+    before = {name: value.detach().clone() for name, value in before.items()}
+    found = run(folder)
+    after = load_policy(tiny_base, adapter=folder.path / "ppo" / "policy", dtype="float32").adapter_parameters("policy")
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    assert found[0]["ppo/loss/value"] > 0
+
+
+def test_a_pre_trained_critic_explains_returns_that_can_be_explained(tmp_path, tiny_base):
+    settings = {"updates": 1, "prompts": 6, "samples": 8, "critic": {"pretrain_steps": 200, "pretrain_until": 0.3}}
+    folder = make_run(tmp_path, tiny_base, ppo=settings)
+    run(folder, "short")
+    assert "critic pre-trained" in folder.log("ppo").records()[0]["message"]
+    assert folder.log("ppo").records()[1]["metrics"]["ppo/val/var_explained"] > 0.2
+
+
+def next_token_distribution(base, messages, adapter=None) -> torch.Tensor:
+    policy = load_policy(base, adapter=adapter, dtype="float32", device="cpu")
+    ids = encode_prompt(policy.tokenizer, messages, max_tokens=100)
+    with torch.no_grad():
+        return policy.model(torch.tensor([ids])).logits[0, -1].double().softmax(0)
+
+
+def one_token_run(
+    tmp_path, base, *, kl_coef: float, updates: int = 40, **settings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Next-token distributions of reference and policy after PPO on one prompt, completions of one token."""
+    ppo = {
+        "updates": updates,
+        "prompts": 1,
+        "samples": 192,
+        "minibatches": 1,
+        "epochs": 2,
+        "learning_rate": 0.01,
+        "kl": {"coef": kl_coef, "stop": None},
+        "score": {"is_normalised": False},
+        "advantage": {"is_whitened": False},
+        "checkpoint_every": updates,
+    }
+    folder = make_run(tmp_path, base, prompts=1, ppo=ppo, max_completion_tokens=1, lora=None)
+    run(folder)
+    messages = json.loads((folder.path / "prompts.jsonl").read_text())["messages"]
+    found = next_token_distribution(base, messages, folder.path / "ppo" / "policy")
+    return next_token_distribution(base, messages), found
+
+
+def token_rewards_of(base) -> torch.Tensor:
+    tokenizer = load_policy(base, dtype="float32").tokenizer
+    texts = [tokenizer.decode([token], skip_special_tokens=True) for token in range(len(tokenizer))]
+    return torch.tensor([float("e" in text) for text in texts], dtype=torch.float64)
+
+
+def test_it_finds_the_best_arm_of_a_bandit(tmp_path, tiny_base):
+    reference, policy = one_token_run(tmp_path, tiny_base, kl_coef=0.0)
+    rewards = token_rewards_of(tiny_base)
+    assert float(reference @ rewards) < 0.5
+    assert float(policy @ rewards) > 0.95
+
+
+def test_it_converges_to_the_reference_tilted_by_the_reward(tmp_path, tiny_base):
+    beta = 0.5
+    reference, policy = one_token_run(tmp_path, tiny_base, kl_coef=beta)
+    optimum = reference * (token_rewards_of(tiny_base) / beta).exp()
+    optimum /= optimum.sum()
+    start = float((reference * (reference / optimum).log()).sum())
+    end = float((policy * (policy / optimum).log()).sum())
+    assert end < 0.35 * start
+    rewards = token_rewards_of(tiny_base)
+    assert float(policy @ rewards) == pytest.approx(float(optimum @ rewards), abs=0.08)
+
+
+def test_the_final_kl_falls_as_the_coefficient_grows(tmp_path, tiny_base):
+    kls = []
+    for coef in (0.05, 0.5, 2.0):
+        reference, policy = one_token_run(tmp_path / str(coef), tiny_base, kl_coef=coef, updates=12)
+        kls.append(float((policy * (policy / reference).log()).sum()))
+    assert kls[0] > kls[1] > kls[2]
+
+
+def test_it_stops_hard_at_the_kl_it_was_told_and_publishes_what_lay_under_it(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 30, "learning_rate": 0.05, "kl": {"coef": 0.0, "stop": 0.5}})
+    run(folder)
+    manifest = json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text())
+    assert manifest["stopped_because"] == "kl"
+    assert manifest["updates"] < 30
+    assert manifest["kl"] <= 0.5
+    assert manifest["kl"] == manifest["history"]["kl"][-1]
+
+
+def test_a_completion_cut_before_its_end_gets_the_penalty_it_was_told(tmp_path, tiny_base):
+    plain = run(make_run(tmp_path / "a", tiny_base, ppo={"updates": 1}), "nothing")[0]
+    harsh = {"updates": 1, "score": {"no_eos_penalty": -3.0}}
+    found = run(make_run(tmp_path / "b", tiny_base, ppo=harsh), "nothing")[0]
+    assert plain["ppo/returns/mean"] == pytest.approx(0, abs=1e-3)
+    assert found["length/clipped_share"] > 0.5
+    assert found["ppo/returns/mean"] < -1
+
+
+def test_the_tail_of_demonstrations_lowers_their_loss(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 6, "loss": {"ptx": 1.0}})
+    turn = {"role": "assistant", "content": "The garden is full of birds."}
+    demonstration = {"messages": [{"role": "user", "content": "What do you see?"}, turn]}
+    (folder.path / "demonstrations.jsonl").write_text(json.dumps(demonstration) + "\n")
+    losses = [update["ppo/loss/ptx"] for update in run(folder, "nothing")]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_full_weights_train_beside_a_frozen_reference(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, lora=None, ppo={"updates": 4, "learning_rate": 0.003})
+    found = run(folder)
+    assert found[0]["objective/kl"] == pytest.approx(0, abs=1e-4)
+    assert found[-1]["objective/kl"] > 0.01
+    assert (folder.path / "ppo" / "policy" / "model.safetensors").exists()
+
+
+def test_a_run_starts_from_its_parent_and_measures_against_what_it_is_told(tmp_path, tiny_base):
+    first = make_run(tmp_path / "1", tiny_base, ppo={"updates": 5, "learning_rate": 0.03})
+    run(first)
+    parent = str(first.path / "ppo" / "policy")
+    second = make_run(tmp_path / "2", tiny_base, parent=parent, ppo={"updates": 1})
+    third = make_run(tmp_path / "3", tiny_base, parent=parent, ppo={"updates": 1, "reference": "parent"})
+    assert run(second)[0]["objective/kl"] > 0.05
+    assert run(third)[0]["objective/kl"] == pytest.approx(0, abs=1e-4)
+
+
+def test_it_says_what_is_missing(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    with pytest.raises(StageError, match="run the reward stage first"):
+        prepare(folder, folder.config, None)
+    with pytest.raises(StageError, match="8 finite numbers"):
+        run(folder, "broken")
+
+
+def test_its_metrics_are_finite_and_named_as_the_field_names_them(tmp_path, tiny_base):
+    found = run(make_run(tmp_path, tiny_base))[-1]
+    assert all(math.isfinite(value) for value in found.values())
+    assert found.keys() >= {
+        "objective/kl",
+        "objective/kl_coef",
+        "objective/entropy",
+        "objective/scores",
+        "ppo/policy/approxkl",
+        "ppo/policy/clipfrac",
+        "ppo/val/var_explained",
+        "length/mean",
+        "length/p95",
+        "length/clipped_share",
+        "perplexity/reference",
+        "text/distinct_2",
+        "text/duplicates",
+        "scores/outside_training_range",
+        "tokens_per_second/rollout",
+    }

@@ -1,0 +1,129 @@
+"""A run that was stopped or killed ends bit-identical to one that never was; the same seed gives the same run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.rlhf.run_folders import make_run, metrics, run
+from trainer.rlhf.folder import COMPLETE, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
+from trainer.rlhf.ppo import run_ppo
+
+HAS_E = "tests.rlhf.rewards:has_e"
+TIMED = ("seconds/", "tokens_per_second/")
+
+
+class StopAfter(StopSignal):
+    """SIGTERM that arrives during a given update."""
+
+    def __init__(self, updates: int):
+        super().__init__()
+        self.left = updates
+
+    def check(self, *processes) -> None:
+        self.left -= 1
+        if self.left == 0:
+            raise Stopped
+
+
+def adapter(folder) -> dict[str, bytes]:
+    tensors = load_file(folder.path / "ppo" / "policy" / "adapter_model.safetensors")
+    return {name: value.numpy().tobytes() for name, value in tensors.items()}
+
+
+def untimed(folder) -> list[dict]:
+    return [{name: value for name, value in step.items() if not name.startswith(TIMED)} for step in metrics(folder)]
+
+
+def test_the_same_seed_gives_the_same_metrics_and_weights_and_another_seed_others(tmp_path, tiny_base):
+    first, second = (make_run(tmp_path / name, tiny_base) for name in "ab")
+    other = make_run(tmp_path / "c", tiny_base, seed=2)
+    for folder in (first, second, other):
+        run(folder)
+    assert untimed(first) == untimed(second) != untimed(other)
+    assert adapter(first) == adapter(second) != adapter(other)
+
+
+@pytest.mark.parametrize("kind", ["head", "adapter"])
+def test_a_stopped_run_ends_bit_identical_to_one_never_stopped(tmp_path, tiny_base, kind):
+    settings = {"updates": 4, "kl": {"target": 0.5, "stop": None}, "critic": {"kind": kind, "pretrain_steps": 2}}
+    whole, broken = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("whole", "broken"))
+    run(whole)
+    for updates in (1, 2):
+        with pytest.raises(Stopped):
+            run_ppo(broken, StopAfter(updates), reward=HAS_E)
+    run(broken)
+    assert adapter(broken) == adapter(whole)
+    assert untimed(broken) == untimed(whole)
+
+
+def start(folder) -> subprocess.Popen:
+    command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward", HAS_E]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
+
+
+def wait_for_update(folder, update: int) -> None:
+    log = folder.path / "ppo" / "metrics.jsonl"
+    for _ in range(3000):
+        if log.exists() and f'"step": {update},' in log.read_text():
+            return
+        time.sleep(0.02)
+    raise TimeoutError
+
+
+def test_a_program_that_is_terminated_and_then_killed_ends_as_one_that_was_left_alone(tmp_path, tiny_base):
+    whole, broken = (make_run(tmp_path / name, tiny_base, ppo={"updates": 8}) for name in ("whole", "broken"))
+    undisturbed = start(whole)
+    victim = start(broken)
+    wait_for_update(broken, 2)
+    victim.send_signal(signal.SIGTERM)
+    assert victim.wait(60) == STOPPED
+    assert undisturbed.wait(60) == COMPLETE
+    victim = start(broken)
+    wait_for_update(broken, 5)
+    victim.kill()
+    victim.wait(60)
+    last = start(broken)
+    assert last.wait(60) == COMPLETE
+    assert adapter(broken) == adapter(whole)
+    assert untimed(broken) == untimed(whole)
+
+
+def test_a_complete_stage_does_nothing_and_succeeds(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    run(folder)
+
+    def must_not_run(*_):
+        raise AssertionError
+
+    assert run_stage("ppo", must_not_run, folder.path) == COMPLETE
+
+
+def test_a_failure_is_told_in_error_json(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    assert run_stage("ppo", run_ppo, folder.path) == 1
+    error = json.loads((folder.path / "error.json").read_text())
+    assert error == {
+        "stage": "ppo",
+        "reason": "there is no reward/model: run the reward stage first, or name a function with --reward",
+        "can_retry": False,
+    }
+
+
+def test_the_log_is_cut_where_a_run_resumes_half_lines_included(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl", "ppo")
+    for step in range(1, 5):
+        log.append(step, 9, {"x": step})
+    with log.path.open("a") as file:
+        file.write('{"stage": "ppo", "st')
+    log.cut(3)
+    assert [record["step"] for record in log.records()] == [1, 2, 3]
+    log.append(4, 9, {"x": 4})
+    assert [record["metrics"]["x"] for record in log.records()] == [1, 2, 3, 4]
