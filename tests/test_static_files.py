@@ -1,0 +1,19 @@
+"""What a browser may keep for ever is named by its content, down to the modules that a script imports."""
+
+import re
+
+from django.contrib.staticfiles.storage import staticfiles_storage
+from django.core.management import call_command
+from django.test import override_settings
+
+
+def test_it_names_every_module_by_its_content(tmp_path):
+    hashed = {"staticfiles": {"BACKEND": "config.static_files.HashedStaticFiles"}}
+    with override_settings(STATIC_ROOT=tmp_path, STORAGES=hashed):
+        call_command("collectstatic", "--noinput", verbosity=0)
+        script = tmp_path / staticfiles_storage.stored_name("js/rank.js")
+    imported = re.findall(r'(?:from |import\()"\./([^"]+)"', script.read_text())
+    assert len(imported) == 5
+    for name in imported:
+        assert re.fullmatch(r"[a-z]+\.[0-9a-f]{12}\.js", name)
+        assert (script.parent / name).exists()
