@@ -18,6 +18,8 @@ from django.db.models import QuerySet
 from annotate.models import Comparison, Completion, PolicyCheckpoint, Ranking
 
 Z = 1.959964  # 97.5 % of the standard normal lies below
+# The newest rankings are enough for an interval of two points, and keep the page quick at a million.
+MOST_RANKINGS = 5000
 
 
 class WinRate(NamedTuple):
@@ -33,9 +35,9 @@ class WinRate(NamedTuple):
 def human_win_rate(candidate: PolicyCheckpoint, other: PolicyCheckpoint) -> WinRate | None:
     """The candidate's win rate over `other` as people judged it; None where nobody saw both side by side."""
     found = list(
-        rankings_of_both(candidate, other).values_list(
-            "ranks", "assignment__comparison_id", "assignment__comparison__prompt_id"
-        )
+        rankings_of_both(candidate, other)
+        .order_by("-id")
+        .values_list("ranks", "assignment__comparison_id", "assignment__comparison__prompt_id")[:MOST_RANKINGS]
     )
     if not found:
         return None
