@@ -105,11 +105,11 @@ def tune(
     config: RewardConfig,
     *,
     seed: int,
-    state: Path,
+    state: Path | None,
     journal: Journal,
     processes: Processes,
 ) -> RewardHead:
-    """Trains in place and returns the head; goes on from the newest state under `state`.
+    """Trains in place and returns the head; goes on from the newest state under `state` (None: keeps none).
 
     Raises `Stopped` after SIGTERM, with the last whole step saved.
     """
@@ -117,7 +117,7 @@ def tune(
         raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
     masters = {name: parameter.detach().float().clone() for name, parameter in trainee.parameters.items()}
     optimiser = torch.optim.AdamW(masters.values(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
-    saved = load_state(state)
+    saved = load_state(state) if state else None
     done = 0
     if saved is not None:
         tensors, record = saved
@@ -133,7 +133,8 @@ def tune(
         rate = config.learning_rate * _schedule(step, len(plan))
         metrics = _step(trainee, masters, optimiser, lesson, chosen, config, rate, (seed, step), processes)
         training += time.monotonic() - started
-        if processes.is_first and (saving <= SAVING_SHARE * training or journal.stop.is_set or step == len(plan)):
+        is_due = saving <= SAVING_SHARE * training or journal.stop.is_set or step == len(plan)
+        if is_due and state and processes.is_first:
             started = time.monotonic()
             save_state(state, step, {"masters": masters, "optimiser": optimiser_tensors(optimiser)}, {})
             saving += time.monotonic() - started

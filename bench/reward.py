@@ -1,0 +1,285 @@
+"""Reward training against TRL's RewardTrainer: rankings a second, peak memory, held-out accuracy.
+
+    make bench-reward            (python -m bench.reward --help lists what can be changed)
+
+Rankings of K = 4 over prompts of 64 to 256 tokens (`reward_rankings.py`). TRL gets them as its users must give them:
+each ranking as its six pairs. Both sides train the default base in bf16 arithmetic, LoRA against LoRA and full weights
+against full weights, score at the last token of the last layer with a fresh head, AdamW with the same learning rate,
+one epoch, 8 rankings a step. Each run is a process of its own, the sides in turn. Times are of training alone, without
+loading, tokenising and evaluation. A last run adds our default for few rankings, the probe, which has no peer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from bench.reward_rankings import make_rankings
+
+PEER = "1.16."
+RANKINGS_PER_STEP = 8
+TRL_PAIRS_PER_FORWARD = 8  # a sixth of a step; 16 sequences
+LEARNING_RATE = {"lora": 2e-4, "full": 2e-5}
+MAX_PROMPT, MAX_COMPLETION = 288, 96  # tokens; nothing is cut
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.reward", description="Reward training against TRL.")
+    parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
+    parser.add_argument("--modes", default="lora,full")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of runs for each mode")
+    parser.add_argument("--rankings", type=int, default=64, help="to train on")
+    parser.add_argument("--held-out", type=int, default=64, help="rankings to measure accuracy on")
+    parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    parser.add_argument("--mode", choices=("lora", "full", "probe"), help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(run_ours(options) if options.side == "ours" else run_theirs(options)))
+    else:
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Runs both sides in turn and prints the table; the last lines are those of the mode with the lower ratio."""
+    if not options.base.exists():
+        from launch.base_model import prepare_base_model
+
+        options.base.parent.mkdir(parents=True, exist_ok=True)
+        prepare_base_model(options.base)
+    print(f"matmul peak (bf16): {matmul_peak() / 1e9:.0f} GFLOP/s", flush=True)
+    verdicts = []
+    for mode in options.modes.split(","):
+        runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
+        for number in range(options.pairs):
+            for side in ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours"):
+                runs[side].append(_child(options, side, mode, seed=number + 1))
+                print(f"{mode:5} {side:6} {number + 1}: {_line(runs[side][-1])}", flush=True)
+        medians = {side: _medians(results) for side, results in runs.items()}
+        for side, result in medians.items():
+            print(f"{mode:5} {side:6} median: {_line(result)}")
+        verdicts.append(medians)
+    print(f"probe ours   1: {_line(_child(options, 'ours', 'probe', seed=1))}")
+    worst = min(
+        verdicts, key=lambda sides: sides["ours"]["rankings_per_second"] / sides["theirs"]["rankings_per_second"]
+    )
+    ours, theirs = worst["ours"], worst["theirs"]
+    print(f"ratio: {ours['rankings_per_second'] / theirs['rankings_per_second']:.2f}")
+    print(f"memory-ratio: {max(v['ours']['peak_gb'] / v['theirs']['peak_gb'] for v in verdicts):.2f}")
+    print(f"accuracy: {ours['accuracy']:.3f} {theirs['accuracy']:.3f}")
+
+
+def _child(options: argparse.Namespace, side: str, mode: str, *, seed: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.reward", "--side", side, "--mode", mode, "--seed", str(seed)]
+    command += ["--base", str(options.base), "--rankings", str(options.rankings), "--held-out", str(options.held_out)]
+    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def _medians(results: list[dict[str, float]]) -> dict[str, float]:
+    return {name: statistics.median(result[name] for result in results) for name in results[0]}
+
+
+def _line(result: dict[str, float]) -> str:
+    return (
+        f"{result['rankings_per_second']:.3f} rankings/s, {result['tokens_per_second']:.0f} tokens/s, "
+        f"{result['gflops']:.0f} GFLOP/s, peak {result['peak_gb']:.2f} GB, accuracy {result['accuracy']:.3f}"
+    )
+
+
+def _result(options: argparse.Namespace, seconds: float, tokens: int, accuracy: float, flop: float) -> dict[str, float]:
+    """`tokens` are those that were computed; the peak is the process's own, taken before evaluation."""
+    return {
+        "rankings_per_second": options.rankings / seconds,
+        "tokens_per_second": tokens / seconds,
+        "gflops": flop * tokens / seconds / 1e9,
+        "accuracy": accuracy,
+    }
+
+
+def _peak_gb() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def matmul_peak() -> float:
+    """FLOP/s of a large bf16 matrix product, the best of five."""
+    import torch
+
+    left = torch.randn(2048, 2048, dtype=torch.bfloat16)
+    seconds = []
+    for _ in range(5):
+        started = time.monotonic()
+        left @ left
+        seconds.append(time.monotonic() - started)
+    return 2 * 2048**3 / min(seconds)
+
+
+def _data(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    train = make_rankings(options.rankings, options.seed)
+    return train, make_rankings(options.held_out, options.seed, first=1_000_000)
+
+
+def _flop_per_token(mode: str, parameters: int) -> float:
+    """Products of the weights: 2 forward, 2 for the inputs' gradients, 2 for the weights' own (which LoRA spares)."""
+    return {"probe": 2.0, "lora": 4.0, "full": 6.0}[mode] * parameters
+
+
+def run_ours(options: argparse.Namespace) -> dict[str, float]:
+    """One training by this project."""
+    import torch
+
+    from trainer.rlhf.config import LoraConfig, RewardConfig, RunConfig
+    from trainer.rlhf.data import Completion, Ranking
+    from trainer.rlhf.folder import MetricsLog, StopSignal
+    from trainer.rlhf.journal import Journal
+    from trainer.rlhf.pairs import folds_of, pairs_of
+    from trainer.rlhf.policy import load_policy
+    from trainer.rlhf.probe import choose, fit_probe, pair_accuracy
+    from trainer.rlhf.processes import ALONE
+    from trainer.rlhf.reward_features import group_of, search_keys
+    from trainer.rlhf.reward_head import RewardHead
+    from trainer.rlhf.reward_model import RewardModel
+    from trainer.rlhf.reward_tuning import Lesson, make_trainee, tune
+    from trainer.rlhf.trunk import depth, pooled_features
+
+    def of(record: dict[str, Any]) -> Ranking:
+        completions = tuple(Completion(**completion) for completion in record["completions"])
+        return Ranking(record["id"], record["id"], record["prompt"], completions, tuple(record["ranks"]))
+
+    config = RunConfig(str(options.base), max_prompt_tokens=MAX_PROMPT, max_completion_tokens=MAX_COMPLETION)
+    policy = load_policy(options.base, dtype="bfloat16")
+    train, held_out = ([of(record) for record in part] for part in _data(options))
+    groups, tests = ([group_of(ranking, policy, config) for ranking in part] for part in (train, held_out))
+    layers, size = depth(policy.model), policy.model.config.hidden_size
+    pairs = pairs_of(train)
+    started = time.monotonic()
+    if options.mode == "probe":
+        keys = search_keys(RewardConfig(), layers)
+        features = pooled_features(
+            policy.model,
+            groups,
+            poolings=("last", "mean"),
+            layers=sorted({layer for _, layer in keys}),
+            pad_id=policy.pad_id,
+            max_tokens=4096,
+        )
+        best = choose(features, pairs, folds_of(pairs, folds=5, seed=1))[0]
+        weight = fit_probe(features[best.pooling, best.layer], pairs, best.l2).float()
+        head = RewardHead(best.pooling, best.layer, weight)
+    else:
+        torch.manual_seed(options.seed)
+        start = RewardHead("last", layers, torch.randn(size) / math.sqrt(size + 1))
+        lora = LoraConfig() if options.mode == "lora" else None
+        trainee = make_trainee(policy, start, lora, torch.ones(size), seed=options.seed)
+        settings = RewardConfig(learning_rate=LEARNING_RATE[options.mode], rankings_per_step=RANKINGS_PER_STEP)
+        journal = Journal(MetricsLog(Path("unused"), "reward"), StopSignal(), is_writing=False)
+        lesson = Lesson(train, groups, pairs)
+        head = tune(trainee, lesson, settings, seed=options.seed, state=None, journal=journal, processes=ALONE)
+    seconds, peak = time.monotonic() - started, _peak_gb()
+    model = RewardModel(options.mode, policy, policy, head, None, {})
+    accuracy = pair_accuracy(model.score_groups(tests), pairs_of(held_out))
+    tokens = sum(group.tokens for group in groups)
+    flop = _flop_per_token(options.mode, policy.model.num_parameters())
+    return _result(options, seconds, tokens, accuracy, flop) | {"peak_gb": peak}
+
+
+def run_theirs(options: argparse.Namespace) -> dict[str, float]:
+    """One training by TRL: full weights in fp32 under bf16 autocast (its default), LoRA over a bf16 base."""
+    import datasets
+    import torch
+    import trl
+    from peft import LoraConfig
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    if not trl.__version__.startswith(PEER):
+        raise SystemExit(f"the peer is trl {PEER}x, not {trl.__version__}: make .venv anew")
+    datasets.disable_progress_bars()
+    train, held_out = _data(options)
+    tokenizer = AutoTokenizer.from_pretrained(options.base)
+    is_lora = options.mode == "lora"
+    model = AutoModelForSequenceClassification.from_pretrained(
+        options.base, num_labels=1, dtype=torch.bfloat16 if is_lora else torch.float32
+    )
+    parameters = model.num_parameters()
+    with tempfile.TemporaryDirectory() as folder:
+        settings = trl.RewardConfig(
+            output_dir=folder,
+            per_device_train_batch_size=TRL_PAIRS_PER_FORWARD,
+            gradient_accumulation_steps=RANKINGS_PER_STEP * 6 // TRL_PAIRS_PER_FORWARD,
+            gradient_checkpointing=False,  # faster for TRL where memory allows, as here
+            learning_rate=LEARNING_RATE[options.mode],
+            num_train_epochs=1,
+            max_length=MAX_PROMPT + MAX_COMPLETION,
+            bf16=not is_lora,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=options.seed,
+        )
+        lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="SEQ_CLS") if is_lora else None
+        trainer = trl.RewardTrainer(
+            model=model,
+            args=settings,
+            train_dataset=datasets.Dataset.from_list([pair for ranking in train for pair in _pairs(ranking)]),
+            processing_class=tokenizer,
+            peft_config=lora,
+        )
+        started = time.monotonic()
+        trainer.train()
+        seconds, peak = time.monotonic() - started, _peak_gb()
+    tokens = sum(len(ids) for field in ("chosen_ids", "rejected_ids") for ids in trainer.train_dataset[field])
+    right = total = 0
+    for ranking in held_out:
+        scores = _their_scores(trainer.model, tokenizer, ranking)
+        ranks = ranking["ranks"]
+        wins = [(a, b) for a in range(4) for b in range(4) if ranks[a] < ranks[b]]
+        right += sum(scores[a] > scores[b] for a, b in wins)
+        total += len(wins)
+    return _result(options, seconds, tokens, right / total, _flop_per_token(options.mode, parameters)) | {
+        "peak_gb": peak
+    }
+
+
+def _turn(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+def _pairs(ranking: dict[str, Any]) -> list[dict[str, Any]]:
+    texts, ranks = [completion["text"] for completion in ranking["completions"]], ranking["ranks"]
+    return [
+        {"prompt": ranking["prompt"], "chosen": _turn(texts[a]), "rejected": _turn(texts[b])}
+        for a in range(4)
+        for b in range(4)
+        if ranks[a] < ranks[b]
+    ]
+
+
+def _their_scores(model: Any, tokenizer: Any, ranking: dict[str, Any]) -> list[float]:
+    import torch
+
+    texts = [
+        tokenizer.apply_chat_template(ranking["prompt"] + _turn(completion["text"]), tokenize=False)
+        for completion in ranking["completions"]
+    ]
+    scores = []
+    model.eval()
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        for text in texts:  # one by one: TRL finds the last token by its pad id, which here is EOS
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+            scores.append(float(model(**ids).logits[0, 0]))
+    return scores
+
+
+if __name__ == "__main__":
+    main()
