@@ -65,7 +65,8 @@ def advance_run(run_id: int) -> None:
         except StageFailed as failure:
             finish(run, TrainingRun.Status.FAILED, reason=str(failure), can_retry=failure.can_retry)
         except Exception as error:
-            finish_with_reason(run, error)
+            if run.is_active:  # what went wrong after the checkpoint was published takes nothing back
+                finish_with_reason(run, error)
             raise
 
 

@@ -9,6 +9,7 @@ from annotate.models import PreferenceSnapshot
 from annotate.services.snapshots import freeze_preferences
 from trainer.models import TrainingRun
 from trainer.program import Cancelled, Interrupted, StageFailed
+from trainer.services import finish
 from trainer.tasks import LOCK_NAMESPACE, advance_run, tick
 
 
@@ -122,6 +123,18 @@ def test_it_says_how_a_run_ended(run, turn_that, effect, status, reason):
     run.refresh_from_db()
     assert run.status == status
     assert reason in run.reason
+
+
+def test_what_goes_wrong_after_publishing_takes_nothing_back(run, turn_that):
+    def publish_and_lose_the_broker(run):
+        finish(run, TrainingRun.Status.PUBLISHED)
+        raise ConnectionError("the broker is gone")
+
+    turn_that(publish_and_lose_the_broker)
+    with pytest.raises(ConnectionError):
+        advance_run(run.pk)
+    run.refresh_from_db()
+    assert run.status == "published"
 
 
 def test_a_run_interrupted_by_its_workers_stop_stays_active(run, turn_that):
