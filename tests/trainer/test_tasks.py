@@ -96,6 +96,7 @@ def test_a_second_worker_finds_the_lock_taken_and_leaves(run, turn_that):
         other.cursor().execute("SELECT pg_advisory_lock(%s, %s)", [LOCK_NAMESPACE, run.pk])
         advance_run(run.pk)
         assert turned == []
+        other.cursor().execute("SELECT pg_advisory_unlock(%s, %s)", [LOCK_NAMESPACE, run.pk])
     finally:
         other.close()
     advance_run(run.pk)
