@@ -1,6 +1,8 @@
 """Pools and their prompts: what annotators may work in, what managers set."""
 
 from django.db import transaction
+from django.db.models import OuterRef, QuerySet, Subquery, TextField, Value
+from django.db.models.functions import Coalesce
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import serializers, status
 from rest_framework.generics import GenericAPIView, get_object_or_404
@@ -9,7 +11,7 @@ from rest_framework.response import Response
 from annotate.api.errors import ERRORS
 from annotate.api.permissions import EverybodyReadsManagersWrite
 from annotate.api.strict import FiniteField, StrictModelSerializer, StrictSerializer, checked
-from annotate.models import Policy, PromptPool
+from annotate.models import GuidelineVersion, Policy, PromptPool
 from annotate.progress import pools_with_counts
 from annotate.roles import MAY_RESEARCH, has_role
 from annotate.selectors import workable_pools
@@ -32,7 +34,7 @@ class WordsField(serializers.ListField):
 class WorkablePoolSerializer(serializers.ModelSerializer):
     """What an annotator sees of a pool: not how often an answer is known already."""
 
-    guidelines = serializers.CharField(source="guidelines.text", default="", read_only=True)
+    guidelines = serializers.CharField(source="guidelines_text", read_only=True)
 
     class Meta:
         model = PromptPool
@@ -65,14 +67,26 @@ class PoolSerializer(StrictModelSerializer):
         )
         read_only_fields = ("created_at",)
 
-    def to_representation(self, pool: PromptPool) -> dict:
-        guidelines = pool.guidelines
-        return super().to_representation(pool) | {"guidelines": guidelines.text if guidelines else ""}
+    def get_fields(self) -> dict:
+        """`guidelines` is read as the newest version's text and written as a new version."""
+        fields = super().get_fields()
+        if not hasattr(self, "initial_data"):
+            fields["guidelines"] = serializers.CharField(source="guidelines_text", read_only=True)
+        return fields
 
     def validate_strength_scale(self, steps: int) -> int:
         if steps == 1:
             raise serializers.ValidationError("One step says nothing: 0 not to ask, or 2 to 4.")
         return steps
+
+
+def with_guidelines(pools: QuerySet[PromptPool]) -> QuerySet[PromptPool]:
+    newest = GuidelineVersion.objects.filter(pool=OuterRef("pk")).order_by("-version").values("text")[:1]
+    return pools.annotate(guidelines_text=Coalesce(Subquery(newest), Value(""), output_field=TextField()))
+
+
+def all_pools() -> QuerySet[PromptPool]:
+    return with_guidelines(pools_with_counts())
 
 
 class Pools(GenericAPIView):
@@ -87,8 +101,8 @@ class Pools(GenericAPIView):
     )
     def get(self, request):
         sees_all = has_role(request.user, MAY_RESEARCH)
-        pools = pools_with_counts() if sees_all else workable_pools(request.user)
-        page = self.paginate_queryset(pools.prefetch_related("guideline_versions").order_by("name"))
+        pools = all_pools() if sees_all else with_guidelines(workable_pools(request.user))
+        page = self.paginate_queryset(pools.order_by("name"))
         serializer = PoolSerializer if sees_all else WorkablePoolSerializer
         return self.get_paginated_response(serializer(page, many=True).data)
 
@@ -99,7 +113,7 @@ class Pools(GenericAPIView):
         with transaction.atomic():
             pool = make_pool(by=request.user, **fields)
             set_status(pool, changes, request.user)
-        return Response(PoolSerializer(pools_with_counts().get(pk=pool.pk)).data, status=status.HTTP_201_CREATED)
+        return Response(PoolSerializer(all_pools().get(pk=pool.pk)).data, status=status.HTTP_201_CREATED)
 
 
 class PoolDetail(GenericAPIView):
@@ -109,8 +123,9 @@ class PoolDetail(GenericAPIView):
     @extend_schema(summary="One pool")
     def get(self, request, pk: int):
         if has_role(request.user, MAY_RESEARCH):
-            return Response(PoolSerializer(get_object_or_404(pools_with_counts(), pk=pk)).data)
-        return Response(WorkablePoolSerializer(get_object_or_404(workable_pools(request.user), pk=pk)).data)
+            return Response(PoolSerializer(get_object_or_404(all_pools(), pk=pk)).data)
+        pools = with_guidelines(workable_pools(request.user))
+        return Response(WorkablePoolSerializer(get_object_or_404(pools, pk=pk)).data)
 
     @extend_schema(
         summary="Change a pool, pause it, resume it, write new guidelines",
@@ -128,7 +143,7 @@ class PoolDetail(GenericAPIView):
             if guidelines.strip():
                 write_guidelines(pool=pool, text=guidelines, by=request.user)
             set_status(pool, changes, request.user)
-        return Response(PoolSerializer(pools_with_counts().get(pk=pk)).data)
+        return Response(PoolSerializer(all_pools().get(pk=pk)).data)
 
 
 def set_status(pool: PromptPool, changes: dict, by) -> None:

@@ -49,14 +49,14 @@ def has_storable_text(value: Any) -> bool:
 
 
 class RefusesUnknownFields:
-    """A mixin for serializers: a field that is not declared is an error that names it."""
+    """A mixin for serializers: a field that nobody may write is an error that names it."""
 
     def to_internal_value(self, data):
         if isinstance(data, Mapping):
-            unknown = sorted(str(name) for name in set(data) - set(self.fields))
+            known = [name for name, field in self.fields.items() if not field.read_only]
+            unknown = sorted(str(name) for name in set(data) - set(known))
             if unknown:
-                known = ", ".join(name for name, field in self.fields.items() if not field.read_only)
-                sentence = _("There is no such field. There are: %(known)s.") % {"known": known}
+                sentence = _("There is no such field. There are: %(known)s.") % {"known": ", ".join(known) or "–"}
                 raise serializers.ValidationError({name: [sentence] for name in unknown[:10]})
         return super().to_internal_value(data)
 
