@@ -2,8 +2,9 @@
 
 import pytest
 from django.test import Client
-from django.urls import reverse
+from django.urls import get_resolver, reverse
 
+from annotate.roles import MAY_MANAGE, MAY_RESEARCH
 from tests.worlds import make_comparison, make_prompt
 from trainer.models import TrainingRun
 
@@ -36,6 +37,9 @@ WRITES = [
     "run_resume",
     "checkpoint_roll_back",
 ]
+
+TRAINER = ("checkpoints", "policies", "runs")
+READ_BY_RESEARCHERS = ("run", "checkpoint", "preferences", "snapshot")
 
 
 @pytest.fixture
@@ -118,3 +122,16 @@ def test_it_refuses_a_write_from_another_site(address, cast):
 def test_it_moves_the_whole_page_to_sign_in_when_a_fragment_was_asked_for(address, client):
     response = client.get(address("run"), headers={"HX-Request": "true", "HX-Current-URL": "http://testserver/runs/1/"})
     assert response.headers["HX-Redirect"] == f"{reverse('account_login')}?next=/runs/1/"
+
+
+def test_it_knows_who_may_see_each_of_these_pages():
+    topics = ["audit", "gold", "members", "people", "pools", "preferences", "prompts", "snapshots"]
+    modules = {f"annotate.views.{topic}" for topic in topics}
+    patterns = get_resolver("annotate.urls").url_patterns + get_resolver("trainer.urls").url_patterns
+    views = [pattern for pattern in patterns if getattr(pattern, "callback", None)]
+    ours = [each for each in views if each.callback.__module__ in modules | {f"trainer.views.{t}" for t in TRAINER}]
+    assert len(ours) > 40
+    assert {each.name: each.callback.allowed for each in ours} == {
+        each.name: MAY_RESEARCH if each.name.startswith(READ_BY_RESEARCHERS) and each.name not in WRITES else MAY_MANAGE
+        for each in ours
+    }

@@ -21,7 +21,7 @@ DEEPEST = 4  # steps of indentation that the page has room for
 @needs(MAY_RESEARCH)
 def checkpoints(request):
     """Every policy's checkpoints as a tree: what was trained from what."""
-    found = PolicyCheckpoint.objects.select_related("run", "policy")
+    found = PolicyCheckpoint.objects.select_related("parent", "policy")
     policies = list(Policy.objects.prefetch_related(Prefetch("checkpoints", queryset=found)))
     for policy in policies:
         policy.tree = lineage(list(policy.checkpoints.all()))
