@@ -1,0 +1,175 @@
+"""The report on data whose truth is known: calibration, intervals, the length rival, slices, duplicates, verdicts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.rlhf.planted import rankings_of
+from trainer.rlhf.data import Completion, Ranking
+from trainer.rlhf.duplicates import near_duplicates
+from trainer.rlhf.reward_plots import draw_plots
+from trainer.rlhf.reward_report import (
+    Interval,
+    Judged,
+    accuracy_interval,
+    build_report,
+    calibration,
+    correctness,
+    length_sign,
+    mean_kendall_tau,
+    oriented,
+    reliability,
+    verdict,
+)
+
+
+def ranking(number=0, ranks=(1, 2), text="What is rain?", **changes) -> Ranking:
+    completions = tuple(Completion(str(place), "x") for place in range(len(ranks)))
+    return Ranking(str(number), f"p{number}", [{"role": "user", "content": text}], completions, ranks, **changes)
+
+
+def known(prompts, *, k=2, seed=0):
+    """Scores, and rankings drawn from the Bradley-Terry model of just these scores."""
+    rng = np.random.default_rng(seed)
+    scores = rng.normal(scale=1.5, size=(prompts, k))
+    return Judged(rankings_of(scores, rng), scores.flatten(), rng.integers(5, 40, size=scores.size).astype(float))
+
+
+def pair_deltas(judged):
+    winners = np.array([ranking.ranks.index(1) for ranking in judged.rankings])
+    scores = judged.scores.reshape(-1, 2)
+    rows = np.arange(len(scores))
+    return scores[rows, winners] - scores[rows, 1 - winners]
+
+
+def test_it_finds_data_from_a_known_model_calibrated():
+    errors = []
+    for prompts in (500, 30_000):
+        found = calibration(pair_deltas(known(prompts)), seed=1)
+        errors.append(found.ece)
+    assert errors[1] < 0.01 < errors[0]
+    assert found.temperature == pytest.approx(1.0, abs=0.03)
+
+
+def test_it_finds_the_temperature_of_scores_that_are_too_sure():
+    deltas = pair_deltas(known(20_000))
+    found = calibration(3 * deltas, seed=1)
+    assert found.temperature == pytest.approx(3.0, rel=0.05)
+    assert found.ece > 0.05
+
+
+def test_it_measures_brier_and_nll_by_hand():
+    deltas = np.array([np.log(3), np.log(3), -np.log(3)])  # chances of 3/4, 3/4, 1/4
+    found = calibration(deltas, seed=1)
+    assert found.brier == pytest.approx((1 / 16 + 1 / 16 + 9 / 16) / 3)
+    assert found.nll == pytest.approx(-(2 * np.log(3 / 4) + np.log(1 / 4)) / 3)
+
+
+def test_it_bins_by_equal_mass():
+    chance, outcome = np.linspace(0, 1, 100) ** 4, np.ones(100)
+    bins = reliability(chance, outcome)
+    assert [mass for mass, _, _ in bins] == [0.1] * 10
+    assert sum(mass * mean for mass, mean, _ in bins) == pytest.approx(chance.mean())
+
+
+def test_it_turns_half_the_pairs_round():
+    logits, outcome = oriented(np.ones(1000), seed=0)
+    assert 0.45 < outcome.mean() < 0.55
+    assert set(zip(logits.tolist(), outcome.tolist(), strict=True)) == {(1.0, 1.0), (-1.0, 0.0)}
+
+
+def test_it_resamples_prompts_and_not_pairs():
+    correct = np.repeat([1.0, 0.0] * 20, 30)
+    together = accuracy_interval(correct, np.repeat(np.arange(40), 30), seed=0)
+    apart = accuracy_interval(correct, np.arange(1200), seed=0)
+    assert together.value == apart.value == 0.5
+    assert together.high - together.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
+    assert apart.high - apart.low == pytest.approx(2 * 1.96 * 0.5 / 1200**0.5, rel=0.15)
+
+
+def test_it_averages_kendalls_tau_over_rankings():
+    judged = Judged(
+        [ranking(0, (1, 2, 3)), ranking(1, (1, 2, 3)), ranking(2, (1, 1, 1))],
+        np.array([3.0, 2, 1, 2, 3, 1, 3, 2, 1]),
+        np.ones(9),
+    )
+    assert mean_kendall_tau(judged) == pytest.approx((1 + 1 / 3) / 2)
+
+
+def test_it_says_when_counting_tokens_does_as_well():
+    judged = known(200)
+    lengths = np.array([float(rank == 1) for r in judged.rankings for rank in r.ranks]) + 5
+    report = build_report(judged._replace(lengths=lengths), length_sign=1, seed=0)
+    assert report["length_baseline"]["value"] == 1.0
+    assert report["beats_length_baseline"] is False
+    assert "does not beat the length-only baseline" in report["verdict"]
+
+
+def test_it_says_when_it_beats_length_and_by_how_much():
+    report = build_report(known(400), length_sign=1, seed=0)
+    assert report["beats_length_baseline"] is True
+    assert "better than length by" in report["verdict"]
+    assert report["accuracy"]["pairs"] == 400
+    assert abs(report["length_correlation"]) < 0.15
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "lead", "words"),
+    [
+        ((0.52, 0.45, 0.6), (0.01, -0.1, 0.1), "which chance could give too"),
+        ((0.6, 0.55, 0.65), (0.02, -0.01, 0.05), "by less than 100 pairs can prove"),
+        ((0.7, 0.6, 0.8), (0.2, 0.1, 0.3), "better than length by 20 points (10 to 30)"),
+        ((0.7, 0.6, 0.8), (-0.1, -0.2, 0.0), "Do not train on it yet"),
+    ],
+)
+def test_it_gives_a_sentence_for_each_case(accuracy, lead, words):
+    assert words in verdict(Interval(*accuracy, 100), Interval(0.5, 0.4, 0.6, 100), Interval(*lead, 100))
+
+
+def test_it_survives_a_held_out_part_without_a_preference():
+    report = build_report(Judged([ranking(0, (1, 1))], np.zeros(2), np.zeros(2)), length_sign=1, seed=0)
+    assert "no held-out pair" in report["verdict"] and report["accuracy"]["pairs"] == 0
+
+
+def test_it_slices_by_annotator_language_checkpoint_and_length_gap():
+    rankings = [
+        replace(ranking(0), annotator="alice", language="en", checkpoints=("c1", "c2")),
+        replace(ranking(1), annotator="bob", language="fr"),
+        replace(ranking(2), annotator="bob"),
+    ]
+    judged = Judged(rankings, np.array([1.0, 0, 0, 1, 1, 0]), np.array([1.0, 1, 1, 5, 1, 9]))
+    found = build_report(judged, length_sign=1, seed=0)["slices"]
+    assert found["annotator"] == {"alice": {"accuracy": 1.0, "pairs": 1}, "bob": {"accuracy": 0.5, "pairs": 2}}
+    assert found["language"] == {"en": {"accuracy": 1.0, "pairs": 1}, "fr": {"accuracy": 0.0, "pairs": 1}}
+    assert found["checkpoint"] == {"c1": {"accuracy": 1.0, "pairs": 1}}
+    assert sum(part["pairs"] for part in found["length_gap"].values()) == 3
+
+
+def test_it_learns_which_way_length_points():
+    shorter_wins = [ranking(number, (1, 2)) for number in range(3)]
+    assert length_sign(shorter_wins, np.array([1.0, 9, 1, 9, 90, 1])) == -1
+
+
+def test_it_counts_an_undecided_score_half():
+    assert correctness(np.array([2.0, 0.0, -1.0])).tolist() == [1.0, 0.5, 0.0]
+
+
+def test_it_finds_near_duplicate_prompts_between_the_splits():
+    words = [f"word{number}" for number in range(30)]
+    train = [ranking(0, text=" ".join(words)), ranking(1, text="Something else altogether, about the sea.")]
+    near = [ranking(2, text=" ".join([*words[:-1], "other"])), ranking(3, text=" ".join(words[:12]))]
+    found = near_duplicates(train, near)
+    assert found["count"] == 1 and found["of"] == 2
+    assert found["prompts"] == [{"held_out": "p2", "train": "p0", "jaccard": round(27 / 29, 3)}]
+
+
+def test_it_draws_the_same_plots_each_time(tmp_path):
+    judged = known(50)
+    report = {"candidates": [{"pooling": "mean", "layer": 2, "l2": 0.1, "accuracy": 0.6, "nll": 0.6}]}
+    drawn = [draw_plots(tmp_path / name / "plots", judged, report, seed=0) for name in ("a", "b")]
+    assert drawn[0] == ["plots/layers.svg", "plots/reliability.svg", "plots/margins.svg", "plots/lengths.svg"]
+    for plot in drawn[0]:
+        assert (tmp_path / "a" / plot).read_bytes() == (tmp_path / "b" / plot).read_bytes()
