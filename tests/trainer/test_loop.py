@@ -1,0 +1,118 @@
+"""The turn's own steps, with stages that write their products at once; test_closed_loop.py runs the real ones."""
+
+import json
+
+import pytest
+from django.utils import timezone
+
+from annotate.errors import NothingToFreeze, NothingToLearnFrom
+from annotate.models import PreferenceSnapshot
+from trainer import loop
+from trainer.models import TrainingRun
+from trainer.program import StageFailed
+from trainer.run_folder import adapter_path, run_folder
+
+EVALUATION = {"win_rate": {"value": 0.8}, "kl": 4.0, "length": {"candidate": 30, "parent": 30}}
+REPORT = {"accuracy": {"value": 0.7}}
+
+
+@pytest.fixture
+def run(policy, settings, tmp_path, queued):
+    settings.DATA_DIR = tmp_path
+    return TrainingRun.objects.create(policy=policy, heartbeat_at=timezone.now())
+
+
+@pytest.fixture
+def stages(monkeypatch):
+    """The stages that were asked for, in order; each leaves what the real one leaves."""
+    asked, evaluation = [], dict(EVALUATION)
+
+    def run_stage(run, stage):
+        asked.append(stage)
+        folder = run_folder(run)
+        if stage == "reward":
+            (folder / "reward").mkdir(exist_ok=True)
+            (folder / "reward" / "report.json").write_text(json.dumps(REPORT))
+        elif stage == "ppo":
+            (folder / "ppo" / "policy").mkdir(parents=True, exist_ok=True)
+            (folder / "ppo" / "policy" / "adapter_config.json").write_text("{}")
+        else:
+            (folder / "evaluation.json").write_text(json.dumps(evaluation))
+
+    monkeypatch.setattr(loop, "run_stage", run_stage)
+    run_stage.asked, run_stage.evaluation = asked, evaluation
+    return run_stage
+
+
+def test_a_turn_publishes_a_better_checkpoint_and_asks_for_fresh_comparisons(run, rank, stages, queued):
+    rank(8)
+    loop.turn(run)
+    run.refresh_from_db()
+    assert stages.asked == ["reward", "ppo", "evaluate"]
+    assert run.status == "published"
+    assert run.snapshot.size == 8
+    assert (run.candidate.number, run.candidate.parent, run.candidate.status) == (1, run.parent, "serving")
+    assert (adapter_path(run.candidate) / "adapter_config.json").exists()
+    assert run.candidate.metrics == {"evaluation": EVALUATION, "reward": REPORT}
+    assert queued == ["fill"]
+
+
+def test_a_refused_candidate_is_kept_with_the_reason_and_does_not_serve(run, rank, stages, queued):
+    rank(8)
+    stages.evaluation["kl"] = 50.0
+    loop.turn(run)
+    run.refresh_from_db()
+    assert run.status == "rejected"
+    assert run.candidate.status == "rejected"
+    assert run.candidate.status_reason == "KL to the base, in nats, is 50.00; at most 12.00 is allowed."
+    assert run.policy.serving.number == 0
+    assert queued == []
+
+
+def test_a_turn_taken_again_after_a_kill_learns_from_the_same_rankings(run, rank, stages, monkeypatch):
+    rank(8)
+    real = loop.evaluate_candidate
+    monkeypatch.setattr(loop, "evaluate_candidate", lambda run: (_ for _ in ()).throw(StageFailed("killed", True)))
+    with pytest.raises(StageFailed):
+        loop.turn(run)
+    rank(4)
+    monkeypatch.setattr(loop, "evaluate_candidate", real)
+    loop.turn(TrainingRun.objects.select_related("policy", "parent", "snapshot").get(pk=run.pk))
+    run.refresh_from_db()
+    assert run.status == "published"
+    assert run.snapshot.size == 8
+    assert PreferenceSnapshot.objects.count() == 1
+    assert len((run_folder(run) / "rankings.jsonl").read_text().splitlines()) == 8
+
+
+def test_a_turn_killed_between_keeping_and_publishing_makes_no_second_checkpoint(run, rank, stages, monkeypatch):
+    rank(8)
+    real = loop.make_serving
+    monkeypatch.setattr(loop, "make_serving", lambda checkpoint: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        loop.turn(run)
+    monkeypatch.setattr(loop, "make_serving", real)
+    loop.turn(TrainingRun.objects.get(pk=run.pk))
+    assert run.policy.checkpoints.count() == 2
+    assert run.policy.serving.number == 1
+
+
+def test_the_next_turn_starts_from_the_checkpoint_that_serves(run, policy, rank, stages):
+    rank(8)
+    loop.turn(run)
+    rank(2)
+    second = TrainingRun.objects.create(policy=policy, heartbeat_at=timezone.now())
+    loop.turn(second)
+    second.refresh_from_db()
+    assert second.parent == run.candidate
+    assert second.candidate.number == 2
+    assert second.snapshot.size == 10
+    assert second.config["parent"] == str(adapter_path(run.candidate))
+
+
+@pytest.mark.parametrize(("count", "error"), [(0, NothingToFreeze), (7, NothingToLearnFrom)])
+def test_it_refuses_to_learn_from_too_few_rankings(run, rank, stages, count, error):
+    rank(count)
+    with pytest.raises(error):
+        loop.turn(run)
+    assert stages.asked == []
