@@ -314,7 +314,10 @@ class GoldForm(Plain, forms.Form):
 
 
 class InvitationForm(Plain, forms.Form):
-    email = forms.EmailField(label=_("E-mail address"), widget=forms.EmailInput(attrs={"autocomplete": "off"}))
+    # As long as a user name may be: the address becomes one.
+    email = forms.EmailField(
+        label=_("E-mail address"), max_length=150, widget=forms.EmailInput(attrs={"autocomplete": "off"})
+    )
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices)
 
 

@@ -13,7 +13,7 @@ EVENTS_PER_PAGE = 100
 @needs(MAY_MANAGE)
 def audit(request):
     events = AuditEvent.objects.select_related("actor")
-    actor, action = request.GET.get("actor", ""), request.GET.get("action", "")
+    actor, action = request.GET.get("actor", ""), request.GET.get("action", "").replace("\0", "")
     if actor.isdecimal() and len(actor) < 10:
         events = events.filter(actor=int(actor))
     if action:
