@@ -1,0 +1,242 @@
+"""PPO against TRL's last PPO trainer: completion tokens a second over whole iterations, and peak memory.
+
+    make bench-ppo               (python -m bench.ppo --help lists what can be changed)
+
+TRL removed its PPO after 1.12, so the peer lives in an environment of its own, `.venv-trl112`, made by this command.
+Both sides train LoRA (rank 16, every linear layer) on the default base in bf16: the same prompts, 12 x 4 completions of
+at most 40 tokens an update, one epoch, two minibatches, with a reward model and a critic. Ours are our defaults: heads
+on the frozen base, and a judge on top. TRL's are what its trainer asks for: a sequence classifier as reward model and
+another one, trained in full, as critic. Each run is a process of its own, the sides in turn; the first iteration, which
+also warms up, is not counted. Tokens are those up to and with the stop token, not what was decoded after it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+PROMPTS_FILE = Path("annotate/starter/english.jsonl")
+PROMPTS, SAMPLES, COMPLETION_TOKENS = 12, 4, 40
+LEARNING_RATE = 2e-4
+PEER_ENVIRONMENT = Path(".venv-trl112")
+PEER = ["torch==2.13.0", "trl==1.12.0", "transformers==5.23.0", "accelerate==1.15.0", "datasets==5.2.0", "peft==0.21.2"]
+MICRO_BATCH = 12  # TRL's rows of one forward; larger ones are slower and take more memory here
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.ppo", description="PPO against TRL's.")
+    parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
+    parser.add_argument("--pairs", type=int, default=3, help="pairs of runs")
+    parser.add_argument("--updates", type=int, default=3, help="iterations that count, after one that does not")
+    parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(run_ours(options) if options.side == "ours" else run_theirs(options)))
+    else:
+        compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Runs both sides in turn and prints medians and ratios."""
+    if not options.base.exists():
+        from launch.base_model import prepare_base_model
+
+        options.base.parent.mkdir(parents=True, exist_ok=True)
+        prepare_base_model(options.base)
+    make_peer_environment()
+    runs: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
+    for number in range(options.pairs):
+        for side in ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours"):
+            runs[side].append(_child(options, side))
+            print(f"{side:6} {number + 1}: {_line(runs[side][-1])}", flush=True)
+    medians = {side: _medians(results) for side, results in runs.items()}
+    for side, result in medians.items():
+        print(f"{side:6} median: {_line(result)}")
+    ours, theirs = medians["ours"], medians["theirs"]
+    print(f"ratio: {ours['tokens_per_second'] / theirs['tokens_per_second']:.2f}")
+    print(f"memory-ratio: {ours['peak_gb'] / theirs['peak_gb']:.2f}")
+
+
+def make_peer_environment() -> None:
+    """TRL 1.12 and what it needs, once."""
+    if (PEER_ENVIRONMENT / "installed").exists():
+        return
+    print(f"making {PEER_ENVIRONMENT} (about 1 GB)", flush=True)
+    if not PEER_ENVIRONMENT.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(PEER_ENVIRONMENT)], check=True)
+    python = PEER_ENVIRONMENT / "bin" / "python"
+    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
+    (PEER_ENVIRONMENT / "installed").touch()
+
+
+def _child(options: argparse.Namespace, side: str) -> dict[str, Any]:
+    python = sys.executable if side == "ours" else str(PEER_ENVIRONMENT / "bin" / "python")
+    command = [python, "-m", "bench.ppo", "--side", side, "--base", str(options.base)]
+    command += ["--updates", str(options.updates)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return json.loads(output.splitlines()[-1])
+
+
+def _medians(results: list[dict[str, Any]]) -> dict[str, float]:
+    return {name: statistics.median(result[name] for result in results) for name in results[0]}
+
+
+def _line(result: dict[str, Any]) -> str:
+    phases = ", ".join(f"{name[8:]} {value:.1f} s" for name, value in result.items() if name.startswith("seconds_"))
+    return f"{result['tokens_per_second']:.1f} completion tokens/s, peak {result['peak_gb']:.2f} GB; {phases}"
+
+
+def _result(seconds: list[float], tokens: list[int], **phases: float) -> dict[str, Any]:
+    """Tokens a second over all counted iterations; the peak is the process's own."""
+    return {
+        "tokens_per_second": sum(tokens) / sum(seconds),
+        "seconds_iteration": statistics.mean(seconds),
+        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    } | {f"seconds_{name}": value for name, value in phases.items()}
+
+
+def _prompts() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in PROMPTS_FILE.read_text(encoding="utf-8").splitlines()]
+
+
+def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+    """A whole `ppo` stage with its checkpoints, reward model and judge."""
+    import torch
+
+    from trainer.rlhf.folder import RunFolder, StopSignal
+    from trainer.rlhf.policy import load_policy
+    from trainer.rlhf.ppo import run_ppo
+    from trainer.rlhf.reward_head import RewardHead
+    from trainer.rlhf.reward_model import RewardModel, save_reward_model
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = RunFolder(name)
+        lines = [json.dumps(prompt | {"split": "train"}) + "\n" for prompt in _prompts()]
+        (folder.path / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
+        ppo = {
+            "updates": options.updates + 1,
+            "prompts": PROMPTS,
+            "samples": SAMPLES,
+            "minibatches": 2,
+            "epochs": 1,
+            "learning_rate": LEARNING_RATE,
+            "kl": {"stop": None},
+        }
+        config = {
+            "base_model": str(options.base),
+            "dtype": "bfloat16",
+            "max_completion_tokens": COMPLETION_TOKENS,
+            "ppo": ppo,
+        }
+        (folder.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+        base = load_policy(options.base, dtype="bfloat16")
+        layer = base.model.config.num_hidden_layers // 2 + 1
+        weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+        head = RewardHead("mean", layer, weight / 100)
+        save_reward_model(RewardModel("probe", base, base, head, head, {}), folder.stage("reward") / "model", {})
+        del base
+        run_ppo(folder, StopSignal())
+        records = [record for record in folder.log("ppo").records() if record["metrics"]]
+        updates = [record["metrics"] for record in records][1:]
+        times = [record["time"] for record in records]
+    seconds = [after - before for before, after in zip(times, times[1:], strict=False)]
+    tokens = [round(update["length/mean"] * PROMPTS * SAMPLES) for update in updates]
+    phases = {
+        name: statistics.mean(update[f"seconds/{name}"] for update in updates)
+        for name in ("rollout", "observe", "policy", "critic")
+    }
+    return _result(seconds, tokens, **phases)
+
+
+def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
+    """TRL's trainer on the same prompts; it samples, scores and trains in batches of rows."""
+    import torch
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        TrainerCallback,
+    )
+    from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
+
+    torch.manual_seed(1)
+    tokenizer = AutoTokenizer.from_pretrained(options.base, padding_side="left")
+    tokenizer.pad_token = tokenizer.unk_token  # TRL finds ends by the pad id, which must not be EOS
+    ids = [
+        tokenizer.apply_chat_template(prompt["messages"], add_generation_prompt=True, return_dict=False)
+        for prompt in _prompts()
+    ]
+    rows = [{"input_ids": prompt} for prompt in ids for _ in range(SAMPLES)]
+
+    def classifier() -> Any:
+        model = AutoModelForSequenceClassification.from_pretrained(options.base, num_labels=1, dtype=torch.bfloat16)
+        model.config.pad_token_id = tokenizer.pad_token_id
+        return model
+
+    class Timer(TrainerCallback):
+        times: list[float] = []  # noqa: RUF012 (one timer in one process)
+
+        def on_train_begin(self, *_args: Any, **_kwargs: Any) -> None:
+            self.times.append(time.time())
+
+        def on_step_end(self, *_args: Any, **_kwargs: Any) -> None:
+            self.times.append(time.time())
+
+    tokens: list[int] = []
+    truncate = ppo_trainer.truncate_response
+
+    def counted(stop_token_id: int, pad_token_id: int, responses: torch.Tensor) -> torch.Tensor:
+        cut = truncate(stop_token_id, pad_token_id, responses)
+        tokens.append(int((cut != pad_token_id).sum()))
+        return cut
+
+    ppo_trainer.truncate_response = counted
+    with tempfile.TemporaryDirectory() as folder:
+        settings = PPOConfig(
+            output_dir=folder,
+            per_device_train_batch_size=MICRO_BATCH,
+            gradient_accumulation_steps=PROMPTS * SAMPLES // MICRO_BATCH,
+            local_rollout_forward_batch_size=PROMPTS * SAMPLES,
+            total_episodes=(options.updates + 1) * PROMPTS * SAMPLES,
+            num_mini_batches=2,
+            num_ppo_epochs=1,
+            response_length=COMPLETION_TOKENS,
+            temperature=1.0,
+            stop_token="eos",  # noqa: S106 (a token of text)
+            learning_rate=LEARNING_RATE,
+            num_sample_generations=0,
+            gradient_checkpointing=False,
+            bf16=False,  # the weights are bf16 themselves
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            disable_tqdm=True,
+        )
+        trainer = PPOTrainer(
+            args=settings,
+            processing_class=tokenizer,
+            model=AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.bfloat16),
+            ref_model=None,
+            reward_model=classifier(),
+            value_model=classifier(),
+            train_dataset=Dataset.from_list(rows),
+            callbacks=[Timer()],
+            peft_config=LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM"),
+        )
+        trainer.train()
+    seconds = [after - before for before, after in zip(Timer.times, Timer.times[1:], strict=False)]
+    return _result(seconds[-options.updates :], tokens[-options.updates :])
+
+
+if __name__ == "__main__":
+    main()
