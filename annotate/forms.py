@@ -141,6 +141,7 @@ class PoolForm(Plain, forms.ModelForm):
             "training_pass_share": _("0 to 1."),
         }
         widgets = {"description": forms.Textarea(attrs={"rows": 2})}
+        error_messages = {"name": {"unique": _("There is a pool of this name already.")}}
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)

@@ -116,6 +116,8 @@ class NewPolicyForm(PolicyForm):
             "trust_remote_code": _("Only for models whose code you have read: it runs with all the workers’ rights."),
         }
 
+        error_messages = {"name": {"unique": _("There is a policy of this name already.")}}
+
     def __init__(self, *args, user, **kwargs):
         super().__init__(*args, **kwargs)
         if not user.is_superuser:

@@ -62,7 +62,7 @@ def test_it_makes_a_pool_and_asks_for_prompts_next(maria, policy):
         ("gold_share", 0.8, "less than or equal to 0.5"),
         ("buffer_size", 0, "at least one"),
         ("axes", "x" * 41, "at most 40 characters"),
-        ("name", "Letters", "already exists"),
+        ("name", "Letters", "There is a pool of this name already."),
     ],
 )
 def test_it_names_what_is_wrong_at_its_field_and_loses_nothing(maria, pool, field, value, sentence):
@@ -71,6 +71,7 @@ def test_it_names_what_is_wrong_at_its_field_and_loses_nothing(maria, pool, fiel
     assert sentence in " ".join(response.context["form"].errors[field])
     assert list(response.context["form"].errors) == [field]
     assert "Be fair." in response.text
+    assert "one field is not right" in response.text
     assert not PromptPool.objects.filter(name="Verses").exists()
 
 
