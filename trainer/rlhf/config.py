@@ -149,13 +149,12 @@ class SFTConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Self-supervised training on a corpus: the next token for decoders, masked tokens for encoders."""
+    """Self-supervised training on a corpus: the next token of every token."""
 
     epochs: int = 1
     learning_rate: float = 2e-4
     block_tokens: int = 256
     blocks_per_step: int = 8
-    mask_share: float = 0.15  # of an encoder's tokens
 
 
 @dataclass(frozen=True)

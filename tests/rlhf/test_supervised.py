@@ -1,0 +1,101 @@
+"""The supervised stages: what the loss covers, that it falls, and that a stopped stage ends as one left alone."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tests.rlhf.run_folders import make_run
+from trainer.rlhf.encoding import MaskedConversation, load_tokenizer
+from trainer.rlhf.folder import StageError, Stopped, StopSignal
+from trainer.rlhf.imitation import conversation_loss
+from trainer.rlhf.policy import load_policy
+from trainer.rlhf.pretrain import cut_blocks, run_pretrain
+from trainer.rlhf.sft import run_sft
+
+TURNS = [
+    ("What do you see?", "A garden full of birds."),
+    ("And now?", "A train that is late again."),
+    ("Sing.", "La la."),
+]
+
+
+def with_demonstrations(folder):
+    lines = [
+        {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+        for question, answer in TURNS
+    ]
+    (folder.path / "demonstrations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def losses(folder, stage: str) -> list[float]:
+    return [record["metrics"][f"{stage}/loss"] for record in folder.log(stage).records()]
+
+
+def test_the_loss_is_the_cross_entropy_of_the_assistants_tokens_whatever_the_padding(tiny_base):
+    policy = load_policy(tiny_base, dtype="float32", device="cpu")
+    first = MaskedConversation([5, 6, 7, 8], [False, False, True, True])
+    second = MaskedConversation([9, 10], [False, True])
+    expected = 0.0
+    for item in (first, second):
+        with torch.no_grad():
+            logprobs = policy.model(torch.tensor([item.input_ids])).logits[0].log_softmax(-1)
+        places = [place for place, is_wanted in enumerate(item.is_assistant) if is_wanted]
+        expected -= sum(float(logprobs[place - 1, item.input_ids[place]]) for place in places)
+    assert conversation_loss(policy, [first, second]).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("lora", [{"r": 4, "alpha": 8}, None])
+def test_fine_tuning_lowers_the_loss_and_publishes_a_parent(tmp_path, tiny_base, lora):
+    sft = {"epochs": 8, "learning_rate": 0.02 if lora else 0.003, "conversations_per_step": 2}
+    folder = with_demonstrations(make_run(tmp_path, tiny_base, lora=lora, sft=sft))
+    run_sft(folder, StopSignal())
+    found = losses(folder, "sft")
+    assert len(found) == 16
+    assert sum(found[-2:]) < 0.7 * sum(found[:2])
+    load_policy(tiny_base, adapter=folder.path / "sft" / "policy", dtype="float32")
+
+
+def test_a_stopped_fine_tuning_ends_bit_identical(tmp_path, tiny_base):
+    sft = {"epochs": 3, "conversations_per_step": 1}
+    whole, broken = (with_demonstrations(make_run(tmp_path / name, tiny_base, sft=sft)) for name in ("a", "b"))
+    run_sft(whole, StopSignal())
+    stop = StopSignal()
+    stop.is_set = True
+    for _ in range(2):
+        with pytest.raises(Stopped):
+            run_sft(broken, stop)
+    run_sft(broken, StopSignal())
+    first, second = (load_file(folder.path / "sft/policy/adapter_model.safetensors") for folder in (whole, broken))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses(whole, "sft") == losses(broken, "sft")
+
+
+def test_pre_training_learns_a_corpus(tmp_path, tiny_base):
+    settings = {"epochs": 6, "learning_rate": 0.02, "block_tokens": 16, "blocks_per_step": 2}
+    folder = make_run(tmp_path, tiny_base, pretrain=settings)
+    (folder.path / "corpus.txt").write_text("The fox reads.\n\n" * 12)
+    run_pretrain(folder, StopSignal())
+    found = losses(folder, "pretrain")
+    assert found[-1] < 0.6 * found[0]
+
+
+def test_blocks_hold_every_token_and_an_end_after_each_document(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    documents = ["The fox reads.", "Birds sing."]
+    expected = []
+    for document in documents:
+        expected += [*tokenizer(document, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    blocks = cut_blocks(documents, tokenizer, 4)
+    assert [token for block in blocks for token in block.input_ids] == expected
+    assert all(len(block.input_ids) == 4 for block in blocks[:-1])
+
+
+def test_they_say_which_file_is_missing(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    with pytest.raises(StageError, match="no demonstrations.jsonl"):
+        run_sft(folder, StopSignal())
+    with pytest.raises(StageError, match="no corpus.jsonl and no corpus.txt"):
+        run_pretrain(folder, StopSignal())
