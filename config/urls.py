@@ -2,6 +2,7 @@
 
 from django.urls import include, path
 
+from annotate.api.nothing import api_nothing
 from config.health import healthz, readyz
 
 urlpatterns = [
@@ -11,4 +12,5 @@ urlpatterns = [
     path("i18n/", include("django.conf.urls.i18n")),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("api/<path:rest>", api_nothing, name="api_nothing"),
 ]
