@@ -10,7 +10,15 @@ from scipy.optimize import minimize
 from tests.rlhf.planted import planted
 from trainer.rlhf.data import Ranking
 from trainer.rlhf.pairs import folds_of, pairs_of
-from trainer.rlhf.probe import choose, deltas, difference_scale, fit_probe, out_of_fold_deltas, pair_accuracy
+from trainer.rlhf.probe import (
+    SEARCH_TOLERANCE,
+    choose,
+    deltas,
+    difference_scale,
+    fit_probe,
+    out_of_fold_deltas,
+    pair_accuracy,
+)
 
 
 def test_it_finds_the_minimum_that_scipy_finds():
@@ -62,7 +70,7 @@ def test_it_never_predicts_a_prompt_it_learned_from():
     doubled = torch.cat([features, features])
     predicted = out_of_fold_deltas(doubled, pairs, folds, [0.1])[0.1]
     fold = folds[0]
-    alone = fit_probe(doubled, pairs.where(folds != fold), 0.1)
+    alone = fit_probe(doubled, pairs.where(folds != fold), 0.1, tolerance=SEARCH_TOLERANCE)
     outside = pairs.where(folds == fold)
     torch.testing.assert_close(predicted[folds == fold], deltas(doubled, alone, outside))
 

@@ -3,7 +3,7 @@
     min_w  sum_p a_p [ -t_p log s(w·d_p) - (1-t_p) log s(-w·d_p) ] / sum_p a_p  +  l2/2 |w|^2
 
 with d_p the difference of winner's and loser's features, each dimension divided by its root mean square over the pairs
-(so that one ridge suits every layer), t_p the target and a_p the weight. Convex; solved by Newton's method in fp64.
+(so that one ridge suits every layer), t_p the target and a_p the weight. Convex; solved by Newton's method.
 With few hundred rankings this beats fine-tuning by far, and its cost is one forward of the trunk.
 
 Left out: the other losses of `reward_loss.py`. They serve where weights of the trunk are trained.
@@ -21,7 +21,8 @@ from torch.nn.functional import softplus
 
 from trainer.rlhf.pairs import Pairs
 
-RIDGES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # the search starts from the fourth
+SEARCH_TOLERANCE = 1e-4  # nats a pair that Newton may leave undone while settings are compared
 _CHUNK_PAIRS = 16384  # differences held in memory at once
 
 
@@ -43,7 +44,10 @@ def fit_probe(
     start: Float[Tensor, " hidden"] | None = None,
     tolerance: float = 1e-6,
 ) -> Float[Tensor, " hidden"]:
-    """The weight vector for raw features (the scaling folded in); raises ValueError without pairs."""
+    """The weight vector for raw features (the scaling folded in); raises ValueError without pairs.
+
+    Newton ends when the next step promises to lower the loss by less than `tolerance`.
+    """
     if not len(pairs.winner):
         raise ValueError("a probe needs at least one pair of completions with different ranks")
     scale = difference_scale(features, pairs)
@@ -94,7 +98,8 @@ def _objective(
         chance = delta.sigmoid()
         loss += float((a * (softplus(-delta) + (1 - target) * delta)).sum())
         gradient = gradient + difference.T @ (a * (chance - target))
-        hessian = hessian + difference.T @ (difference * (a * chance * (1 - chance))[:, None])
+        root = (difference * (a * chance * (1 - chance)).sqrt()[:, None]).float()
+        hessian = hessian + (root.T @ root).double()  # fp32 halves the cost; a step's direction need not be exact
     return loss, gradient, hessian
 
 
@@ -115,7 +120,7 @@ def out_of_fold_deltas(
         inside, outside = pairs.where(folds != fold), pairs.where(folds == fold)
         weight = None
         for l2 in sorted(l2s, reverse=True):  # the strong ridge's solution starts the weaker one's search
-            weight = fit_probe(features, inside, l2, start=weight)
+            weight = fit_probe(features, inside, l2, start=weight, tolerance=SEARCH_TOLERANCE)
             predictions[l2][folds == fold] = deltas(features, weight, outside)
     return predictions
 

@@ -141,8 +141,9 @@ def read_and_probe(reader: FeatureReader, split: Split, config: RunConfig) -> tu
         samples = {name: sample_of(rankings, config.seed) for name, rankings in trained.items()}
         searched = {name: reader.read(f"{name}.sample", sample, reader.keys) for name, sample in samples.items()}
         choices = {name: search(part, config.reward, seeds[name]) for name, part in searched.items()}
-        keys = sorted({(candidates[0].pooling, candidates[0].layer) for candidates in choices.values()})
-        parts = {name: reader.read(name, rankings, keys) for name, rankings in trained.items()}
+        chosen = {name: (candidates[0].pooling, candidates[0].layer) for name, candidates in choices.items()}
+        parts = {name: reader.read(name, rankings, [chosen[name]]) for name, rankings in trained.items()}
+        keys = sorted(set(chosen.values()))
     held_out = reader.read("held_out", split.held_out, keys)
     probed = {name: probe(part, choices[name], config.reward, seeds[name]) for name, part in parts.items()}
     return probed["learning"], probed.get("judging"), held_out
