@@ -109,7 +109,7 @@ def sample(checkpoint: PolicyCheckpoint, prompts: list[Prompt], sampling: dict) 
     return [
         Completion(
             checkpoint=checkpoint,
-            text=each.text.replace("\x00", ""),
+            text=each.text,
             token_ids=list(each.token_ids),
             sampling=sampling,
             seed=seed,

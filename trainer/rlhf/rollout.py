@@ -223,4 +223,5 @@ def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
 def _finished(policy: Policy, token_ids: list[int], logprobs: list[float]) -> Sample:
     is_stopped = token_ids[-1] in policy.stop_ids
     text = policy.tokenizer.decode(token_ids[:-1] if is_stopped else token_ids, skip_special_tokens=True)
+    text = text.replace("\x00", "")  # byte-level models can write NUL, which no database's text can hold
     return Sample(text, token_ids, "stop" if is_stopped else "length", logprobs)
