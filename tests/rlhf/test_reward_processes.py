@@ -1,0 +1,58 @@
+"""Two CPU processes must train the reward model that one trains, to rounding."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from tests.rlhf.test_reward_training import report_of, write_run
+from trainer.rlhf.packing import Group
+from trainer.rlhf.reward_model import load_reward_model
+from trainer.rlhf.reward_training import train_reward
+
+
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return server.getsockname()[1]
+
+
+def train_with_two_processes(folder):
+    port = str(free_port())
+    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "trainer.rlhf", "reward", str(folder)]
+    ranks = [
+        subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
+        for rank in ("0", "1")
+    ]
+    for process in ranks:
+        _, errors = process.communicate(timeout=300)
+        assert process.returncode == 0, errors
+
+
+def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path):
+    settings = {
+        "reward": {"train": "lora", "rankings_per_step": 5, "learning_rate": 1e-3},
+        "lora": {"r": 4, "alpha": 8},
+    }
+    one, two = (write_run(tmp_path / name, tiny_base, prompts=40, **settings) for name in ("one", "two"))
+    train_reward(one)
+    train_with_two_processes(two.path)
+    group = Group([1, 5, 6], [[7, 8, 2], [9, 2]])
+    scores = [load_reward_model(run.path / "reward" / "model").score_groups([group]) for run in (one, two)]
+    torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=1e-3)
+    assert report_of(two)["accuracy"] == report_of(one)["accuracy"]
+    losses = [
+        [
+            record["metrics"]["reward/loss"]
+            for record in run.log("reward").records()
+            if "reward/loss" in record["metrics"]
+        ]
+        for run in (one, two)
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
