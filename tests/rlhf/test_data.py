@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from trainer.rlhf.data import (
     DataError,
     Ranking,
+    deal_prompts,
     read_completions,
     read_corpus,
     read_demonstrations,
@@ -115,6 +116,14 @@ def test_it_splits_by_prompt_and_holds_out_what_the_file_says():
     assert {ranking.prompt_id for ranking in more} >= ours
     _, least = split_by_prompt([of("a"), of("b")], held_out_share=1e-9, seed=1)
     assert len(least) == 1
+
+
+def test_it_deals_an_exact_share_of_the_prompts():
+    rankings = [Ranking("r", f"p{number % 20}", QUESTION, (), ()) for number in range(60)]
+    rest, dealt = deal_prompts(rankings, share=0.3, seed=1)
+    assert (len({r.prompt_id for r in rest}), len({r.prompt_id for r in dealt})) == (14, 6)
+    assert not {r.prompt_id for r in rest} & {r.prompt_id for r in dealt} and len(rest) + len(dealt) == 60
+    assert deal_prompts(rankings, share=0.0, seed=1) == (rankings, [])
 
 
 def test_it_encodes_for_reward_training_what_sampling_would_have_written(tiny_base):

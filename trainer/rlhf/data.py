@@ -153,6 +153,14 @@ def split_by_prompt(
     return train, [ranking for ranking in rankings if sides[ranking.prompt_id] == "held_out"]
 
 
+def deal_prompts(rankings: list[Ranking], *, share: float, seed: int) -> tuple[list[Ranking], list[Ranking]]:
+    """The rankings of all but a share of the prompts, and of that share, exact to half a prompt and drawn by seed."""
+    draws = {ranking.prompt_id: _draw(ranking.prompt_id, seed) for ranking in rankings}
+    dealt = set(sorted(draws, key=draws.get)[: round(share * len(draws))])
+    rest = [ranking for ranking in rankings if ranking.prompt_id not in dealt]
+    return rest, [ranking for ranking in rankings if ranking.prompt_id in dealt]
+
+
 def _draw(prompt_id: str, seed: int) -> float:
     return int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:8]) / 2**64
 

@@ -11,7 +11,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -19,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainer.rlhf.config import RewardConfig, RunConfig
-from trainer.rlhf.data import Ranking, read_rankings, split_by_prompt
+from trainer.rlhf.data import Ranking, deal_prompts, read_rankings, split_by_prompt
 from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
@@ -98,8 +97,7 @@ def split_rankings(rankings: list[Ranking], config: RunConfig) -> Split:
     train, held_out = split_by_prompt(rankings, held_out_share=config.reward.held_out_share, seed=config.seed)
     if not held_out:
         raise StageError("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts")
-    unmarked = [replace(ranking, split=None) for ranking in train]
-    learning, judging = split_by_prompt(unmarked, held_out_share=config.reward.judge_share, seed=config.seed + 1)
+    learning, judging = deal_prompts(train, share=config.reward.judge_share, seed=config.seed + 1)
     if min(decided_prompts(learning), decided_prompts(judging)) < 2:
         learning, judging = train, []
     if decided_prompts(learning) < 2:
