@@ -118,7 +118,7 @@ class SyntheticAnnotator:
         }
         if assignment["strength_scale"]:
             answer["strength"] = strength_of(noisy, assignment["strength_scale"])
-        key = str(uuid.UUID(int=self.rng.getrandbits(128)))
+        key = str(uuid.uuid4())  # not from the seed: a second run with the same seed sends other answers
         path = f"/api/v1/assignments/{assignment['id']}/ranking/"
         response = self.request("POST", path, json=answer, headers={"Idempotency-Key": key})
         if response.status_code not in (200, 201, 409):
