@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.pytorch_utils import Conv1D
 
+from trainer.rlhf import attention
 from trainer.rlhf.checkpoint import CheckpointError, check_manifest, write_manifest
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.encoding import load_tokenizer
@@ -184,6 +185,7 @@ class Policy(NamedTuple):
             peft.inject_adapter_in_model(config, self.model, adapter_name=name)
         self.model.eval()
         for layer in self._lora_layers():
+            _multiply_in_the_models_dtype(layer, name)
             is_disabled, active = was_active.get(layer, (True, []))
             if active:
                 layer.set_adapter(active)
@@ -199,6 +201,23 @@ class Policy(NamedTuple):
             for path, module in self.model.named_modules()
             if isinstance(module, nn.Linear | Conv1D) and module is not self.head
         ]
+
+
+class _Factor(nn.Linear):
+    """Half of an adapter: kept in fp32 for the optimiser, multiplied in the dtype of what flows through it."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return nn.functional.linear(states, self.weight.to(states.dtype))
+
+
+def _multiply_in_the_models_dtype(layer: LoraLayer, name: str) -> None:
+    """Spares the casts of all activations to fp32 and back that peft makes: a third of a linear layer in bf16."""
+    layer.cast_input_dtype_enabled = False
+    for factors in (layer.lora_A, layer.lora_B):
+        if name in factors:
+            weight = factors[name].weight
+            factors[name] = _Factor(weight.shape[1], weight.shape[0], bias=False, device="meta")
+            factors[name].weight = weight
 
 
 def load_policy(
@@ -220,6 +239,8 @@ def load_policy(
     model = AutoModelForCausalLM.from_pretrained(
         adapter if is_full else base_path, dtype=pick_dtype(dtype, device), trust_remote_code=trust_remote_code
     )
+    if model.config._attn_implementation == "sdpa":
+        model.set_attn_implementation(attention.NAME)
     _refuse_changed_logits(model)
     model = model.to(device).eval().requires_grad_(False)
     tokenizer = load_tokenizer(base_path, trust_remote_code=trust_remote_code)
