@@ -25,7 +25,7 @@ from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes
-from trainer.rlhf.trunk import depth, pooled_features
+from trainer.rlhf.trunk import depth, pooled_features, trunk_of
 
 CHUNK_RANKINGS = 16  # one step of progress
 FEATURE_TOKENS = 4096  # tokens of one forward
@@ -119,13 +119,21 @@ class FeatureReader:
                 self.journal.stop.check()
                 self._compute(path, rankings[start : start + CHUNK_RANKINGS], keys)
         self.processes.barrier()
-        columns: dict[str, list[Tensor]] = {}
+        return self._join(rankings, paths, keys)
+
+    def _join(self, rankings: list[Ranking], paths: Sequence[Path], keys: Collection[Key]) -> Part:
+        count, size = sum(len(ranking.ranks) for ranking in rankings), trunk_of(self.base.model).config.hidden_size
+        features = {key: torch.empty(count, size) for key in keys}
+        lengths = torch.empty(count)
+        start = 0
         for path in paths:
-            for column, values in load_file(path / "features.safetensors").items():
-                columns.setdefault(column, []).append(values)
-        joined = {column: torch.cat(values) for column, values in columns.items()}
-        lengths = joined.pop("lengths")
-        return Part(rankings, {(p, layer): joined[f"{p}.{layer}"] for p, layer in keys}, lengths)
+            chunk = load_file(path / "features.safetensors")
+            end = start + len(chunk["lengths"])
+            lengths[start:end] = chunk["lengths"]
+            for pooling, layer in keys:
+                features[pooling, layer][start:end] = chunk[f"{pooling}.{layer}"]
+            start = end
+        return Part(rankings, features, lengths)
 
     def _compute(self, path: Path, rankings: Sequence[Ranking], keys: Collection[Key]) -> None:
         groups = [group_of(ranking, self.base, self.config) for ranking in rankings]
