@@ -11,16 +11,14 @@ from typing import Any
 
 from django.utils.crypto import get_random_string
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext_lazy as _
 
-from annotate.labels import AXES, CHIPS, FLAGS, STRENGTHS, labelled
+from annotate.labels import AXES, CHIPS, FLAGS, SPEAKERS, STRENGTHS, labelled
 from annotate.models import Assignment, Completion, Ranking
 from annotate.rendering import raw, rendered
 from annotate.selectors import completions_as_shown
 
 # Of a longer conversation the older messages are folded away, and open with a click.
 TURNS_SHOWN = 3
-SPEAKERS = {"system": _("Instruction"), "user": _("Person"), "assistant": _("Assistant")}
 
 
 @dataclass(frozen=True)

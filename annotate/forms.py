@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import Comparison, Policy, PreferenceSnapshot, Prompt, PromptPool, User
 from annotate.roles import MAY_ANNOTATE, Role
 from annotate.services.imports import format_of
+from annotate.stored_sentences import in_readers_language
 
 LANGUAGE_TAG = RegexValidator(
     r"^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$", _("Write a language tag, such as en, fr, or zh-hans.")
@@ -326,6 +327,11 @@ class RoleForm(Plain, forms.Form):
     role = forms.ChoiceField(label=_("Role"), choices=Role.choices)
 
 
+class SnapshotChoiceField(forms.ModelChoiceField):
+    def label_from_instance(self, snapshot: PreferenceSnapshot) -> str:
+        return in_readers_language(str(snapshot))
+
+
 class ExportForm(Plain, forms.Form):
     """What to export: the form of the file, and which rankings. The filters are named as the API names them."""
 
@@ -344,7 +350,7 @@ class ExportForm(Plain, forms.Form):
     file = forms.ChoiceField(label=_("File"), choices=FILES, required=False)
     policy = forms.ModelChoiceField(label=_("Policy"), queryset=Policy.objects, required=False, empty_label=_("any"))
     pool = forms.ModelChoiceField(label=_("Pool"), queryset=PromptPool.objects, required=False, empty_label=_("any"))
-    snapshot = forms.ModelChoiceField(
+    snapshot = SnapshotChoiceField(
         label=_("Snapshot"), queryset=PreferenceSnapshot.objects, required=False, empty_label=_("newest answers")
     )
     split = forms.ChoiceField(label=_("Split"), choices=SPLITS, required=False)

@@ -1,6 +1,16 @@
-"""Words for the codes that answers hold: flags, axes, reasons. A pool's own words are their own label."""
+"""Words for the codes that answers and conversations hold: flags, axes, reasons, speakers.
+
+A pool's own words are their own label.
+"""
 
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+SPEAKERS = {
+    "system": _("Instruction"),
+    "user": pgettext_lazy("who wrote a message", "Person"),
+    "assistant": _("Assistant"),
+}
 
 FLAGS = {
     "unsafe": _("unsafe"),

@@ -4,5 +4,5 @@ from django.utils.translation import gettext_lazy as _
 
 class TrainerConfig(AppConfig):
     name = "trainer"
-    verbose_name = _("Training")
+    verbose_name = _("Model training")
     default_auto_field = "django.db.models.BigAutoField"

@@ -8,6 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from annotate.forms import Plain
 from annotate.models import Policy
+from annotate.stored_sentences import in_readers_language
 from trainer.gate import DEFAULT_THRESHOLDS
 from trainer.rlhf.config import ConfigError, RunConfig, parse
 
@@ -47,7 +48,7 @@ class RecipeField(forms.CharField):
                 raise forms.ValidationError(_("“%(name)s” is not the recipe’s to say."), params={"name": taken[0]})
             parse(RunConfig, recipe | {"base_model": "-"} if isinstance(recipe, dict) else recipe)
         except ConfigError as error:
-            raise forms.ValidationError(str(error)) from error
+            raise forms.ValidationError(in_readers_language(str(error))) from error
         except (ValueError, RecursionError) as error:
             raise forms.ValidationError(_("This is not JSON: %(reason)s."), params={"reason": error}) from error
         return recipe

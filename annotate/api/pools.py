@@ -3,6 +3,7 @@
 from django.db import transaction
 from django.db.models import OuterRef, QuerySet, Subquery, TextField, Value
 from django.db.models.functions import Coalesce
+from django.utils.translation import gettext as _
 from drf_spectacular.utils import PolymorphicProxySerializer, extend_schema
 from rest_framework import serializers, status
 from rest_framework.generics import GenericAPIView, get_object_or_404
@@ -76,7 +77,7 @@ class PoolSerializer(StrictModelSerializer):
 
     def validate_strength_scale(self, steps: int) -> int:
         if steps == 1:
-            raise serializers.ValidationError("One step says nothing: 0 not to ask, or 2 to 4.")
+            raise serializers.ValidationError(_("One step says nothing: 0 not to ask, or 2 to 4."))
         return steps
 
 

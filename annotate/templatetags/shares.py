@@ -2,6 +2,7 @@
 
 from django import template
 from django.utils.formats import number_format
+from django.utils.translation import gettext as _
 
 register = template.Library()
 
@@ -9,4 +10,6 @@ register = template.Library()
 @register.filter
 def percent(share: float | None) -> str:
     """Nothing measured is a dash."""
-    return "–" if share is None else f"{number_format(100 * share, 0)}\N{NO-BREAK SPACE}%"
+    if share is None:
+        return "–"
+    return (_("%(n)s %%") % {"n": number_format(100 * share, 0)}).replace(" ", "\N{NO-BREAK SPACE}")
