@@ -56,7 +56,7 @@ class PrivatePostgres:
                 raise CannotStart(f"PostgreSQL did not start within {START_SECONDS} seconds; {self.log} says why.")
             if self.process.poll() is not None:
                 if not self._waits_for_old_backends():
-                    raise CannotStart(f"PostgreSQL stopped while starting; {self.log} says why.")
+                    raise CannotStart(f"PostgreSQL stopped while starting; {self.log} says: {self._last_words()}")
                 self._spawn()
             time.sleep(0.05)
         return self.url
@@ -89,9 +89,16 @@ class PrivatePostgres:
 
     def _waits_for_old_backends(self) -> bool:
         """Whether it left because a killed predecessor's sessions still hold the memory; they end by themselves."""
+        return "pre-existing shared memory block" in self._said()
+
+    def _last_words(self) -> str:
+        return next((line for line in self._said().splitlines()[::-1] if "FATAL" in line or "PANIC" in line), "nothing")
+
+    def _said(self) -> str:
+        """What the newest server process wrote to its log."""
         with open(self.log, "rb") as log:
             log.seek(self.log_start)
-            return b"pre-existing shared memory block" in log.read()
+            return log.read().decode(errors="replace")
 
     def _is_answering(self) -> bool:
         try:
