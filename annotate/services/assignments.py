@@ -162,7 +162,7 @@ def skip_comparison(*, assignment_id: int, annotator: User, token: str, reason: 
     """Leave a comparison to somebody else, and say why. Skipping twice is skipping once."""
     assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
     if assignment.status == Assignment.Status.LEASED:
-        finish(assignment, Assignment.Status.SKIPPED, skip_reason=reason[:200])
+        finish(assignment, Assignment.Status.SKIPPED, skip_reason=reason.replace("\0", "")[:200])
         Comparison.objects.filter(pk=assignment.comparison_id).update(taken=F("taken") - 1)
     return assignment
 

@@ -1,6 +1,7 @@
 """Answers: submitted once and only once, corrected as revisions, never edited."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F
@@ -97,6 +98,8 @@ def revise_ranking(
 
 def ranking_of_key(annotator: User, idempotency_key: str, assignment_id: int) -> Ranking | None:
     """What this key has stored already. Raises KeyUsedTwice where that answers another assignment."""
+    if "\0" in idempotency_key:
+        raise Refused(_("This idempotency key cannot be stored."))
     rankings = Ranking.objects.select_related("assignment__comparison__pool")
     earlier = rankings.filter(annotator=annotator, idempotency_key=idempotency_key).first()
     if earlier is not None and earlier.assignment_id != assignment_id:
@@ -106,6 +109,7 @@ def ranking_of_key(annotator: User, idempotency_key: str, assignment_id: int) ->
 
 def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str, answer: Answer) -> Ranking:
     comparison, pool = assignment.comparison, assignment.comparison.pool
+    answer = Answer(**{each.name: without_nul(getattr(answer, each.name)) for each in fields(answer)})
     ranks = checked_ranks(answer, assignment.order, pool)
     if answer.better_answer.strip():
         Demonstration.objects.update_or_create(
@@ -142,6 +146,17 @@ def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str
         # This key is being stored for another assignment at this very moment.
         raise KeyUsedTwice from None
     return ranking
+
+
+def without_nul(value: Any) -> Any:
+    """The same without NUL characters, which PostgreSQL does not store: no reason to lose an answer."""
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, list):
+        return [without_nul(item) for item in value]
+    if isinstance(value, dict):
+        return {without_nul(key): without_nul(item) for key, item in value.items()}
+    return value
 
 
 def checked_ranks(answer: Answer, order: list[int], pool: PromptPool) -> dict[str, int]:
