@@ -44,7 +44,7 @@ def rows(groups=GROUPS, *, left=2, right=1, pad=2):
             ids.append([pad] * before + row + [pad] * after)
             real.append([0] * before + [1] * len(row) + [0] * after)
             mine.append([0] * (before + len(group.prompt_ids)) + [1] * len(completion) + [0] * after)
-    return torch.tensor(ids), torch.tensor(real), torch.tensor(mine).bool()
+    return torch.tensor(ids), torch.tensor(real).bool(), torch.tensor(mine).bool()
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "tiny_gpt2"])

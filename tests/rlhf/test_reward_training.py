@@ -130,7 +130,7 @@ def test_it_starts_tuning_at_the_probe_and_scores_alike_saved_and_loaded(tiny_ba
     group = Group([1, 5, 6], [[7, 8, 2], [9, 2]])
     packed = model.score_groups([group])
     ids = torch.tensor([[1, 5, 6, 7, 8, 2], [2, 1, 5, 6, 9, 2]])
-    real = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]])
+    real = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]]).bool()
     mask = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]).bool()
     torch.testing.assert_close(model.score(ids, real, mask), packed, rtol=1e-4, atol=1e-5)
     again = load_reward_model(run.path / "reward" / "model")

@@ -149,5 +149,5 @@ class FeatureReader:
         tensors = {f"{pooling}.{layer}": features[pooling, layer] for pooling, layer in keys}
         tensors["lengths"] = torch.tensor([float(len(ids)) for group in groups for ids in group.completions])
         write_checkpoint(path, {"features": tensors}, {"rankings": len(rankings)})
-        tokens = sum(group.tokens for group in groups)
-        self.journal.note({"reward/rankings": len(rankings), "reward/tokens": tokens}, message="reading rankings")
+        size = {"reward/rankings": float(len(rankings)), "reward/tokens": float(sum(group.tokens for group in groups))}
+        self.journal.note(size, message="reading rankings")
