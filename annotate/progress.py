@@ -19,7 +19,8 @@ from annotate.roles import Role
 from annotate.selectors import open_comparisons
 from annotate.services.rankings import is_right
 
-# Agreement and gold accuracy look at the newest answers only: what counts is how people work now.
+# Agreement and gold accuracy look at the newest only: what counts is how people work now.
+NEWEST_COMPARISONS = 2000
 NEWEST_ANSWERS = 4000
 
 
@@ -75,13 +76,17 @@ def agreement_by_annotator() -> dict[int, Agreement]:
 
 
 def agreeing_pairs(pool: PromptPool | None = None) -> Iterable[tuple[int, int, float]]:
-    """(annotator, annotator, τ-b) of every two rankings of one comparison, among the newest answers."""
-    answers = Ranking.objects.current().filter(assignment__comparison__answered__gte=2)
+    """(annotator, annotator, τ-b) of every two rankings of one fresh comparison, over the newest comparisons.
+
+    Gold has no end of annotators, and what they agree on there is the gold: it is left out.
+    """
+    comparisons = Comparison.objects.filter(kind=Comparison.Kind.FRESH, answered__gte=2)
     if pool is not None:
-        answers = answers.filter(pool=pool)
+        comparisons = comparisons.filter(pool=pool)
+    newest = list(comparisons.order_by("-id").values_list("id", flat=True)[:NEWEST_COMPARISONS])
+    answers = Ranking.objects.current().filter(assignment__comparison__in=newest)
     by_comparison = defaultdict(list)
-    newest = answers.order_by("-id").values_list("assignment__comparison_id", "annotator_id", "ranks")
-    for comparison, annotator, ranks in newest[:NEWEST_ANSWERS]:
+    for comparison, annotator, ranks in answers.values_list("assignment__comparison_id", "annotator_id", "ranks"):
         by_comparison[comparison].append((annotator, ranks))
     for found in by_comparison.values():
         for (one, ranks), (other, other_ranks) in combinations(found, 2):

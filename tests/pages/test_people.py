@@ -76,6 +76,13 @@ def test_it_measures_agreement_with_everybody_else(maria, cast, pool):
     assert person_of(response, "maria").agreement == (-1.0, 2)
 
 
+def test_it_leaves_gold_out_of_agreement(maria, cast, pool):
+    gold = make_comparison(make_prompt(pool, "Gold"), ["a", "b"], kind="gold", gold_ranks={}, overlap=9)
+    make_ranking(gold, cast["alice"], [1, 2])
+    make_ranking(gold, cast["bob"], [1, 2])
+    assert person_of(maria.get(reverse("people")), "alice").agreement.pairs == 0
+
+
 def test_it_changes_a_role(maria, cast):
     maria.post(reverse("person_role", args=[cast["bob"].pk]), {"role": "researcher"})
     assert roles_of(User.objects.get(pk=cast["bob"].pk)) == {"researcher"}
