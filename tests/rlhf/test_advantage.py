@@ -6,6 +6,7 @@ import torch
 
 from trainer.rlhf.advantage import (
     Moments,
+    centred_terms,
     explained_variance,
     gae,
     normalised,
@@ -80,6 +81,15 @@ def test_it_pays_the_kl_on_every_token_and_the_score_on_the_last_real_one():
     mask = torch.tensor([[True, True, False], [True, False, False]])
     found = token_rewards(kl, torch.tensor([10.0, -5.0]), mask, kl_coef=0.1)
     torch.testing.assert_close(found, torch.tensor([[-0.1, 9.8, 0.0], [-5.3, 0.0, 0.0]]))
+
+
+def test_it_pays_each_token_its_term_and_each_completion_its_score():
+    terms = torch.tensor([[4.0, 0.0, 99.0], [7.0, 99.0, 99.0]])
+    mask = torch.tensor([[True, True, False], [True, False, False]])
+    centred = centred_terms(terms, mask, std=2.0)
+    torch.testing.assert_close(centred, torch.tensor([[1.0, -1.0, 0.0], [0.0, 0.0, 0.0]]))
+    found = token_rewards(torch.zeros(2, 3), torch.tensor([3.0, -5.0]), mask, kl_coef=0.1, terms=centred)
+    torch.testing.assert_close(found, torch.tensor([[2.0, 1.0, 0.0], [-5.0, 0.0, 0.0]]))
 
 
 def test_it_keeps_the_moments_numpy_finds_over_the_whole_stream():

@@ -55,7 +55,7 @@ class LoraConfig:
 class KLConfig:
     """What keeps the policy near its reference. KL is in nats a completion, summed over its tokens."""
 
-    coef: float = 0.05
+    coef: float = 0.1
     target: float | None = None  # adaptive coefficient that steers to this KL; None: `coef` stays
     horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
     stop: float | None = 9.0  # hard stop: the last update whose rollout lay under it is the result
@@ -67,7 +67,7 @@ class ScoreConfig:
 
     is_normalised: bool = True
     clip: float | None = 5.0
-    is_dense: bool = False  # pay each token its term of a mean-pooled score, not the whole score at the end
+    is_dense: bool | None = None  # pay each token its term of a mean-pooled score; None: wherever the score has terms
     no_eos_penalty: float | None = None  # reward, in sigmas, of a completion cut before its end; None: scored as it is
 
 
@@ -105,11 +105,11 @@ class CriticConfig:
 class PPOConfig:
     """One PPO-max run: `prompts` x `samples` completions an update, each learned from `epochs` times."""
 
-    updates: int = 20
+    updates: int = 12
     prompts: int = 12
     samples: int = 4
     temperature: float = 1.0
-    minibatches: int = 2
+    minibatches: int = 4
     epochs: int = 1
     micro_tokens: int = 1400  # tokens of one forward and backward: bounds the memory, changes no result
     learning_rate: float = 2e-4

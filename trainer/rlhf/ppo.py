@@ -272,7 +272,7 @@ def learn(
 
     # r_t = -eta (log pi - log pi_ref), + r~ at the last real token                                   (eq. 19)
     terms = None
-    if config.score.is_dense:
+    if observation.token_scores is not None and config.score.is_dense is not False:
         std = progress.moments.std if config.score.is_normalised else 1.0
         terms = centred_terms(observation.token_scores, mask, std)
     rewards = token_rewards(measured.token_kl, score, mask, progress.kl_coef, terms=terms)

@@ -1,0 +1,66 @@
+"""PPO against a reward model on disk: one forward gives its score, its judge's and the critic's features."""
+
+import pytest
+import torch
+
+from tests.rlhf.run_folders import make_run, metrics
+from trainer.rlhf.config import ConfigError
+from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.policy import load_policy
+from trainer.rlhf.ppo import observe_rollout, run_ppo, sample_prompts
+from trainer.rlhf.ppo_job import prepare
+from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_model import RewardModel, save_reward_model
+from trainer.rlhf.scoring import load_scorer
+
+
+def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean") -> RewardModel:
+    """A probe with random heads for score and judge, at different layers."""
+    policy = load_policy(base, dtype="float32", device="cpu")
+    weights = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    heads = [
+        RewardHead(pooling, layer, weight, low=-1.0, high=1.0) for layer, weight in zip((1, 2), weights, strict=True)
+    ]
+    model = RewardModel("probe", policy, policy, *heads, {})
+    save_reward_model(model, folder.stage("reward") / "model", {})
+    return model
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_the_shared_forward_gives_the_scores_the_reward_model_gives_by_itself(tmp_path, tiny_base, pooling):
+    folder = make_run(tmp_path, tiny_base)
+    model = with_reward_model(folder, tiny_base, pooling=pooling)
+    job = prepare(folder, folder.config, None)
+    rollout = sample_prompts(job, 1)
+    found = observe_rollout(job, rollout)
+    torch.testing.assert_close(found.scores, model.score_groups(rollout.groups), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(found.judge, model.judge_groups(rollout.groups), atol=1e-5, rtol=1e-4)
+    if pooling == "mean":
+        means = found.token_scores.sum(1) / rollout.mask.sum(1)
+        torch.testing.assert_close(means, found.scores, atol=1e-5, rtol=1e-4)
+    else:
+        assert found.token_scores is None
+
+
+@pytest.mark.parametrize("is_dense", [None, False])
+def test_a_run_raises_the_score_of_its_reward_model_and_logs_the_judges(tmp_path, tiny_base, is_dense):
+    ppo = {"updates": 12, "prompts": 4, "samples": 8, "learning_rate": 0.02, "score": {"is_dense": is_dense}}
+    folder = make_run(tmp_path, tiny_base, ppo=ppo)
+    with_reward_model(folder, tiny_base)
+    run_ppo(folder, StopSignal())
+    found = metrics(folder)
+    assert found[-1]["objective/scores"] > found[0]["objective/scores"] + 0.25 * found[0]["objective/scores_std"]
+    assert "objective/judge" in found[0]
+    assert found[-1]["scores/outside_training_range"] > found[0]["scores/outside_training_range"]
+
+
+def test_dense_payment_needs_a_score_with_terms(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"score": {"is_dense": True}})
+    with pytest.raises(StageError, match="needs a reward model that is a mean-pooled head"):
+        prepare(folder, folder.config, "tests.rlhf.rewards:has_e")
+
+
+@pytest.mark.parametrize("name", ["no_colon", "tests.rlhf.rewards:absent", "no.such.module:f"])
+def test_a_function_that_cannot_be_found_is_named(tmp_path, tiny_base, name):
+    with pytest.raises(ConfigError, match="--reward: "):
+        load_scorer(RunFolder(tmp_path), name, base=load_policy(tiny_base, dtype="float32"))
