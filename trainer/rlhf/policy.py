@@ -174,7 +174,7 @@ class Policy(NamedTuple):
                 layer.get_base_layer().weight.data = original
                 layer.enable_adapters(True)
 
-    def _inject(self, name: str, r: int, alpha: float, dropout: float, modules: list[str]) -> None:
+    def _inject(self, name: str, r: int, alpha: int, dropout: float, modules: list[str]) -> None:
         is_transposed = any(isinstance(self.model.get_submodule(path), Conv1D) for path in modules)
         config = peft.LoraConfig(
             r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, fan_in_fan_out=is_transposed
