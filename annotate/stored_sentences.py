@@ -10,7 +10,7 @@ from functools import cache
 
 from django.utils.translation import get_language, gettext, gettext_noop
 
-# A stored text is one of these from its first letter to its last; a place may hold any words.
+# A stored text is one of these from its first letter to its last.
 TEXTS = (
     # trainer.program, trainer.tasks
     gettext_noop("Cancelled; it can be taken up again."),
@@ -37,6 +37,19 @@ TEXTS = (
     gettext_noop("{key}: must be a number, not {value}"),
     gettext_noop("{key}: must be true or false, not {value}"),
     gettext_noop("{key}: must be a string, not {value}"),
+    # json: what is wrong with what somebody typed or uploaded
+    gettext_noop("{problem}: line {line} column {column} (char {character})"),
+    gettext_noop("Expecting value"),
+    gettext_noop("Expecting property name enclosed in double quotes"),
+    gettext_noop("Illegal trailing comma before end of object"),
+    gettext_noop("Illegal trailing comma before end of array"),
+    gettext_noop("Expecting ',' delimiter"),
+    gettext_noop("Expecting ':' delimiter"),
+    gettext_noop("Unterminated string starting at"),
+    gettext_noop("Invalid control character at"),
+    gettext_noop("Invalid \\escape"),
+    gettext_noop("Extra data"),
+    gettext_noop("{word} is no number"),
     # trainer.rlhf: what a stage says as it goes
     gettext_noop("reading rankings"),
     gettext_noop("chosen by cross-validation: {settings}"),
@@ -50,8 +63,20 @@ TEXTS = (
     gettext_noop("run {number}"),
     gettext_noop("comparison {number}"),
     gettext_noop("snapshot {number} of {size} rankings"),
+    gettext_noop("user {number}: {name}"),
+    gettext_noop("policy {number}: {name}"),
+    gettext_noop("prompt pool {number}: {name}"),
+    gettext_noop("prompt {number}: {name}"),
+    gettext_noop("comparison {number}: {name}"),
+    gettext_noop("preference snapshot {number}: {name}"),
+    gettext_noop("invitation {number}: {email} as {role}"),
 )
-# A stored text may be several of these, one after the other; a place holds one word.
+# Places of a text that may hold several words, and those that hold digits; every other place is one word.
+WORDS = frozenset({"last_line", "names", "value", "settings", "name", "problem"})
+DIGITS = frozenset({"number", "size", "line", "column", "character"})
+# What stands in these places is translated by itself.
+NESTED = frozenset({"name", "problem", "role"})
+# A stored text may also be several of these, one after the other, with a word in every place.
 PARTS = (
     # trainer.gate
     gettext_noop("Win rate over its parent is {value}; at least {limit} is asked."),
@@ -81,28 +106,40 @@ def in_readers_language(text: str) -> str:
     if (said := gettext(text)) != text:
         return said
     for pattern in TEXTS:
-        if found := expression(pattern, r".+?").fullmatch(text):
-            return gettext(pattern).format(**found.groupdict())
+        if found := expression(pattern, WORDS).fullmatch(text):
+            return said_with(pattern, found)
     return parts_in_readers_language(text) or text
 
 
 def parts_in_readers_language(text: str) -> str | None:
     """Part after part; None where one of them is unknown."""
-    said, place = [], 0
-    while place < len(text):
-        matches = ((pattern, expression(pattern, r"[^\s;:]+").match(text, place)) for pattern in PARTS)
+    said, at = [], 0
+    while at < len(text):
+        matches = ((pattern, expression(pattern, frozenset()).match(text, at)) for pattern in PARTS)
         pattern, found = next((each for each in matches if each[1]), (None, None))
         if found is None:
             return None
-        said.append(gettext(pattern).format(**found.groupdict()))
-        place = found.end() + text.startswith(" ", found.end())
+        said.append(said_with(pattern, found))
+        at = found.end() + text.startswith(" ", found.end())
     return "".join(said)
 
 
+def said_with(pattern: str, found: re.Match[str]) -> str:
+    places = {
+        name: in_readers_language(value) if name in NESTED else value for name, value in found.groupdict().items()
+    }
+    return gettext(pattern).format(**places)
+
+
 @cache
-def expression(pattern: str, place: str) -> re.Pattern[str]:
-    """The pattern as a regular expression; `place` is what may stand in each of its named places."""
+def expression(pattern: str, words: frozenset[str]) -> re.Pattern[str]:
+    """The pattern as a regular expression in which the places named in `words` may hold several words."""
     pieces = re.split(r"\{(\w+)\}", pattern)
     return re.compile(
-        "".join(f"(?P<{piece}>{place})" if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)), re.DOTALL
+        "".join(place(piece, words) if at % 2 else re.escape(piece) for at, piece in enumerate(pieces)), re.DOTALL
     )
+
+
+def place(name: str, words: frozenset[str]) -> str:
+    holds = ".+?" if name in words else r"\d+" if name in DIGITS else r"[^\s;:]+"
+    return f"(?P<{name}>{holds})"

@@ -50,7 +50,8 @@ class RecipeField(forms.CharField):
         except ConfigError as error:
             raise forms.ValidationError(in_readers_language(str(error))) from error
         except (ValueError, RecursionError) as error:
-            raise forms.ValidationError(_("This is not JSON: %(reason)s."), params={"reason": error}) from error
+            reason = in_readers_language(str(error))
+            raise forms.ValidationError(_("This is not JSON: %(reason)s."), params={"reason": reason}) from error
         return recipe
 
     def validate(self, value) -> None:

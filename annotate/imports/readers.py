@@ -13,6 +13,7 @@ from typing import Any, BinaryIO
 from django.utils.translation import gettext as _
 
 from annotate.imports.records import FIELDS, BadRecord
+from annotate.stored_sentences import in_readers_language
 
 LONGEST_LINE = 2**20  # bytes
 ROWS_AT_A_TIME = 200
@@ -41,7 +42,8 @@ def json_object(text: str) -> dict[str, Any] | BadRecord:
         found = json.loads(text)
     except json.JSONDecodeError as error:
         return BadRecord(
-            _("This is not JSON: %(reason)s at column %(column)d.") % {"reason": error.msg, "column": error.colno}
+            _("This is not JSON: %(reason)s at column %(column)d.")
+            % {"reason": in_readers_language(error.msg), "column": error.colno}
         )
     except (ValueError, RecursionError):
         return BadRecord(_("This is not JSON that can be read: too deep, or a number too long."))
