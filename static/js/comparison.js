@@ -7,6 +7,7 @@
 import { Tray } from "./tray.js";
 
 const IDLE_MS = 30_000;
+const FOOT_PX = 160; // the bar, and room for the head and a line above it
 const VERDICTS = {
   first: { ranks: [1, 2], allBad: false },
   second: { ranks: [2, 1], allBad: false },
@@ -43,7 +44,7 @@ export class Comparison extends EventTarget {
     form.addEventListener("change", (event) => this.#changed(event));
     form.addEventListener("focusin", (event) => {
       const card = event.target.closest(".completion");
-      if (card) this.activate(this.cards.indexOf(card), false);
+      if (card) this.#mark(this.cards.indexOf(card));
     });
     this.#draw();
   }
@@ -112,9 +113,7 @@ export class Comparison extends EventTarget {
     const ranks = this.ranks;
     if (ranks[index] !== null) return this.place(index, null);
     const free = [...Array(this.k).keys()].map((n) => n + 1).find((rank) => !ranks.includes(rank));
-    this.place(index, free);
-    this.#markNext(index);
-    return true;
+    return this.place(index, free);
   }
 
   setAllBad(on) {
@@ -151,11 +150,22 @@ export class Comparison extends EventTarget {
 
   activate(index, withFocus = true) {
     if (index < 0 || index >= this.k) return;
+    this.#mark(index);
+    if (withFocus) this.cards[index].focus({ preventScroll: true });
+    this.#bringIntoSight(this.cards[index]);
+  }
+
+  #mark(index) {
     this.active = index;
     this.cards.forEach((card, at) => card.classList.toggle("is-active", at === index));
-    const card = this.cards[index];
-    if (withFocus) card.focus({ preventScroll: true });
-    card.scrollIntoView({ block: "nearest", inline: "nearest" });
+  }
+
+  /* Only a completion whose head is out of sight moves the page: what one reads stays where it is. */
+  #bringIntoSight(card) {
+    const box = card.getBoundingClientRect();
+    const strip = card.parentElement.getBoundingClientRect();
+    if (box.left < strip.left || box.right > strip.right) card.parentElement.scrollBy({ left: box.left - strip.left - 4 });
+    if (box.top < 0 || box.top > innerHeight - FOOT_PX) scrollBy({ top: box.top - 8 });
   }
 
   /* --- the answer --- */
@@ -192,8 +202,8 @@ export class Comparison extends EventTarget {
   /* --- time --- */
 
   shown() {
+    this.#mark(Math.max(0, this.ranks.indexOf(null)));
     this.#shownAt = this.#lastTick = this.#lastActivity = performance.now();
-    this.activate(Math.max(0, this.ranks.indexOf(null)), false);
   }
 
   noteActivity() {
