@@ -28,7 +28,9 @@ PROMPTS, SAMPLES, COMPLETION_TOKENS = 12, 4, 40
 LEARNING_RATE = 2e-4
 PEER_ENVIRONMENT = Path(".venv-trl112")
 PEER = ["torch==2.13.0", "trl==1.12.0", "transformers==5.23.0", "accelerate==1.15.0", "datasets==5.2.0", "peft==0.21.2"]
-MICRO_BATCH = 12  # TRL's rows of one forward; larger ones are slower and take more memory here
+MICRO_BATCH = (
+    12  # TRL's rows of one forward and backward; its rollouts are scored 48 at a time, under its default of 64
+)
 
 
 def main() -> None:
@@ -141,7 +143,8 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
         layer = base.model.config.num_hidden_layers // 2 + 1
         weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
         head = RewardHead("mean", layer, weight / 100)
-        save_reward_model(RewardModel("probe", base, base, head, head, {}), folder.stage("reward") / "model", {})
+        judge = head._replace(weight=head.weight.flip(0))
+        save_reward_model(RewardModel("probe", base, base, head, judge, {}), folder.stage("reward") / "model", {})
         del base
         run_ppo(folder, StopSignal())
         records = [record for record in folder.log("ppo").records() if record["metrics"]]
