@@ -169,6 +169,7 @@ SPECTACULAR_SETTINGS = {
     "SERVE_INCLUDE_SCHEMA": False,
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "ENUM_NAME_OVERRIDES": {"RoleOfPerson": "annotate.roles.Role"},
     "SCHEMA_PATH_PREFIX": r"/(api/)?v1",
     "SERVE_PERMISSIONS": ["annotate.api.permissions.SignedIn"],
 }

@@ -4,6 +4,7 @@ from django.utils.translation import gettext as _
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import ValidationError
+from rest_framework.generics import GenericAPIView
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
@@ -11,6 +12,7 @@ from annotate.api.errors import ERRORS
 from annotate.api.permissions import MayAnnotate
 from annotate.api.strict import ByCompletionField, IdField, StrictSerializer, checked
 from annotate.models import Assignment, Comparison, Ranking
+from annotate.own_work import own_answers
 from annotate.selectors import completions_as_shown
 from annotate.services.assignments import lease_next_comparison, skip_comparison
 from annotate.services.rankings import LONGEST_TEXT, Answer, is_right, revise_ranking, submit_ranking
@@ -174,8 +176,28 @@ def idempotency_key(request) -> str:
     return key
 
 
-class Assignments(APIView):
+class OwnAnswerSerializer(serializers.Serializer):
+    """What one answered; `is_frozen`: a snapshot has used it, so it can no longer be corrected."""
+
+    assignment = serializers.IntegerField(source="assignment_id")
+    pool = serializers.IntegerField(source="pool_id")
+    prompt = AssignedPromptSerializer(source="assignment.comparison.prompt")
+    shown = serializers.ListField(child=serializers.IntegerField(), source="assignment.order")
+    ranks = serializers.DictField(child=serializers.IntegerField())
+    all_bad = serializers.BooleanField()
+    revision = serializers.IntegerField()
+    is_frozen = serializers.BooleanField()
+    created_at = serializers.DateTimeField()
+
+
+class Assignments(GenericAPIView):
     permission_classes = [MayAnnotate]
+    serializer_class = OwnAnswerSerializer
+
+    @extend_schema(summary="Your own answers, newest first", responses=OwnAnswerSerializer(many=True))
+    def get(self, request):
+        page = self.paginate_queryset(own_answers(request.user))
+        return self.get_paginated_response(OwnAnswerSerializer(page, many=True).data)
 
     @extend_schema(
         summary="Lease the next comparison",

@@ -11,9 +11,11 @@ from rest_framework.parsers import BaseParser, MultiPartParser
 from rest_framework.response import Response
 
 from annotate.api.errors import ERRORS
-from annotate.api.permissions import ResearchersReadManagersWrite
-from annotate.models import PromptPool
+from annotate.api.permissions import MayManage, ResearchersReadManagersWrite
+from annotate.api.strict import StrictSerializer, checked
+from annotate.models import Prompt, PromptPool
 from annotate.services.imports import FORMATS, LARGEST_FILE, ImportReport, WrongFile, format_of, import_prompts
+from annotate.services.pools import restore_prompt, retire_prompt
 
 MEMORY_BYTES = 2**20
 CHUNK_BYTES = 2**16
@@ -115,6 +117,26 @@ class PoolPrompts(GenericAPIView):
         with file:
             report = import_prompts(pool=pool, file=file, format=format_named(request, file), actor=request.user)
         return reported(report)
+
+
+class RetireSerializer(StrictSerializer):
+    retired = serializers.BooleanField(help_text="A retired prompt is asked no more.")
+
+
+class PoolPromptDetail(GenericAPIView):
+    permission_classes = [MayManage]
+    serializer_class = PromptSerializer
+
+    @extend_schema(
+        summary="Retire a prompt, or take it back",
+        request=RetireSerializer,
+        responses={200: PromptSerializer, **ERRORS},
+    )
+    def patch(self, request, pk: int, prompt: int):
+        found = get_object_or_404(Prompt.objects.select_related("pool"), pk=prompt, pool=pk)
+        change = retire_prompt if checked(RetireSerializer, request).validated_data["retired"] else restore_prompt
+        change(prompt=found, by=request.user)
+        return Response(PromptSerializer(found).data)
 
 
 def format_named(request, file) -> str:

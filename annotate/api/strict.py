@@ -65,6 +65,10 @@ class StrictSerializer(RefusesUnknownFields, serializers.Serializer):
     pass
 
 
+class EmptySerializer(StrictSerializer):
+    """No fields: the address says it all."""
+
+
 class FiniteField(serializers.FloatField):
     """A number that is one: neither NaN nor infinite."""
 

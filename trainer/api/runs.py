@@ -9,7 +9,7 @@ from rest_framework.views import APIView
 
 from annotate.api.errors import ERRORS
 from annotate.api.permissions import MayManage, MayResearch
-from annotate.api.strict import StrictSerializer, checked
+from annotate.api.strict import EmptySerializer, checked
 from annotate.preferences import whole_number
 from trainer.models import TrainingRun
 from trainer.services import cancel_run, resume_run
@@ -41,10 +41,6 @@ class MetricSerializer(serializers.Serializer):
     step = serializers.IntegerField()
     values = serializers.JSONField()
     created_at = serializers.DateTimeField()
-
-
-class EmptySerializer(StrictSerializer):
-    """No fields: the address says it all."""
 
 
 def runs_with_names() -> QuerySet[TrainingRun]:

@@ -4,11 +4,12 @@ from django.urls import path
 
 from trainer.api.monitoring import Metrics
 from trainer.api.openai import ChatCompletions, Models
-from trainer.api.policies import CheckpointRollBack, Policies, PolicyCheckpoints, PolicyRuns
+from trainer.api.policies import CheckpointRollBack, Policies, PolicyCheckpoints, PolicyDetail, PolicyRuns
 from trainer.api.runs import RunCancel, RunDetail, RunMetrics, RunResume, Runs
 
 urlpatterns = [
     path("api/v1/policies/", Policies.as_view(), name="api_policies"),
+    path("api/v1/policies/<int:pk>/", PolicyDetail.as_view(), name="api_policy"),
     path("api/v1/policies/<int:pk>/checkpoints/", PolicyCheckpoints.as_view(), name="api_policy_checkpoints"),
     path("api/v1/policies/<int:pk>/runs/", PolicyRuns.as_view(), name="api_policy_runs"),
     path("api/v1/checkpoints/<int:pk>/roll-back/", CheckpointRollBack.as_view(), name="api_checkpoint_roll_back"),
