@@ -118,6 +118,15 @@ def test_it_shows_a_run_as_it_goes_and_leaves_open_what_is_open(open_browser, wo
     visit.wait_for_text("Memory ran out.")
 
 
+def test_it_waits_for_the_first_numbers_of_a_run_without_a_complaint(open_browser, world):
+    run = TrainingRun.objects.get(status="ppo")
+    run.metrics.all().delete()
+    visit = open_browser("ravi", path=world["run_at_work"])
+    for step in (1, 2):
+        RunMetric.objects.create(run=run, stage="ppo", step=step, values={"objective/kl": 0.5})
+    visit.page.locator("#chart-kl").wait_for()
+
+
 def test_it_previews_guidelines_as_they_are_written(open_browser, world):
     visit = open_browser("maria", path=world["pool_guidelines"])
     visit.page.fill("textarea", "Be **brief**.")

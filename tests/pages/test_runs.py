@@ -66,6 +66,13 @@ def test_it_shows_stage_step_time_left_and_message(ravi, run):
     assert 'hx-trigger="every 2s"' in response.text
 
 
+def test_it_does_not_show_the_steps_of_the_stage_before(ravi, run):
+    TrainingRun.objects.filter(pk=run.pk).update(status="evaluating")
+    text = ravi.get(reverse("run", args=[run.pk])).text
+    assert "Step 2 of 24" not in text
+    assert '<progress aria-label="evaluating">' in text
+
+
 def test_it_sends_charts_only_when_there_are_new_numbers(ravi, run):
     for step in (1, 2):
         newest = measure(run, step, objective__kl=0.5)

@@ -82,7 +82,9 @@ def news(request, shown: TrainingRun) -> HttpResponse:
 
 def progress(shown: TrainingRun) -> dict:
     newest = shown.metrics.order_by("-id").values_list("id", flat=True).first() or 0
-    return {"run": shown, "stages": stages(shown), "newest_metric": newest}
+    # Between two stages the run still has the steps of the one that ended.
+    is_stepping = bool(shown.steps) and STAGE_OF_PROGRAM.get(shown.stage) == shown.status
+    return {"run": shown, "stages": stages(shown), "newest_metric": newest, "is_stepping": is_stepping}
 
 
 def stages(shown: TrainingRun) -> list[tuple[str, str]]:
