@@ -80,7 +80,8 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     journal.plan(planned_chunks(split) + steps + 2, done=done)
 
     learned, judged, held_out = read_and_probe(reader, split, config)
-    journal.note(message=f"chosen by cross-validation: {learned.candidates[0]}")
+    best = learned.candidates[0]
+    journal.note(message=f"chosen by cross-validation: {best.pooling} pooling, layer {best.layer}, ridge {best.l2:g}")
     model = RewardModel("probe", base, base, learned.head, judged and judged.head, {})
     if kind != "probe":
         model = tuned(model, learned, kind, folder, journal, processes)
