@@ -68,14 +68,6 @@ def test_it_finds_what_a_dead_process_left_behind_in_a_session_of_its_own(spawn,
     assert not psutil.pid_exists(orphan) or not is_alive(psutil.Process(orphan))
 
 
-def test_it_finds_a_process_that_has_changed_its_title(spawn, tmp_path):
-    pytest.importorskip("setproctitle", reason="without it, celery and gunicorn keep their titles")
-    code = f"import setproctitle; setproctitle.setproctitle('x' * 5000); print('ready', flush=True); {SLEEP}"
-    titled = spawn(code, mark(tmp_path, "web"), stdout=subprocess.PIPE)
-    titled.stdout.readline()
-    assert pids(marked(tmp_path, "web")) == {titled.pid}
-
-
 def test_it_ends_politely_first_and_then_by_force(spawn, tmp_path):
     polite = spawn(SLEEP, mark(tmp_path, "polite"))
     stubborn = spawn(STUBBORN, mark(tmp_path, "stubborn"), stdout=subprocess.PIPE)

@@ -43,7 +43,9 @@ def redis_client(server):
 
 
 def test_postgres_keeps_what_was_committed_when_it_is_killed(postgres):
-    postgres.is_durable = True
+    postgres.start()
+    postgres.stop()
+    postgres.is_durable = True  # only now: initdb's fsync is slow, and not what is tested
     url = postgres.start()
     run_sql(url, "CREATE TABLE ranking AS SELECT 7 AS rank")
     postgres.process.send_signal(signal.SIGKILL)
@@ -81,9 +83,8 @@ def test_postgres_says_where_to_look_when_it_cannot_start(postgres):
     postgres.start()
     postgres.stop()
     (postgres.folder / "PG_VERSION").write_text("9\n")
-    with pytest.raises(CannotStart, match="PostgreSQL stopped while starting; .*postgres.log says why"):
+    with pytest.raises(CannotStart, match="PostgreSQL stopped while starting; .*postgres.log says: .*incompatible"):
         postgres.start()
-    assert b"incompatible" in postgres.log.read_bytes()
 
 
 def test_postgres_listens_on_no_network(postgres):
