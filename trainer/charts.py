@@ -173,11 +173,19 @@ def draw(chart: Chart, run: TrainingRun) -> bytes:
         x_value_formatter=short,
         no_data_text=_("No numbers yet"),
     )
+    if rows:
+        drawing.x_labels = whole_steps(rows[0].step, rows[-1].step)
     for place, label in enumerate(labels):
         points = [(row.step, row.values[place]) for row in rows if row.values[place] is not None]
         drawing.add(label, points)
     drawing.add_xml_filter(lambda root: plain(root, str(chart.title)))
     return drawing.render()
+
+
+def whole_steps(first: int, last: int) -> list[int]:
+    """Up to eight steps to mark on the axis, evenly, with no half step between them."""
+    stride = max(1, -(-(last - first) // 7))
+    return list(range(first, last + 1, stride))
 
 
 def short(value: float) -> str:

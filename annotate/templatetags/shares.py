@@ -12,4 +12,4 @@ def percent(share: float | None) -> str:
     """Nothing measured is a dash."""
     if share is None:
         return "–"
-    return (_("%(n)s %%") % {"n": number_format(100 * share, 0)}).replace(" ", "\N{NO-BREAK SPACE}")
+    return (_("%(n)s %%") % {"n": number_format(round(100 * share))}).replace(" ", "\N{NO-BREAK SPACE}")

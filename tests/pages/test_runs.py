@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from django.urls import reverse
 
-from trainer.charts import BY_NAME, MOST_POINTS, table, thinned
+from annotate.templatetags.shares import percent
+from trainer.charts import BY_NAME, MOST_POINTS, table, thinned, whole_steps
 from trainer.models import RunMetric, TrainingRun
 from trainer.services import finish
 
@@ -215,3 +216,18 @@ def run_folder_of(run):
     from trainer.run_folder import run_folder
 
     return run_folder(run)
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "marks"),
+    [(1, 4, [1, 2, 3, 4]), (1, 24, [1, 5, 9, 13, 17, 21]), (3, 3, [3]), (1, 8, [1, 2, 3, 4, 5, 6, 7, 8])],
+)
+def test_it_marks_whole_steps_on_the_axis(first, last, marks):
+    assert whole_steps(first, last) == marks
+
+
+@pytest.mark.parametrize(("share", "words"), [(2 / 3, "67"), (0.704, "70"), (0.0, "0"), (1.0, "100"), (0.125, "12")])
+def test_it_rounds_shares_as_the_report_does(share, words):
+    """Python's format rounds half to even, and so does the sentence in the report."""
+    assert percent(share).startswith(words)
+    assert f"{share:.0%}" == f"{words}%"
