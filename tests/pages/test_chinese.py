@@ -294,3 +294,10 @@ def test_dates_and_numbers_are_written_as_in_chinese(cast, signed_in, world, pol
     assert "达到 1,234,567 条时自动开始下一次运行。" in maria.get(reverse("runs")).text
     User.objects.filter(pk=cast["maria"].pk).update(last_login=timezone.now() - timedelta(days=3))
     assert re.search(r"3\s?日前", maria.get(reverse("people")).text)
+
+
+def test_the_switch_names_each_language_in_itself(client, db):
+    for language in ("en", "zh-hans"):
+        client.cookies["django_language"] = language
+        buttons = re.findall(r'name="language" [^>]*>([^<]+)<', client.get(reverse("account_login")).text)
+        assert buttons == ["English", "简体中文"]
