@@ -27,6 +27,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
         },
         "strings": {
             "saved": _("Saved"),
+            "notKept": _("This browser could not keep the answer. Make room on its disk, then submit again."),
             "waiting": _("{n} waiting"),
             "offline": _("No connection: {n} waiting. They are kept in this browser and sent by themselves."),
             "signedOut": _("You are signed out. {n} answers are kept in this browser and will be sent."),

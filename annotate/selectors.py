@@ -21,6 +21,7 @@ def assignment_with_texts(assignment_id: int) -> Assignment:
     return (
         Assignment.objects.select_related("comparison__prompt", "comparison__pool", "guideline_version")
         .prefetch_related(Prefetch("comparison__completions", queryset=Completion.objects.defer("token_ids")))
+        .defer("guideline_version__text")
         .get(pk=assignment_id)
     )
 

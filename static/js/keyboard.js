@@ -66,6 +66,16 @@ function digitOf(event) {
   return digit && !event.shiftKey && !/^[0-9=]$/.test(event.key) ? digit : null;
 }
 
+const PRINTED = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Enter: "↵" };
+
+/* Write the person's own keys where the page shows the usual ones. */
+export function printKeys(root, keys) {
+  for (const element of root.querySelectorAll("kbd[data-key]")) {
+    const key = keys[element.dataset.key];
+    element.textContent = PRINTED[key] ?? key;
+  }
+}
+
 /* Enter and Space press a focused button, arrows move within radios: that is the control's business. */
 function isForTheControl(event, target) {
   if (event.key === " ") return true;

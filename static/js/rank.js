@@ -6,7 +6,7 @@
 
 import { Comparison } from "./comparison.js";
 import { Outbox, csrfToken } from "./outbox.js";
-import { Keyboard } from "./keyboard.js";
+import { Keyboard, printKeys } from "./keyboard.js";
 import { Marks } from "./marks.js";
 
 const AHEAD = 2;
@@ -25,6 +25,7 @@ const releases = new Map();
 const ahead = [];
 const answered = [];
 let current = null;
+let trained = null; // a training answer on its way, whose feedback comes before the next comparison
 let isFetching = false;
 let isSending = false;
 let retryMs = 0;
@@ -64,7 +65,7 @@ async function fetchAhead() {
   if (isFetching || onlyOne) return;
   isFetching = true;
   try {
-    while (ahead.length < AHEAD || !current) {
+    while (ahead.length < AHEAD || !(current || trained)) {
       const form = await fetchNext();
       if (!form) break;
       retryMs = 0;
@@ -72,7 +73,7 @@ async function fetchAhead() {
       if (!(await claim(comparison.id))) continue;
       comparison.staleAt = performance.now() + Number(form.dataset.seconds) * 1000;
       ahead.push(comparison);
-      if (!current && !isSending) showNext();
+      if (!current && !isSending && !trained) showNext();
     }
   } finally {
     isFetching = false;
@@ -134,6 +135,7 @@ function showNext() {
 
 function show(comparison) {
   current = comparison;
+  printKeys(comparison.form, page.keys);
   stage.replaceChildren(comparison.form);
   scrollTo(0, 0);
   stage.querySelector("h1").focus({ preventScroll: true });
@@ -169,10 +171,9 @@ async function submit() {
   }
   const answer = comparison.answer();
   const body = comparison.mode === "revision" ? answer : { token: comparison.form.dataset.token, ...answer };
-  await keep(comparison, comparison.mode, body);
-  if (comparison.mode === "ranking" && !comparison.isTraining) answered.push(comparison);
+  if (!(await keep(comparison, comparison.mode, body)) || onlyOne) return;
+  if (!comparison.isTraining) answered.push(comparison);
   answered.splice(0, answered.length - 10);
-  if (onlyOne) return;
   sitting += 1;
   const text = say("sent", { n: sitting });
   announce(text);
@@ -182,23 +183,32 @@ async function submit() {
 async function skip(reason) {
   const comparison = current;
   if (!comparison || isSending || comparison.mode === "revision") return;
-  await keep(comparison, "skip", { token: comparison.form.dataset.token, reason: reason.slice(0, 200) });
-  toast(say("skipped"));
+  const body = { token: comparison.form.dataset.token, reason: reason.slice(0, 200) };
+  if (await keep(comparison, "skip", body)) toast(say("skipped"));
 }
 
-/* Put it into the outbox, and only then leave the comparison. */
+/* Put it into the outbox, and only then leave the comparison. Returns whether it is kept. */
 async function keep(comparison, kind, body) {
   isSending = true;
   performance.mark("whetstone-answer");
   try {
     await outbox.add({ assignment: comparison.id, kind, body });
+  } catch {
+    notice(say("notKept"));
+    return false;
   } finally {
     isSending = false;
   }
   letGo(comparison.id);
-  if (onlyOne || (comparison.isTraining && kind === "ranking")) return;
+  const waitsForFeedback = comparison.isTraining && kind === "ranking";
+  if (onlyOne || waitsForFeedback) {
+    current = null; // what is on the stage is answered: no key changes it now
+    trained = waitsForFeedback ? comparison : null;
+    return true;
+  }
   showNext();
   requestAnimationFrame(() => performance.measure("whetstone-next", "whetstone-answer"));
+  return true;
 }
 
 function takeBack() {
@@ -221,12 +231,17 @@ outbox.addEventListener("change", ({ detail: { waiting, state } }) => {
 });
 
 outbox.addEventListener("sent", ({ detail: entry }) => {
-  fetchAhead();
   if (onlyOne) location.assign(page.urls.work);
-  else if (current?.isTraining && current.id === entry.assignment) showFeedback(current);
+  else if (trained?.id === entry.assignment) showFeedback(trained);
+  fetchAhead();
 });
 
-outbox.addEventListener("problem", () => showProblems());
+outbox.addEventListener("problem", ({ detail: entry }) => {
+  showProblems();
+  if (trained?.id !== entry.assignment) return;
+  trained = null;
+  showNext();
+});
 
 function notice(text, link = null) {
   const element = $("notice");
@@ -262,8 +277,9 @@ async function showProblems() {
 async function showFeedback(comparison) {
   const dialog = $("feedback-dialog");
   const response = await fetch(comparison.form.dataset.feedback, AS_FRAGMENT).catch(() => null);
-  dialog.addEventListener("close", () => showNext(), { once: true });
+  trained = null;
   if (!response?.ok) return showNext();
+  dialog.addEventListener("close", () => showNext(), { once: true });
   dialog.querySelector(".content").replaceChildren(fragment(await response.text()));
   dialog.showModal();
 }
@@ -378,8 +394,8 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const index = current ? current.cards.indexOf(button.closest(".completion")) : -1;
   const acts = {
-    raw: () => toggleRaw(index),
-    next: () => current.toggleNextPlace(index),
+    raw: () => current && toggleRaw(index),
+    next: () => current?.toggleNextPlace(index),
     skip: actions.skip,
     "take-back": takeBack,
   };
@@ -421,6 +437,7 @@ setInterval(() => {
 /* --- start --- */
 
 async function start() {
+  printKeys(document, page.keys);
   const form = stage.querySelector("form");
   if (form) {
     const comparison = new Comparison(form);

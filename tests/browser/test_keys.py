@@ -178,3 +178,14 @@ def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy)
     visit.wait_for_text("Be kind.")
     visit.press("Escape", "?")
     assert visit.page.locator("#help-dialog").is_visible()
+
+
+def test_it_prints_the_persons_own_keys(open_browser, policy, cast):
+    make_work(policy, 2)
+    cast["alice"].keys = {"skip": "z", "pick_first": "F2"}
+    cast["alice"].save()
+    visit = open_browser().ready()
+    printed = visit.page.locator("#stage .bar kbd").all_inner_texts()
+    assert "Z" in printed
+    assert "F2" in printed
+    assert "←" not in printed

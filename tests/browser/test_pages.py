@@ -238,3 +238,18 @@ def test_the_next_comparison_is_there_within_100_ms(open_browser, policy):
         visit.wait_for_another_than(was)
     times = visit.page.evaluate("performance.getEntriesByName('whetstone-next').map(entry => entry.duration)")
     assert sorted(times)[len(times) // 2] < NEXT_MS
+
+
+def test_a_newcomer_gets_from_the_invitation_to_the_tenth_ranking(open_browser, policy):
+    make_work(policy, 2, count=12)
+    invitation = invite_person(email="dora@example.org", role="annotator")
+    visit = open_browser(None, path=f"/invitations/{invitation.token}/")
+    visit.page.get_by_label("Choose a password").fill("a rather long sentence")
+    visit.press("Enter")
+    visit.ready()
+    for n in range(10):
+        was = visit.shown
+        visit.page.get_by_role("button", name="A is better" if n % 2 else "B is better").click()
+        visit.wait_for_another_than(was)
+    visit.wait_until_sent()
+    assert Ranking.objects.filter(annotator__email="dora@example.org").count() == 10
