@@ -7,6 +7,7 @@ any number of runs go side by side.
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 
@@ -42,6 +43,15 @@ def django_db_modify_db_settings(broker):
     POSTGRES.start()
     yield
     POSTGRES.stop()
+
+
+@pytest.fixture(autouse=True)
+def english():
+    """A page asked for in Chinese leaves its thread speaking Chinese; the next test begins in English."""
+    if "django" in sys.modules:
+        from django.utils import translation
+
+        translation.activate("en")
 
 
 def pytest_configure(config):
