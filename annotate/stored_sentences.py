@@ -29,6 +29,19 @@ TEXTS = (
     gettext_noop("the parent is an adapter, but lora is null: train an adapter or start from the base"),
     gettext_noop("ppo.critic.kind is adapter, but lora is null: choose head or full"),
     gettext_noop("reward.layer {layer}: this base has hidden states 0 to {layers}"),
+    gettext_noop("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts"),
+    gettext_noop("rankings with a preference are needed for at least two training prompts: rank more prompts"),
+    gettext_noop("reward.train is lora, but lora is null: give lora settings or choose full"),
+    gettext_noop("reward.metarm needs fresh samples of the policy in unranked.jsonl"),
+    gettext_noop("reward.margin is votes, but reward.ensemble is 0: nobody votes"),
+    gettext_noop("reward.simcse needs dropout for its two views: set lora.dropout above 0"),
+    gettext_noop("there is no reward/model: run the reward stage first"),
+    gettext_noop("there is no reward/model: run the reward stage first, or name a function with --reward"),
+    gettext_noop("the reward function must return {count} finite numbers"),
+    gettext_noop("there is no demonstrations.jsonl in the run folder"),
+    gettext_noop("no demonstration has an assistant's turn within sft.max_tokens"),
+    gettext_noop("there is no corpus.jsonl and no corpus.txt in the run folder"),
+    gettext_noop("the corpus is shorter than two tokens"),
     # trainer.rlhf.config: what is wrong with a recipe
     gettext_noop("{key}: must be an object, not {value}"),
     gettext_noop("{key}: unknown key; known are {names}"),
@@ -52,7 +65,7 @@ TEXTS = (
     gettext_noop("{word} is no number"),
     # trainer.rlhf: what a stage says as it goes
     gettext_noop("reading rankings"),
-    gettext_noop("chosen by cross-validation: {settings}"),
+    gettext_noop("chosen by cross-validation: {pooling} pooling, layer {layer}, ridge {ridge}"),
     gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
     # trainer.generation: why a pool was paused
     gettext_noop(
@@ -72,7 +85,7 @@ TEXTS = (
     gettext_noop("invitation {number}: {email} as {role}"),
 )
 # Places of a text that may hold several words, and those that hold digits; every other place is one word.
-WORDS = frozenset({"last_line", "names", "value", "settings", "name", "problem"})
+WORDS = frozenset({"last_line", "names", "value", "name", "problem"})
 DIGITS = frozenset({"number", "size", "line", "column", "character"})
 # What stands in these places is translated by itself.
 NESTED = frozenset({"name", "problem", "role"})

@@ -1,7 +1,9 @@
 """What workers store in English is found again and said in Chinese: each producer is asked, not its words copied."""
 
+import ast
 import re
 from itertools import product
+from pathlib import Path
 
 import pytest
 from django.utils import translation
@@ -9,6 +11,7 @@ from django.utils import translation
 from annotate.stored_sentences import in_readers_language
 from trainer.gate import weigh
 
+ROOT = Path(__file__).resolve().parent.parent
 NAMES = re.compile(r"\b(KL|SmolLM2|BASE_MODEL|reward|tiny|ppo|updates|true|false|two)\b")
 
 
@@ -75,6 +78,30 @@ def test_it_says_why_a_pool_was_paused(db, monkeypatch):
     pool.refresh_from_db()
     assert pool.status == PromptPool.Status.PAUSED
     assert in_chinese(pool.status_reason).startswith("SmolLM2 为这些题目所写的文字中，只有 12% ")
+
+
+def sentences_of_the_trainer() -> list[str]:
+    """What `trainer.rlhf` raises as a StageError or writes as a message, with a 1 in every blank."""
+    found = []
+    for path in sorted((ROOT / "trainer" / "rlhf").glob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                is_error = getattr(node.func, "id", "") == "StageError"
+                said = node.args[:1] if is_error else [word.value for word in node.keywords if word.arg == "message"]
+                found += [text for each in said if (text := text_of(each))]
+    return found
+
+
+def text_of(node: ast.expr) -> str:
+    if isinstance(node, ast.JoinedStr):
+        return "".join(text_of(part) if isinstance(part, ast.Constant) else "1" for part in node.values)
+    return str(node.value) if isinstance(node, ast.Constant) and node.value else ""
+
+
+def test_it_knows_every_sentence_of_the_trainer():
+    sentences = sentences_of_the_trainer()
+    assert len(sentences) > 10
+    assert [sentence for sentence in sentences if in_chinese(sentence) == sentence] == []
 
 
 def test_it_says_why_a_stage_failed(tmp_path):
