@@ -16,6 +16,7 @@ from django.utils.translation.template import templatize
 
 ROOT = Path(__file__).resolve().parent.parent
 CATALOGUE = ROOT / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
+TEMPLATES = (".html", ".txt")
 # What each function's arguments are: c is the context, 1 the first text, 2 its plural.
 KEYWORDS = {
     **{f"{name}{lazy}": None for name in ("_", "gettext", "gettext_noop") for lazy in ("", "_lazy")},
@@ -40,13 +41,13 @@ def translations_of(entry: polib.POEntry) -> list[str]:
 def sources() -> Iterator[Path]:
     for folder in ("annotate", "trainer", "config"):
         yield from (path for path in (ROOT / folder).rglob("*.py") if "migrations" not in path.parts)
-    yield from (ROOT / "templates").rglob("*.html")
+    yield from (path for path in (ROOT / "templates").rglob("*.*") if path.suffix in TEMPLATES)
 
 
 def marked(path: Path) -> Iterator[tuple[str | None, str]]:
     """Context and text of every string that the file marks for translation."""
     text = path.read_text(encoding="utf-8")
-    if path.suffix == ".html":
+    if path.suffix in TEMPLATES:
         text = f"({templatize(text, origin=str(path))})"  # in brackets, Python asks for no order in the indentation
     file = BytesIO(f"# -*- coding: utf-8 -*-\n{text}".encode())
     for _line, message, _comments, context in extract("python", file, keywords=KEYWORDS):

@@ -301,3 +301,14 @@ def test_the_switch_names_each_language_in_itself(client, db):
         client.cookies["django_language"] = language
         buttons = re.findall(r'name="language" [^>]*>([^<]+)<', client.get(reverse("account_login")).text)
         assert buttons == ["English", "简体中文"]
+
+
+@pytest.mark.parametrize("address", ["alice@example.org", "stranger@example.org"])
+def test_its_mail_is_in_chinese(client, cast, mailoutbox, address):
+    client.cookies["django_language"] = "zh-hans"
+    client.post(reverse("account_reset_password"), {"email": address})
+    [mail] = mailoutbox
+    assert mail.to == [address]
+    assert "testserver" in mail.body
+    said = f"{mail.subject}\n{mail.body}".replace("testserver", "")
+    assert WORD.search(NAMES.sub("", said)) is None
