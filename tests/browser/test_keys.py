@@ -169,15 +169,16 @@ def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy)
     make_work(policy, 4, texts=["**one** two three", "**one** two four", "one", "two"])
     visit = open_browser().ready()
     visit.press("Shift+D")
-    assert visit.page.locator("#diff-dialog ins, #diff-dialog del").count() > 0
-    visit.press("Escape", "r")
-    assert "**one**" in visit.page.locator("#stage .raw:visible").all_inner_texts()[0] + "".join(
-        visit.page.locator("#stage .raw:visible").all_inner_texts()
-    )
+    dialog = visit.page.locator("#diff-dialog")
+    dialog.locator("ins, del").first.wait_for()
+    visit.press("Escape")
+    dialog.wait_for(state="hidden")
+    visit.press("r")
+    assert "**one**" in "".join(visit.page.locator("#stage .raw:visible").all_inner_texts())
     visit.press("l")
     visit.wait_for_text("Be kind.")
     visit.press("Escape", "?")
-    assert visit.page.locator("#help-dialog").is_visible()
+    visit.page.locator("#help-dialog").wait_for()
 
 
 def test_it_prints_the_persons_own_keys(open_browser, policy, cast):
