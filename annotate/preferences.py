@@ -248,7 +248,8 @@ def ranking_rows(rankings: QuerySet[Ranking]) -> Iterator[RankingRow]:
 
 
 def checkpoint_names() -> dict[int, str]:
-    return {checkpoint.pk: checkpoint.name for checkpoint in PolicyCheckpoint.objects.select_related("policy")}
+    checkpoints = PolicyCheckpoint.objects.select_related("policy").only("number", "policy__name")
+    return {checkpoint.pk: checkpoint.name for checkpoint in checkpoints}
 
 
 def completions_by_comparison(comparison_ids: set[int]) -> dict[int, list[tuple[int, str, int | None]]]:

@@ -7,8 +7,10 @@ from django.core.management import CommandError, call_command
 from django.urls import resolve
 from rest_framework.authtoken.models import Token
 
-from annotate.models import Comparison, Invitation, PoolMember, PromptPool, Ranking, User
-from tests.worlds import make_comparison, make_person, make_policy, make_pool, make_prompt
+from annotate.models import Comparison, Invitation, PolicyCheckpoint, PoolMember, PromptPool, Ranking, User
+from annotate.services.snapshots import freeze_preferences
+from tests.worlds import make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
+from trainer.models import TrainingRun
 
 
 def said(command, *args, **options):
@@ -121,3 +123,18 @@ class TestCommands:
             said("token", "alice@example.org", "--role", "annotator")
         with pytest.raises(CommandError, match="neither"):
             said("token", "two words", "--role", "annotator")
+
+    def test_withdrawing_lists_the_checkpoints_that_learned_from_somebody(self):
+        alice, policy = make_person("alice", "annotator"), make_policy()
+        prompt = make_prompt(make_pool(policy), "x")
+        make_ranking(make_comparison(prompt, ["a", "b"]), alice, [1, 2])
+        candidate = PolicyCheckpoint.objects.create(policy=policy, number=1, parent=policy.serving)
+        snapshot = freeze_preferences(policy=policy)
+        TrainingRun.objects.create(policy=policy, snapshot=snapshot, candidate=candidate, status="published")
+        lines = said("withdraw_annotator", alice.pseudonym).splitlines()
+        assert lines[0].endswith(": 1")
+        assert lines[1].strip().startswith("tiny-1")
+        alice.refresh_from_db()
+        assert alice.withdrawn_at
+        with pytest.raises(CommandError, match="no account"):
+            said("withdraw_annotator", "nobody@example.org")

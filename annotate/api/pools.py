@@ -18,6 +18,8 @@ from annotate.roles import MAY_RESEARCH, has_role
 from annotate.selectors import workable_pools
 from annotate.services.pools import change_pool, make_pool, pause_pool, resume_pool, write_guidelines
 
+SETTABLE = (PromptPool.Status.ACTIVE, PromptPool.Status.PAUSED)
+
 
 class SamplingSerializer(StrictSerializer):
     """With the bounds of the manager's page."""
@@ -74,6 +76,11 @@ class PoolSerializer(StrictModelSerializer):
         if not hasattr(self, "initial_data"):
             fields["guidelines"] = serializers.CharField(source="guidelines_text", read_only=True)
         return fields
+
+    def validate_status(self, status: str) -> str:
+        if status not in SETTABLE:
+            raise serializers.ValidationError(_("A pool can be made active or paused."))
+        return status
 
     def validate_strength_scale(self, steps: int) -> int:
         if steps == 1:

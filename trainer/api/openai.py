@@ -123,7 +123,7 @@ def as_openai_error(error, context):
 class Models(OpenAIView):
     @extend_schema(summary="Checkpoints that can be asked", responses=ModelsSerializer)
     def get(self, request):
-        checkpoints = PolicyCheckpoint.objects.select_related("policy").order_by("-id")[:1000]
+        checkpoints = PolicyCheckpoint.objects.select_related("policy").defer("metrics").order_by("-id")[:1000]
         data = [
             {
                 "id": checkpoint.name,

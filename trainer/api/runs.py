@@ -44,7 +44,9 @@ class MetricSerializer(serializers.Serializer):
 
 
 def runs_with_names() -> QuerySet[TrainingRun]:
-    return TrainingRun.objects.select_related("parent__policy", "candidate__policy")
+    """Without what a checkpoint was measured at: its samples alone are long."""
+    runs = TrainingRun.objects.select_related("parent__policy", "candidate__policy")
+    return runs.defer("parent__metrics", "candidate__metrics")
 
 
 class Runs(GenericAPIView):
