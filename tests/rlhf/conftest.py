@@ -6,8 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from jaxtyping import install_import_hook
 
+import tests.shapes  # noqa: F401 (the hook names it)
 from tests.tiny_models import make_gpt2, make_llama
+
+install_import_hook("trainer.rlhf", "tests.shapes.check")  # from here on the shapes in the signatures are checked
 
 
 @pytest.fixture(autouse=True)

@@ -22,8 +22,8 @@ MAX_TOKENS = 1024  # the weights of a layer are kept for the backward: quadratic
 def attend(
     module: nn.Module,
     query: Float[Tensor, "batch heads time size"],
-    key: Float[Tensor, "batch kv_heads time size"],
-    value: Float[Tensor, "batch kv_heads time size"],
+    key: Float[Tensor, "batch kv_heads seen size"],
+    value: Float[Tensor, "batch kv_heads seen size"],
     attention_mask: Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,

@@ -116,7 +116,7 @@ class PPOConfig:
     warmup_updates: int = 0
     max_grad_norm: float = 1.0
     reference: Literal["base", "parent"] = "base"
-    old_logprobs: Literal["sampler", "recompute"] = "sampler"  # recompute: one more forward, exactly ratio 1 at first
+    old_logprobs: Literal["sampler", "recompute"] = "sampler"  # recompute: one more forward, first ratio 1
     checkpoint_every: int = 1  # updates; a kill loses at most so many
     judge_patience: int = 6  # updates over which a rising score with a falling judge stops the run
     kl: KLConfig = KLConfig()

@@ -35,7 +35,7 @@ class ValueHead(nn.Module):
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
 
-    def forward(self, states: Float[Tensor, "batch time hidden"]) -> Float[Tensor, "batch time"]:
+    def forward(self, states: Float[Tensor, "batch states hidden"]) -> Float[Tensor, "batch states"]:
         return (states.float() - self.mean) / self.std @ self.weight + self.bias
 
 
@@ -89,8 +89,8 @@ def start_from_reward(head: ValueHead, reward: RewardHead, *, mean: float, std: 
 
 
 def states_of(
-    critic: Critic, layout: Layout, features: Float[Tensor, "batch time hidden"] | None
-) -> Float[Tensor, "row time hidden"]:
+    critic: Critic, layout: Layout, features: Float[Tensor, "batch states hidden"] | None
+) -> Float[Tensor, "row states hidden"]:
     """The states the value head reads, for one layout's rows."""
     if critic.trunk is None:
         return features[layout.rows]
@@ -103,7 +103,7 @@ def states_of(
 @torch.no_grad()
 def rollout_values(
     critic: Critic, rollout: Rollout, features: Tensor | None, *, pad_id: int, max_tokens: int
-) -> Float[Tensor, "batch time+1"]:
+) -> Float[Tensor, "batch states"]:
     """V of every state of a rollout, the one after the last token included."""
     if critic.trunk is None:
         return critic.head(features)
@@ -132,7 +132,7 @@ def critic_step(
     rollout: Rollout,
     packed: Iterable[Layout],
     *,
-    features: Float[Tensor, "batch time hidden"] | None,
+    features: Float[Tensor, "batch states hidden"] | None,
     old_values: Float[Tensor, "batch time"],
     returns: Float[Tensor, "batch time"],
     tokens: float,
