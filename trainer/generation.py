@@ -161,7 +161,8 @@ def share_in_language(pool: PromptPool, prompts: int = 12) -> float:
 def chat(checkpoint_id: int, messages: list[dict], settings: dict) -> dict:
     """One completion for somebody else's program, as text and counts."""
     checkpoint = PolicyCheckpoint.objects.select_related("policy").get(pk=checkpoint_id)
-    seed = settings.pop("seed", None) or random.getrandbits(62)
+    seed = settings.pop("seed", None)
+    seed = random.getrandbits(62) if seed is None else seed
     [written] = sample_texts(checkpoint, [messages], settings, [seed])
     return {
         "text": written.text,

@@ -152,3 +152,33 @@ def test_an_error_is_as_these_clients_expect_it(ravi, policy, worker, body, stat
 def test_annotators_stay_blind(cast, policy, name):
     assert complete(Caller(cast[name])).status_code == 403
     assert Caller(cast[name]).get("/v1/models").status_code == 403
+
+
+def test_a_model_answers_through_the_broker_and_the_same_seed_answers_the_same(
+    ravi, policy, broker, monkeypatch, tmp_path
+):
+    from tests.tiny_models import make_llama
+    from trainer.generation import loaded_model
+
+    policy.base_model = str(make_llama(tmp_path / "tiny"))
+    policy.save()
+    loaded_model.cache_clear()
+    monkeypatch.setattr(answer_chat, "apply_async", lambda args, expires: answer_chat(*args))
+    first, again, other = (
+        complete(ravi, model="small-talk", max_tokens=12, seed=seed).json()["choices"][0] for seed in (0, 0, 5)
+    )
+    loaded_model.cache_clear()
+    assert first["message"]["content"]
+    assert first == again != other
+    assert first["finish_reason"] in ("stop", "length")
+
+
+def test_a_failing_worker_says_so_at_once(ravi, policy, broker, monkeypatch):
+    def work(args, expires):
+        with pytest.raises(OSError):
+            answer_chat(*args)
+
+    policy.base_model = "/no/such/folder"
+    policy.save()
+    monkeypatch.setattr(answer_chat, "apply_async", work)
+    assert complete(ravi).json()["error"]["code"] == "could_not_answer"
