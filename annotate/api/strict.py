@@ -40,7 +40,11 @@ class StorableJSONParser(JSONParser):
 
 def has_storable_text(value: Any) -> bool:
     if isinstance(value, str):
-        return "\0" not in value and not any("\ud800" <= character <= "\udfff" for character in value)
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return "\0" not in value
     if isinstance(value, Mapping):
         return all(has_storable_text(key) and has_storable_text(item) for key, item in value.items())
     if isinstance(value, list):
