@@ -130,7 +130,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
             "minibatches": 2,
             "epochs": 1,
             "learning_rate": LEARNING_RATE,
-            "kl": {"stop": None},
+            "kl": {"stop": None, "rise": None},
         }
         config = {
             "base_model": str(options.base),

@@ -7,7 +7,7 @@ from trainer.rlhf.config import RunConfig, parse
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.ppo import run_ppo
 
-SMALL = {"updates": 3, "prompts": 4, "samples": 2, "learning_rate": 0.01, "kl": {"stop": None}}
+SMALL = {"updates": 3, "prompts": 4, "samples": 2, "learning_rate": 0.01, "kl": {"stop": None, "rise": None}}
 
 
 def make_run(folder: Path, base: Path, *, prompts: int = 8, ppo: dict | None = None, **config) -> RunFolder:

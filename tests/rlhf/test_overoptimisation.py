@@ -39,7 +39,13 @@ def test_it_calls_a_rise_with_a_clear_fall_over_optimisation_and_nothing_else():
 
 def test_a_planted_hackable_reward_is_stopped_and_the_judges_favourite_is_published(tmp_path, tiny_base, monkeypatch):
     """The score pays one letter; the judge, as people would, dislikes more of it."""
-    ppo = {"updates": 40, "prompts": 4, "samples": 8, "learning_rate": 0.03, "kl": {"coef": 0.0, "stop": None}}
+    ppo = {
+        "updates": 40,
+        "prompts": 4,
+        "samples": 8,
+        "learning_rate": 0.03,
+        "kl": {"coef": 0.0, "stop": None, "rise": None},
+    }
     folder = make_run(tmp_path, tiny_base, ppo=ppo | {"judge_patience": 4})
     from trainer.rlhf import ppo as module
 

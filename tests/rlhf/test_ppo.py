@@ -15,6 +15,7 @@ from trainer.rlhf.folder import StageError
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import (
     adapted_kl_coef,
+    kl_limit,
     minibatch_layouts,
     my_places,
     observe_rollout,
@@ -184,7 +185,7 @@ def one_token_run(
         "minibatches": 1,
         "epochs": 2,
         "learning_rate": 0.01,
-        "kl": {"coef": kl_coef, "stop": None},
+        "kl": {"coef": kl_coef, "stop": None, "rise": None},
         "score": {"is_normalised": False},
         "advantage": {"is_whitened": False},
         "checkpoint_every": updates,
@@ -237,6 +238,14 @@ def test_it_stops_hard_at_the_kl_it_was_told_and_publishes_what_lay_under_it(tmp
     assert manifest["updates"] < 30
     assert manifest["kl"] <= 0.5
     assert manifest["kl"] == manifest["history"]["kl"][-1]
+
+
+def test_a_run_may_add_only_its_share_to_the_kl():
+    assert kl_limit(KLConfig(stop=9.0, rise=5.0), 0.0) == 5.0
+    assert kl_limit(KLConfig(stop=9.0, rise=5.0), 4.8) == 9.0
+    assert kl_limit(KLConfig(stop=9.0, rise=None), 4.8) == 9.0
+    assert kl_limit(KLConfig(stop=None, rise=5.0), 4.0) == 9.0
+    assert kl_limit(KLConfig(stop=None, rise=None), 4.0) == math.inf
 
 
 def test_a_completion_cut_before_its_end_gets_the_penalty_it_was_told(tmp_path, tiny_base):

@@ -17,7 +17,13 @@ LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2",
 
 
 def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
-    settings = {"updates": 2, "prompts": 8, "samples": 3, "minibatches": 2, "kl": {"target": 1.0, "stop": None}}
+    settings = {
+        "updates": 2,
+        "prompts": 8,
+        "samples": 3,
+        "minibatches": 2,
+        "kl": {"target": 1.0, "stop": None, "rise": None},
+    }
     alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
     run(alone)
     command = [*LAUNCHER, "-m", "trainer.rlhf", "ppo", str(shared.path), "--reward", HAS_E]

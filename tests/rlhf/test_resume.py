@@ -52,7 +52,11 @@ def test_the_same_seed_gives_the_same_metrics_and_weights_and_another_seed_other
 
 @pytest.mark.parametrize("kind", ["head", "adapter"])
 def test_a_stopped_run_ends_bit_identical_to_one_never_stopped(tmp_path, tiny_base, kind):
-    settings = {"updates": 4, "kl": {"target": 0.5, "stop": None}, "critic": {"kind": kind, "pretrain_steps": 2}}
+    settings = {
+        "updates": 4,
+        "kl": {"target": 0.5, "stop": None, "rise": None},
+        "critic": {"kind": kind, "pretrain_steps": 2},
+    }
     whole, broken = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("whole", "broken"))
     run(whole)
     for updates in (1, 2):

@@ -58,7 +58,8 @@ class KLConfig:
     coef: float = 0.1
     target: float | None = None  # adaptive coefficient that steers to this KL; None: `coef` stays
     horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
-    stop: float | None = 9.0  # hard stop: the last update whose rollout lay under it is the result
+    stop: float | None = 9.0  # hard stop: the policy of the last rollout under it is the result
+    rise: float | None = 5.0  # the same for what one run may add: later turns of the loop need room too
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ Left out: reference resets, asynchronous rollouts, one reward model for several 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -72,6 +73,8 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
         clock.lap("observe")
         progress.stopped_because = reason_to_stop(config, progress, measured)
         if progress.stopped_because is not None:
+            if is_first:
+                log.append(progress.update, config.updates, message=sentence_of(progress, measured))
             break
         accept(job, progress, measured)
         if update > config.updates:
@@ -92,14 +95,27 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
 
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
     """`kl` past the hard stop, `judge` where the score rises while the judge falls, None to go on."""
-    if config.kl.stop is not None and measured.kl > config.kl.stop and progress.accepted:
-        return "kl"
     history = progress.history
+    if history["kl"] and measured.kl > kl_limit(config.kl, history["kl"][0]):
+        return "kl"
     if measured.judge is not None and is_overoptimised(
         [*history["scores"], measured.score], [*history["judge"], measured.judge], config.judge_patience
     ):
         return "judge"
     return None
+
+
+def sentence_of(progress: Progress, measured: Measurement) -> str:
+    """Why a run ends early, for people."""
+    if progress.stopped_because == "kl":
+        return f"stopped: {measured.kl:.1f} nats from the reference is too far; the policy before is kept"
+    return "stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"
+
+
+def kl_limit(config: KLConfig, start: float) -> float:
+    """The lower of the hard stop and `start`, the run's first KL, plus what a run may add; nats a completion."""
+    stop = math.inf if config.stop is None else config.stop
+    return stop if config.rise is None else min(stop, start + config.rise)
 
 
 def accept(job: Job, progress: Progress, measured: Measurement) -> None:
