@@ -89,6 +89,12 @@ LOGIN_REDIRECT_URL = "home"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
 ACCOUNT_ADAPTER = "annotate.accounts.InvitedOnly"
+ACCOUNT_FORMS = {
+    "login": "annotate.account_forms.SignInForm",
+    "reset_password": "annotate.account_forms.ForgottenPasswordForm",
+    "reset_password_from_key": "annotate.account_forms.NewPasswordForm",
+    "change_password": "annotate.account_forms.ChangePasswordForm",
+}
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an invitation link is the proof; there is no open sign-up
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_SESSION_REMEMBER = True

@@ -1,6 +1,7 @@
 """The catalogue of 简体中文 is whole: every marked string of the code is in it, translated, with its blanks kept.
 
-New strings: `manage.py makemessages` as the head of the catalogue says (it needs gettext), then translate what is new.
+New strings: with `make run` going, call `manage.py makemessages` as the head of the catalogue says (it needs gettext),
+then translate what is new.
 This test needs no gettext: Babel reads the code, Django's own `templatize` the templates.
 """
 
@@ -93,3 +94,12 @@ def test_chinese_is_set_as_chinese_is(habit):
     """Full-width punctuation after Chinese; a space between Chinese and Latin letters or figures."""
     wrong = [said for entry in entries() for said in translations_of(entry) if habit.search(BLANK.sub("", said))]
     assert wrong == []
+
+
+def test_scripts_say_only_what_the_page_gives_them():
+    """A script has no words of its own: `page_data` hands it every sentence, translated."""
+    spoken = re.compile(r"""["'`][A-Z][a-z]+ [a-z]+[^"'`]*["'`]""")
+    comments = re.compile(r"/\*.*?\*/|(?<!:)//[^\n]*", re.DOTALL)
+    scripts = sorted((ROOT / "static" / "js").glob("*.js"))
+    assert scripts
+    assert [found for path in scripts for found in spoken.findall(comments.sub("", path.read_text("utf-8")))] == []

@@ -11,11 +11,12 @@ from django.views.decorators.http import require_POST
 from django.views.i18n import set_language
 
 from annotate.errors import Refused
+from annotate.forms import Plain
 from annotate.models import Invitation, User
 from annotate.services.invitations import accept_invitation
 
 
-class PasswordForm(SetPasswordMixin, forms.Form):
+class PasswordForm(Plain, SetPasswordMixin, forms.Form):
     """A new password, once: a person who mistypes it can ask for a new link."""
 
     password = forms.CharField(

@@ -66,3 +66,10 @@ def test_it_speaks_the_accounts_language_after_signing_in_on_another_machine(cli
     )
     assert response.status_code == 302
     assert response.cookies["django_language"].value == "zh-hans"
+
+
+def test_it_asks_for_the_address_and_the_password_and_links_a_forgotten_one_once(client):
+    text = client.get(reverse("account_login")).text
+    assert text.count(reverse("account_reset_password")) == 1
+    assert ">E-mail address</label>" in text
+    assert "placeholder" not in text

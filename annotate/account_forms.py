@@ -1,0 +1,34 @@
+"""allauth's forms with labels as everywhere else. `ACCOUNT_FORMS` in the settings names them."""
+
+from allauth.account import forms
+from django.utils.translation import gettext_lazy as _
+
+from annotate.forms import Plain
+
+ADDRESS = _("E-mail address")
+
+
+class SignInForm(Plain, forms.LoginForm):
+    """Without allauth's second link to a forgotten password: the page has its own."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["login"].label = ADDRESS
+        self.fields["password"].help_text = ""
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)  # it says what the label says
+
+
+class ForgottenPasswordForm(Plain, forms.ResetPasswordForm):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["email"].label = ADDRESS
+        self.fields["email"].widget.attrs.pop("placeholder", None)
+
+
+class NewPasswordForm(Plain, forms.ResetPasswordKeyForm):
+    """From the link in the mail."""
+
+
+class ChangePasswordForm(Plain, forms.ChangePasswordForm):
+    """By somebody who is signed in."""
