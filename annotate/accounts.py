@@ -3,6 +3,7 @@
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
 from django.http import HttpResponse
+from django.utils.translation import gettext_lazy as _
 
 
 def remember_language(response: HttpResponse, code: str) -> HttpResponse:
@@ -20,6 +21,10 @@ def remember_language(response: HttpResponse, code: str) -> HttpResponse:
 
 
 class InvitedOnly(DefaultAccountAdapter):
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "email_password_mismatch": _("The e-mail address or the password is not right."),
+    }
+
     def is_open_for_signup(self, request) -> bool:
         return False
 

@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from html.parser import HTMLParser
 
 import pytest
+from django.template.loader import render_to_string
 from django.test import Client
 from django.urls import URLPattern, get_resolver, reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 
 from annotate.models import Assignment, Completion, PolicyCheckpoint, PromptPool, User
 from annotate.services.gold import make_gold
@@ -198,7 +199,7 @@ def world(cast, policy):
 
 def paths(world: dict) -> list[str]:
     """Every address, with something that exists in each of its blanks."""
-    found = []
+    found = ["/nothing/"]
     for pattern in patterns_of(get_resolver().url_patterns):
         if pattern.name not in NO_PAGES and not pattern.name.startswith(("api_", "openai_")):
             found += filled(pattern, world)
@@ -232,6 +233,21 @@ def test_no_english_is_left_on_any_page(world, cast, signed_in, name, least):
     assert len(found) >= least, sorted(found)
     english = {path: left for path, html in found.items() if (left := english_in(html))}
     assert english == {}, english
+
+
+@pytest.mark.parametrize("page", ["429.html", "500.html"])
+def test_the_pages_of_bad_days_are_in_chinese(page):
+    with translation.override("zh-hans"):
+        html = render_to_string(page)
+    assert english_in(html) == []
+    assert 'lang="zh-hans"' in html
+
+
+def test_a_wrong_password_is_told_in_chinese(client, cast):
+    client.cookies["django_language"] = "zh-hans"
+    page = client.post(reverse("account_login"), {"login": "alice@example.org", "password": "wrong"})
+    assert "邮箱地址或密码不正确。" in page.text
+    assert english_in(page.text) == []
 
 
 def test_it_answers_wrong_forms_in_chinese(world, cast, signed_in):
