@@ -8,6 +8,7 @@ annotators' rankings of one comparison line up; the order on the page is `shown`
 """
 
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, fields
 from datetime import datetime, time
 from itertools import islice
@@ -233,8 +234,8 @@ def ranking_rows(rankings: QuerySet[Ranking]) -> Iterator[RankingRow]:
     names = checkpoint_names()
     columns = rankings.order_by("id").values_list(*COLUMNS.values(), "ranks", "assignment__order")
     # A cursor inside a transaction streams; one that must outlive it is first copied whole by PostgreSQL.
-    with transaction.atomic():
-        found = columns.iterator(chunk_size=ROWS_AT_A_TIME)
+    # It is closed before the transaction ends, also when whoever reads goes away halfway.
+    with transaction.atomic(), closing(columns.iterator(chunk_size=ROWS_AT_A_TIME)) as found:
         while chunk := list(islice(found, ROWS_AT_A_TIME)):
             plain = [(dict(zip(COLUMNS, row, strict=False)), row[-2], row[-1]) for row in chunk]
             texts = completions_by_comparison({values["comparison_id"] for values, _ranks, _order in plain})

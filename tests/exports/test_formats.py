@@ -1,11 +1,13 @@
 """What stands in each export, against records written by hand, and how the files are made."""
 
+import gc
 import io
 import json
 
 import pyarrow.parquet
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connection
 
 from annotate.errors import WrongFilter
 from annotate.exports import FORMATS, export_chunks
@@ -238,6 +240,23 @@ def test_it_reads_in_few_statements_and_more_than_one_batch(cast, pool, monkeypa
         content = b"".join(export_chunks(format="trl", file_type="parquet", filters=PreferenceFilters()))
     file = pyarrow.parquet.ParquetFile(io.BytesIO(content))
     assert (file.metadata.num_rows, file.num_row_groups) == (25, 4)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_whoever_goes_away_halfway_leaves_no_cursor_behind(monkeypatch):
+    monkeypatch.setattr("annotate.preferences.ROWS_AT_A_TIME", 2)
+    monkeypatch.setattr("annotate.exports.files.CHUNK_BYTES", 1)
+    alice, pool = make_cast()["alice"], make_pool(make_policy())
+    for number in range(9):
+        make_ranking(make_comparison(make_prompt(pool, f"p{number}"), ["a", "b"]), alice, [1, 2])
+    response = export_response(format="trl", file_type="jsonl", filters=PreferenceFilters())
+    assert next(response.streaming_content)
+    response.close()
+    gc.collect()  # what Python cannot close it complains of here, and that fails the test
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM pg_cursors")
+        assert cursor.fetchone() == (0,)
+    assert not connection.in_atomic_block
 
 
 def test_a_failure_on_the_way_breaks_the_download_off(ranking, monkeypatch):
