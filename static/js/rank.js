@@ -1,18 +1,15 @@
-/* The ranking page: one comparison on the stage, two fetched ahead, answers in the outbox.
- *
- * A browser may have several tabs open. Each tab holds a Web Lock for every comparison it has; a tab that closes or
- * crashes lets go of them by itself, and the server hands those comparisons out again (`holding`).
- */
+/* The ranking page: one comparison on the stage, two fetched ahead, answers in the outbox. */
 
 import { Comparison } from "./comparison.js";
-import { Outbox, csrfToken } from "./outbox.js";
+import { AS_FRAGMENT, fragment } from "./fragments.js";
 import { Keyboard, printKeys } from "./keyboard.js";
+import { Leases } from "./leases.js";
 import { Marks } from "./marks.js";
+import { Outbox, csrfToken } from "./outbox.js";
+import { showDifferences, toggleGuidelines, toggleRaw } from "./reading.js";
 
 const AHEAD = 2;
-const LOCK = "whetstone-comparison-";
 const TOAST_MS = 6_000;
-const AS_FRAGMENT = { headers: { "HX-Request": "true" } }; // the views answer htmx and this page with the same partial
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
 const say = (name, values = {}) => page.strings[name].replace(/\{(\w+)\}/g, (_all, key) => values[key]);
@@ -21,7 +18,7 @@ const stage = $("stage");
 const onlyOne = stage.dataset.only === "1"; // the page that corrects one answer
 
 const outbox = new Outbox(page);
-const releases = new Map();
+const leases = new Leases(outbox);
 const ahead = [];
 const answered = [];
 let current = null;
@@ -29,35 +26,9 @@ let trained = null; // a training answer on its way, whose feedback comes before
 let isFetching = false;
 let isSending = false;
 let retryMs = 0;
+let retryTimer = 0;
 let sitting = 0;
 let toastTimer = 0;
-
-/* --- which comparisons this browser has --- */
-
-function claim(id) {
-  if (!navigator.locks) return Promise.resolve(!releases.has(id) && Boolean(releases.set(id, () => {})));
-  return new Promise((resolve) => {
-    navigator.locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
-      if (!lock) return resolve(false);
-      resolve(true);
-      return new Promise((release) => releases.set(id, release));
-    });
-  });
-}
-
-function letGo(id) {
-  releases.get(id)?.();
-  releases.delete(id);
-}
-
-async function heldHere() {
-  const ids = new Set(releases.keys());
-  for (const lock of (await navigator.locks?.query())?.held ?? []) {
-    if (lock.name.startsWith(LOCK)) ids.add(Number(lock.name.slice(LOCK.length)));
-  }
-  for (const entry of await outbox.all()) ids.add(entry.assignment);
-  return ids;
-}
 
 /* --- fetching ahead --- */
 
@@ -70,7 +41,7 @@ async function fetchAhead() {
       if (!form) break;
       retryMs = 0;
       const comparison = new Comparison(form);
-      if (!(await claim(comparison.id))) continue;
+      if (!(await leases.claim(comparison.id))) continue;
       comparison.staleAt = performance.now() + Number(form.dataset.seconds) * 1000;
       ahead.push(comparison);
       if (!current && !isSending && !trained) showNext();
@@ -82,17 +53,18 @@ async function fetchAhead() {
 
 async function fetchNext() {
   const body = new URLSearchParams();
-  for (const id of await heldHere()) body.append("holding", id);
+  for (const id of await leases.held()) body.append("holding", id);
   if (page.pool) body.append("pool", page.pool);
-  let response;
+  let response, html;
   try {
     response = await fetch(page.urls.next, {
       method: "POST",
       headers: { "X-CSRFToken": csrfToken() },
       body,
       redirect: "manual",
-      signal: AbortSignal.timeout(20_000),
+      signal: AbortSignal.timeout(60_000),
     });
+    html = await response.text();
   } catch {
     return fetchLater();
   }
@@ -101,7 +73,7 @@ async function fetchNext() {
     return fetchLater();
   }
   if (!response.ok) return fetchLater();
-  const node = fragment(await response.text()).firstElementChild;
+  const node = fragment(html).firstElementChild;
   if (node.matches("form")) return node;
   if (!current && !ahead.length && !stage.querySelector("[data-nothing]")) stage.replaceChildren(node);
   return fetchLater();
@@ -109,14 +81,9 @@ async function fetchNext() {
 
 function fetchLater() {
   retryMs = Math.min(retryMs * 2 || 2_000, 15_000);
-  setTimeout(fetchAhead, retryMs);
+  clearTimeout(retryTimer);
+  retryTimer = setTimeout(fetchAhead, retryMs);
   return null;
-}
-
-function fragment(html) {
-  const template = document.createElement("template");
-  template.innerHTML = html;
-  return document.importNode(template.content, true);
 }
 
 /* --- the stage --- */
@@ -124,7 +91,7 @@ function fragment(html) {
 function showNext() {
   let next = ahead.shift();
   while (next && next.staleAt < performance.now()) {
-    letGo(next.id); // its lease is about to end: the server hands it back renewed
+    leases.letGo(next.id); // its lease is about to end: the server hands it back renewed
     next = ahead.shift();
   }
   current = null;
@@ -199,7 +166,7 @@ async function keep(comparison, kind, body) {
   } finally {
     isSending = false;
   }
-  letGo(comparison.id);
+  leases.letGo(comparison.id);
   const waitsForFeedback = comparison.isTraining && kind === "ranking";
   if (onlyOne || waitsForFeedback) {
     current = null; // what is on the stage is answered: no key changes it now
@@ -284,49 +251,7 @@ async function showFeedback(comparison) {
   dialog.showModal();
 }
 
-/* --- reading --- */
-
-function toggleRaw(index) {
-  const card = current.cards[index];
-  const isRaw = card.querySelector(".raw").toggleAttribute("hidden");
-  card.querySelector(".text").hidden = !isRaw;
-  card.querySelector('[data-act="raw"]').setAttribute("aria-pressed", String(!isRaw));
-}
-
-async function compare(first, second) {
-  const { showDiff } = await import("./diff.js");
-  const dialog = $("diff-dialog");
-  const rawOf = (index) => current.cards[index].querySelector(".raw").textContent;
-  const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second));
-  const note = dialog.querySelector(".diff-note");
-  note.textContent = kind === "same" ? say("same") : kind === "lines" ? say("diffTooLong") : "";
-  dialog.querySelector(".diff-choice").replaceChildren(
-    ...current.letters.flatMap((letter, index) => {
-      if (index === first) return [];
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = `${current.letters[first]} → ${letter}`;
-      button.setAttribute("aria-pressed", String(index === second));
-      button.addEventListener("click", () => compare(first, index));
-      return [button];
-    }),
-  );
-  if (!dialog.open) dialog.showModal();
-}
-
-async function toggleGuidelines() {
-  const panel = $("guidelines-panel");
-  panel.hidden = !panel.hidden;
-  if (panel.hidden) return $("guidelines-link").focus();
-  const url = $("guidelines-link").href;
-  if (panel.dataset.url !== url) {
-    const response = await fetch(url, AS_FRAGMENT).catch(() => null);
-    if (!response?.ok) return;
-    panel.querySelector(".text").replaceChildren(fragment(await response.text()));
-    panel.dataset.url = url;
-  }
-  panel.focus();
-}
+/* --- what keys and pointers do --- */
 
 function openDetails(selector, inside = current.form) {
   const details = inside.querySelector(selector);
@@ -338,8 +263,6 @@ function openDetails(selector, inside = current.form) {
 function askReason(id) {
   if (current && current.mode !== "revision") $(id).showModal();
 }
-
-/* --- what keys and pointers do --- */
 
 const placed = (index) =>
   index !== null && announce(say("placed", { letter: current.letters[index], rank: current.ranks[index] }));
@@ -371,8 +294,11 @@ const actions = {
   undo: () => (current?.undo() ? announce(say("undone")) : takeBack()),
   skip: () => askReason("skip-dialog"),
   not_rankable: () => askReason("not-rankable-dialog"),
-  diff: () => compare(current.isPair ? 0 : current.active, current.isPair ? 1 : (current.active + 1) % current.k),
-  raw: () => current.cards.forEach((_card, index) => toggleRaw(index)),
+  diff() {
+    const first = current.isPair ? 0 : current.active;
+    showDifferences(current, first, (first + 1) % current.k, say);
+  },
+  raw: () => current.cards.forEach(toggleRaw),
   more: () => openDetails(".more", current.cards[current.active]),
   mark_good: () => marks.add(current, "good"),
   mark_bad: () => marks.add(current, "bad"),
@@ -394,7 +320,7 @@ document.addEventListener("click", (event) => {
   if (!button) return;
   const index = current ? current.cards.indexOf(button.closest(".completion")) : -1;
   const acts = {
-    raw: () => current && toggleRaw(index),
+    raw: () => current && toggleRaw(current.cards[index]),
     next: () => current?.toggleNextPlace(index),
     skip: actions.skip,
     "take-back": takeBack,
@@ -442,7 +368,7 @@ async function start() {
   if (form) {
     const comparison = new Comparison(form);
     const isAnswered = (await outbox.all()).some((entry) => entry.assignment === comparison.id);
-    if (!isAnswered && (await claim(comparison.id))) {
+    if (!isAnswered && (await leases.claim(comparison.id))) {
       current = comparison;
       comparison.shown();
       marks.show(comparison);

@@ -50,16 +50,20 @@ def answer_offline(visit, count: int) -> list[int]:
     visit.context.set_offline(True)
     done = []
     for n in range(count):
-        done.append(visit.shown)
+        done.append(visit.wait_for_another_than(done[-1] if done else 0))
         visit.press("ArrowLeft")
         visit.page.wait_for_function("n => document.getElementById('saved').textContent === `${n} waiting`", arg=n + 1)
     return done
 
 
 def wait_until_fetched_ahead(visit) -> None:
-    visit.page.wait_for_function(
-        "async () => (await navigator.locks.query()).held.filter(l => l.name.startsWith('whetstone-c')).length >= 3"
-    )
+    """Until this tab holds three comparisons: Playwright's own waiting takes a promise for a yes."""
+    held = "async () => (await navigator.locks.query()).held.filter(l => l.name.startsWith('whetstone-comp')).length"
+    for _attempt in range(400):
+        if visit.page.evaluate(held) >= 3:
+            return
+        visit.page.wait_for_timeout(50)
+    raise AssertionError("the next two comparisons never came")
 
 
 def test_it_keeps_answers_without_a_network_and_sends_each_once_when_it_is_back(open_browser, policy):

@@ -1,0 +1,45 @@
+/* Which comparisons this browser has.
+ *
+ * Each tab holds a Web Lock for every comparison it shows or has fetched ahead. A tab that closes or crashes lets go of
+ * them by itself, and the server hands those comparisons out again: they are missing from what `held` tells it.
+ */
+
+const LOCK = "whetstone-comparison-";
+
+export class Leases {
+  #releases = new Map();
+
+  constructor(outbox) {
+    this.outbox = outbox;
+  }
+
+  /* Whether the comparison is this tab's; false where another tab has it. */
+  claim(id) {
+    if (!navigator.locks) {
+      const isNew = !this.#releases.has(id);
+      this.#releases.set(id, () => {});
+      return Promise.resolve(isNew);
+    }
+    return new Promise((resolve) => {
+      navigator.locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
+        resolve(Boolean(lock));
+        return lock && new Promise((release) => this.#releases.set(id, release));
+      });
+    });
+  }
+
+  letGo(id) {
+    this.#releases.get(id)?.();
+    this.#releases.delete(id);
+  }
+
+  /* Every assignment in any tab, and those whose answers wait in the outbox. */
+  async held() {
+    const ids = new Set(this.#releases.keys());
+    for (const lock of (await navigator.locks?.query())?.held ?? []) {
+      if (lock.name.startsWith(LOCK)) ids.add(Number(lock.name.slice(LOCK.length)));
+    }
+    for (const entry of await this.outbox.all()) ids.add(entry.assignment);
+    return ids;
+  }
+}
