@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
     parser.add_argument("--modes", default="lora,full")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs for each mode")
-    parser.add_argument("--rankings", type=int, default=64, help="to train on")
+    parser.add_argument("--rankings", type=int, default=24, help="to train on")
     parser.add_argument("--held-out", type=int, default=64, help="rankings to measure accuracy on")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     parser.add_argument("--mode", choices=("lora", "full", "probe"), help=argparse.SUPPRESS)

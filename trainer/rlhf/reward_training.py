@@ -205,6 +205,7 @@ def tuned(
         processes=processes,
     )
     trunk.model.requires_grad_(False)
+    trunk.use_adapter(None)
     candidate = model._replace(kind=kind, trunk=trunk, head=head)
     numbers = range(len(groups)) if is_judging.any() else range(min(len(groups), SEARCH_RANKINGS))
     scores = candidate.score_groups([groups[number] for number in numbers])

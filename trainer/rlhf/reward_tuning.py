@@ -72,10 +72,8 @@ class Lesson(NamedTuple):
     margin: Float[Tensor, " pair"] | None = None
     unranked: Sequence[Group] = ()  # fresh samples of the policy, for MetaRM
 
-    def weights(self, loss: str) -> Float[Tensor, " ranking"]:
-        """What each ranking weighs; one without a decided pair weighs nothing in the pairwise loss."""
-        if loss == "plackett_luce":
-            return torch.tensor([ranking.weight for ranking in self.rankings])
+    def weights(self) -> Float[Tensor, " ranking"]:
+        """What each ranking weighs: 0 where all its pairs were dropped or kept from this lesson."""
         return torch.bincount(self.pairs.ranking, self.pairs.weight, minlength=len(self.rankings))
 
 
@@ -185,8 +183,9 @@ def _step(
     if config.metarm and lesson.unranked:
         _ascend(trainee, lesson.unranked, config, key)
     sums = torch.zeros(3)
-    weights = lesson.weights(config.loss)
-    weight = float(weights[chosen].sum()) or 1.0
+    weights = lesson.weights()
+    chosen = [number for number in chosen if weights[number] > 0]
+    weight = float(weights[chosen].sum())
     mine = chosen[processes.rank :: processes.world]
     groups = [lesson.groups[number] for number in mine]
     for part, places in enumerate(batches(groups, max_tokens=MICRO_TOKENS)):
@@ -223,9 +222,9 @@ def _loss(
     is_decided = pairs.target != 0.5
     right = float(((delta > 0) & is_decided).sum())
     if config.loss == "plackett_luce":
-        rankings = [lesson.rankings[number] for number in numbers]
-        loss = plackett_luce_loss(scores, [r.ranks for r in rankings], [r.weight for r in rankings])
-    elif len(pairs.winner):
+        ranks = [lesson.rankings[number].ranks for number in numbers]
+        loss = plackett_luce_loss(scores, ranks, lesson.weights()[numbers].tolist())
+    else:
         margin = None if lesson.margin is None else lesson.margin[places].to(scores)
         loss = pairwise_loss(
             scores,
@@ -235,8 +234,6 @@ def _loss(
             margin=margin,
             centring=config.centring,
         )
-    else:
-        loss = 0.0 * scores.sum()
     return loss, right, float(is_decided.sum())
 
 
