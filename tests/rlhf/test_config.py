@@ -40,3 +40,9 @@ def test_it_refuses_other_formats_and_what_is_no_json(tmp_path):
     path.write_text("{")
     with pytest.raises(ConfigError, match="config.json is not JSON"):
         read_config(path)
+
+
+def test_full_weights_are_trained_in_fp32_unless_told_otherwise():
+    assert RunConfig("b").training_dtype == "auto"
+    assert RunConfig("b", lora=None).training_dtype == "float32"
+    assert RunConfig("b", lora=None, dtype="bfloat16").training_dtype == "bfloat16"

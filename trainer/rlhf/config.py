@@ -177,6 +177,11 @@ class RunConfig:
     sft: SFTConfig = SFTConfig()
     pretrain: PretrainConfig = PretrainConfig()
 
+    @property
+    def training_dtype(self) -> str:
+        """`dtype`, but auto is float32 where the weights are trained: bf16 rounds small steps away."""
+        return "float32" if self.lora is None and self.dtype == "auto" else self.dtype
+
 
 def read_config(path: Path) -> RunConfig:
     """The run's configuration; raises `ConfigError` naming the key at the first thing that is not understood."""

@@ -95,7 +95,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
 
 def load_actors(config: RunConfig) -> tuple[Actor, Actor, Policy]:
     """Policy, reference and frozen base: with LoRA adapters of one model, with full weights models of their own."""
-    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    options = {"dtype": config.training_dtype, "trust_remote_code": config.trust_remote_code}
     base = load_policy(config.base_model, **options)
     has_parent_reference = config.ppo.reference == "parent" and config.parent is not None
     if config.lora is None:
@@ -135,7 +135,8 @@ def build_critic(config: RunConfig, actor: Actor, base: Policy, scorer: Scorer) 
         base.new_adapter("critic", config.lora, seed=derived_seed(config.seed, 2))
         trunk = Actor(base, "critic")
     else:
-        options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+        dtype = "float32" if config.dtype == "auto" else config.dtype
+        options = {"dtype": dtype, "trust_remote_code": config.trust_remote_code}
         trunk = Actor(load_policy(config.base_model, **options), None)
     trunk.activate()
     return make_critic(config.ppo.critic, head, trunk), None

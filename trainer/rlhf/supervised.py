@@ -35,7 +35,7 @@ class Learner(NamedTuple):
 
 def load_learner(config: RunConfig) -> Learner:
     """The run's base or parent, ready to be trained."""
-    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    options = {"dtype": config.training_dtype, "trust_remote_code": config.trust_remote_code}
     policy = load_policy(config.base_model, adapter=config.parent, **options)
     if config.lora is None:
         if policy.adapters():
