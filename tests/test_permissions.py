@@ -60,6 +60,7 @@ MATRIX = {
     **dict.fromkeys(("api_preferences", "api_snapshots", "api_snapshot", "api_snapshot_card"), RESEARCH),
     **dict.fromkeys(("api_policy_checkpoints", "api_runs", "api_run", "api_run_metrics"), RESEARCH),
     **dict.fromkeys(("api_policy_runs", "api_checkpoint_roll_back", "api_run_cancel", "api_run_resume"), MANAGE),
+    **dict.fromkeys(("api_checkpoint_lineage", "api_ranking_runs"), RESEARCH),
     **dict.fromkeys(("openai_models", "openai_chat_completions", "metrics"), RESEARCH),
     # allauth
     **dict.fromkeys(("account_login", "account_logout", "account_inactive", "account_signup"), EVERYBODY),

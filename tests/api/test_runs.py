@@ -4,6 +4,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from annotate.models import PolicyCheckpoint
+from annotate.services.snapshots import freeze_preferences
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt, make_ranking
 from trainer.models import RunMetric, TrainingRun
@@ -104,6 +105,23 @@ def test_what_is_not_there_is_a_404_in_json(ravi, path):
     response = ravi.get(f"/api/v1/{path}")
     assert response.status_code == 404
     assert {"code", "detail"} <= set(response.json())
+
+
+def test_lineage_is_answered_both_ways(ravi, cast, policy):
+    pool = make_pool(policy)
+    ranking = make_ranking(make_comparison(make_prompt(pool, "x"), ["a", "b"]), cast["alice"], [1, 2])
+    snapshot = freeze_preferences(policy=policy)
+    candidate = PolicyCheckpoint.objects.create(policy=policy, number=1, parent=policy.serving)
+    run = TrainingRun.objects.create(policy=policy, snapshot=snapshot, candidate=candidate, status="published")
+    assert ravi.get(f"/api/v1/checkpoints/{candidate.pk}/lineage/").json() == {
+        "checkpoints": ["tiny-1", "tiny-0"],
+        "snapshots": [snapshot.pk],
+        "rankings": 1,
+        "annotators": [cast["alice"].pseudonym],
+        "guidelines": [{"pool": "pool", "version": 1}],
+    }
+    assert [each["id"] for each in ravi.get(f"/api/v1/rankings/{ranking.pk}/runs/").json()] == [run.pk]
+    assert ravi.get("/api/v1/rankings/999/runs/").status_code == 404
 
 
 def test_prometheus_reads_the_numbers(cast, policy, run, broker):

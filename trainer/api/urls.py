@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from trainer.api.lineage import CheckpointLineage, RankingRuns
 from trainer.api.monitoring import Metrics
 from trainer.api.openai import ChatCompletions, Models
 from trainer.api.policies import CheckpointRollBack, Policies, PolicyCheckpoints, PolicyDetail, PolicyRuns
@@ -13,6 +14,8 @@ urlpatterns = [
     path("api/v1/policies/<int:pk>/checkpoints/", PolicyCheckpoints.as_view(), name="api_policy_checkpoints"),
     path("api/v1/policies/<int:pk>/runs/", PolicyRuns.as_view(), name="api_policy_runs"),
     path("api/v1/checkpoints/<int:pk>/roll-back/", CheckpointRollBack.as_view(), name="api_checkpoint_roll_back"),
+    path("api/v1/checkpoints/<int:pk>/lineage/", CheckpointLineage.as_view(), name="api_checkpoint_lineage"),
+    path("api/v1/rankings/<int:pk>/runs/", RankingRuns.as_view(), name="api_ranking_runs"),
     path("api/v1/runs/", Runs.as_view(), name="api_runs"),
     path("api/v1/runs/<int:pk>/", RunDetail.as_view(), name="api_run"),
     path("api/v1/runs/<int:pk>/metrics/", RunMetrics.as_view(), name="api_run_metrics"),
