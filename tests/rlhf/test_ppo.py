@@ -288,6 +288,9 @@ def test_it_says_what_is_missing(tmp_path, tiny_base):
     folder = make_run(tmp_path, tiny_base)
     with pytest.raises(StageError, match="run the reward stage first"):
         prepare(folder, folder.config, None)
+    few = make_run(tmp_path / "few", tiny_base, ppo={"prompts": 2, "minibatches": 4})
+    with pytest.raises(StageError, match="ppo.prompts is 2: too few for 4 minibatches"):
+        prepare(few, few.config, HAS_E)
     with pytest.raises(StageError, match="8 finite numbers"):
         run(folder, "broken")
 

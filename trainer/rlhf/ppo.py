@@ -62,7 +62,7 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
     progress, log = resume(folder, job), folder.log("ppo")
     config, is_first = job.config.ppo, job.processes.is_first
     if is_first:
-        log.cut(progress.update)
+        log.cut(progress.update or -1)  # a run that starts anew repeats its message of step 0
     pace = Pace(config.updates)
     for update in range(progress.update + 1, config.updates + 2):
         clock = Clock()

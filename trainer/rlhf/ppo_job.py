@@ -71,6 +71,11 @@ class Progress:
 def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
     """Loads the models, adds what is trained, reads the prompts; nothing is drawn that a resumed run would not draw."""
     processes = join_processes()
+    if config.ppo.prompts < config.ppo.minibatches * processes.world:
+        raise StageError(
+            f"ppo.prompts is {config.ppo.prompts}: too few for {config.ppo.minibatches} minibatches "
+            f"(ppo.minibatches) in each of {processes.world} processes"
+        )
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
     scorer = load_scorer(folder, reward, base=base)
