@@ -47,6 +47,8 @@ class PrivatePostgres:
         """Make the cluster if there is none, recover it if it crashed, and give its URL. Raises CannotStart."""
         if not (self.folder / "PG_VERSION").exists():
             self._make_cluster()
+        if account_name() is not None:
+            let_in(account_name(), self.folder, programs().parent)  # again: somebody may have closed a folder above
         end_postmaster(self.folder)
         deadline = time.monotonic() + START_SECONDS
         self._spawn()
@@ -92,7 +94,8 @@ class PrivatePostgres:
         return "pre-existing shared memory block" in self._said()
 
     def _last_words(self) -> str:
-        return next((line for line in self._said().splitlines()[::-1] if "FATAL" in line or "PANIC" in line), "nothing")
+        lines = self._said().splitlines() or ["nothing"]
+        return next((line for line in reversed(lines) if "FATAL" in line or "PANIC" in line), lines[-1])
 
     def _said(self) -> str:
         """What the newest server process wrote to its log."""

@@ -3,6 +3,10 @@
 One installation serves all tests of this file, whatever their order: each begins with rankings of its own.
 """
 
+import shutil
+import tempfile
+from pathlib import Path
+
 import pytest
 
 from tests.installation import Installation, wait_until
@@ -30,13 +34,15 @@ STAGES = ["reward", "ppo", "evaluate"]
 
 
 @pytest.fixture(scope="module")
-def whetstone(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("installation")
+def whetstone():
+    # Not pytest's own temporary folder: another pytest of the same account closes that to PostgreSQL's account.
+    folder = Path(tempfile.mkdtemp(prefix="whetstone-"))
     installation = Installation(folder / "data", make_llama(folder / "tiny")).start()
     installation.set_policy(recipe=RECIPE, gate=OPEN_GATE, retrain_after=0)
     yield installation
     installation.stop()
     assert not installation.processes(), "something was left running"
+    shutil.rmtree(folder)
 
 
 def policy_of(whetstone) -> dict:

@@ -1,5 +1,6 @@
 """The private PostgreSQL and Valkey: nothing is lost by kill -9, and what a killed supervisor left is no hindrance."""
 
+import os
 import signal
 import socket
 
@@ -85,6 +86,14 @@ def test_postgres_says_where_to_look_when_it_cannot_start(postgres):
     (postgres.folder / "PG_VERSION").write_text("9\n")
     with pytest.raises(CannotStart, match="PostgreSQL stopped while starting; .*postgres.log says: .*incompatible"):
         postgres.start()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root runs PostgreSQL as another account")
+def test_postgres_starts_though_a_folder_above_was_closed_to_its_account(postgres):
+    url = postgres.start()
+    postgres.stop()
+    postgres.folder.parent.chmod(0o700)
+    assert postgres.start() == url
 
 
 def test_postgres_listens_on_no_network(postgres):
