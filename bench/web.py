@@ -5,7 +5,8 @@
 The web server and the PostgreSQL that `make run` starts, in a folder of their own, filled by SQL. Annotators are
 threads with a session each, and do what the page does: three comparisons in hand, an answer, the next lease (the
 rendered fragment of `/rank/next/`, all K texts in it), an answer through the API. Times are the client's, with the
-network, the waiting and this program's own share of the two cores in them: the server's are below.
+network, the waiting and this program's own share of the two cores in them: the server's are below. The processor time
+of a cycle (one lease, one submit) does not depend on what else the machine does.
 
 Two loads at each size: 50 annotators with two seconds of thought, where p95 counts; and 20 without any, where cycles a
 second count. The last line is the worse p95 of the two sizes with thought, in milliseconds: lease, then submit.
@@ -29,6 +30,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlencode
 
+import psutil
+
 from bench.web_world import K, fill, make_world
 from launch.postgresql import PrivatePostgres
 
@@ -45,13 +48,17 @@ class Load:
     submit: list[float] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    cycles: int = 0  # warm-up included
+    cpu: dict[str, float] = field(default_factory=dict)  # seconds of processor, warm-up included, a cycle
 
     def line(self, name: str) -> str:
         requests = len(self.lease) + len(self.submit)
+        cpu = ", ".join(f"{name} {1000 * seconds:.1f}" for name, seconds in self.cpu.items())
         return (
             f"{name:34} lease p50 {quantile(self.lease, 0.5):6.1f} p95 {quantile(self.lease, 0.95):6.1f} ms"
             f" · submit p50 {quantile(self.submit, 0.5):6.1f} p95 {quantile(self.submit, 0.95):6.1f} ms"
             f" · {requests / self.seconds:6.1f} requests/s · {len(self.submit) / self.seconds:6.1f} cycles/s"
+            f" · processor a cycle: {cpu} ms"
             f" · {len(self.failures)} failed"
         )
 
@@ -70,6 +77,7 @@ class Annotator(threading.Thread):
         self.token = uuid.uuid4().hex
         self.cookie = f"sessionid={session}; csrftoken={self.token}"
         self.thought, self.load, self.clock = thought, load, clock
+        self.cycles = 0
         self.in_hand: list[tuple[int, str, list[int]]] = []
 
     def run(self) -> None:
@@ -80,6 +88,7 @@ class Annotator(threading.Thread):
             if self.thought:
                 time.sleep(random.uniform(0.5, 1.5) * self.thought)
             self.submit()
+            self.cycles += 1
 
     def lease(self) -> None:
         holding = [("holding", assignment) for assignment, _token, _order in self.in_hand]
@@ -111,6 +120,12 @@ class Annotator(threading.Thread):
         return text
 
 
+def processor_seconds(process: psutil.Process) -> float:
+    """Of a process and everything it started, as far as it still lives."""
+    times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
+    return sum(time.user + time.system for time in times)
+
+
 def measure(port: int, sessions: list[str], *, annotators: int, seconds: float, warm_up: float, length: float) -> Load:
     """Let that many annotators work; only what begins after the warm-up counts."""
     load, start = Load(seconds=length), time.monotonic()
@@ -125,11 +140,12 @@ def measure(port: int, sessions: list[str], *, annotators: int, seconds: float, 
         person.start()
     for person in people:
         person.join()
+    load.cycles = sum(person.cycles for person in people)
     return load
 
 
 def statements_per_request(session: str) -> tuple[int, int]:
-    """SQL statements of one lease and one submit, as Django counts them (BEGIN and COMMIT are not among them)."""
+    """SQL statements of one lease and one submit, as Django counts them: BEGIN and COMMIT are among them."""
     from django.conf import settings
     from django.db import connection
     from django.test import Client
@@ -202,12 +218,16 @@ def run(folder: Path, sizes: list[int], seconds: float) -> None:
         print("statements per request: lease {}, submit {}".format(*statements_per_request(world["sessions"][0])))
         server = subprocess.Popen(web(load_environment()).command)
         wait_for(port, server)
+        parts = {"web": psutil.Process(server.pid), "database": psutil.Process(postgres.process.pid)}
         worst = [0.0, 0.0]
         for size in sizes:
             fill(world, size)
             print(f"\n{size:,} rankings stored, K = {K}")
             for name, plan in (("two seconds of thought", THOUGHT), ("no thought", SATURATION)):
+                before = {part: processor_seconds(process) for part, process in parts.items()}
                 load = measure(port, world["sessions"], **plan, warm_up=5, length=seconds)
+                cycles = max(1, load.cycles)
+                load.cpu = {part: (processor_seconds(p) - before[part]) / cycles for part, p in parts.items()}
                 print(load.line(f"{plan['annotators']} annotators, {name}"), flush=True)
                 for failure in load.failures[:3]:
                     print("  ", failure)
