@@ -29,6 +29,10 @@ TEXTS = (
     gettext_noop("the parent is an adapter, but lora is null: train an adapter or start from the base"),
     gettext_noop("ppo.critic.kind is adapter, but lora is null: choose head or full"),
     gettext_noop("reward.layer {layer}: this base has hidden states 0 to {layers}"),
+    gettext_noop(
+        "ppo.prompts is {prompts}: too few for {minibatches} minibatches (ppo.minibatches) in each of "
+        "{processes} processes"
+    ),
     gettext_noop("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts"),
     gettext_noop("rankings with a preference are needed for at least two training prompts: rank more prompts"),
     gettext_noop("reward.train is lora, but lora is null: give lora settings or choose full"),
