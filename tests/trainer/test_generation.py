@@ -5,7 +5,7 @@ from annotate.selectors import buffer_progress
 from tests.tiny_models import make_llama
 from tests.worlds import make_pool, make_prompt
 from trainer import generation
-from trainer.generation import check_languages, chat, loaded_model, sample_texts, write_next_batch
+from trainer.generation import chat, check_languages, loaded_model, sample_texts, write_next_batch
 from trainer.services import make_serving
 
 SHORT = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6}

@@ -55,7 +55,7 @@ class LoraConfig:
 class KLConfig:
     """What keeps the policy near its reference. KL is in nats a completion, summed over its tokens."""
 
-    coef: float = 0.1
+    coef: float = 0.05
     target: float | None = None  # adaptive coefficient that steers to this KL; None: `coef` stays
     horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
     stop: float | None = 9.0  # hard stop: the policy of the last rollout under it is the result
@@ -113,7 +113,7 @@ class PPOConfig:
     minibatches: int = 4
     epochs: int = 1
     micro_tokens: int = 1400  # tokens of one forward and backward: bounds the memory, changes no result
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
     warmup_updates: int = 0
     max_grad_norm: float = 1.0
     reference: Literal["base", "parent"] = "base"
