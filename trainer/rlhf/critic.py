@@ -2,8 +2,10 @@
 
 Three kinds, by what is trained: `head`, a linear map on the frozen base's features (costs no forward of its own);
 `adapter`, a LoRA adapter of the base with a linear map on its output; `full`, a whole model with one. Features are
-standardised with the moments of the first rollout, so that one learning rate fits any layer of any model. A `head` on
-the reward model's own layer starts as the reward model.
+standardised with the moments of the first rollout, so that one learning rate fits any layer of any model.
+
+Where the reward model reads the last token, a `head` reads its layer and starts as it. Where it is a mean over tokens,
+the term of one token says little about the rest, and a `head` starts at zero on the middle layer.
 """
 
 from __future__ import annotations

@@ -411,11 +411,11 @@ def warm_up_critic(
     rewards: Float[Tensor, "batch time"],
     log: MetricsLog | None,
 ) -> None:
-    """Starts the critic from the reward model and fits it to the first rollout's rewards-to-go; the policy waits."""
+    """Starts the critic, as the reward model where it can be one, and fits it to the first rewards-to-go."""
     config, head = job.config.ppo, job.critic.head
     if observation.features is not None:
         standardise(head, observation.features[:, :-1], rollout.mask, job.processes)
-        if job.scorer.head is not None:
+        if job.scorer.is_value:
             start_from_reward(head, job.scorer.head, mean=progress.moments.mean, std=progress.moments.std)
     to_go = gae(
         rewards, torch.zeros_like(rewards[:, :1]).expand(-1, rewards.shape[1] + 1), rollout.mask, gamma=1, lam=1

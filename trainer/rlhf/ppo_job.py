@@ -132,7 +132,8 @@ def build_critic(config: RunConfig, actor: Actor, base: Policy, scorer: Scorer) 
     kind = config.ppo.critic.kind
     head = ValueHead(base.model.config.hidden_size).to(base.device)
     if kind == "head":
-        layer = scorer.head.layer if scorer.head is not None else (depth(base.model) + 1) // 2
+        # A last-token score is a value of what was read so far: the critic starts as it. A term of a mean is none.
+        layer = scorer.head.layer if scorer.is_value else (depth(base.model) + 1) // 2
         return make_critic(config.ppo.critic, head, None), layer
     if kind == "adapter":
         if config.lora is None:

@@ -38,6 +38,11 @@ class Scorer(NamedTuple):
         return self.model.head if self.model is not None and self.model.is_frozen_trunk else None
 
     @property
+    def is_value(self) -> bool:
+        """Whether a prefix's score foretells the whole completion's: it is read at the last token."""
+        return self.head is not None and self.head.pooling == "last"
+
+    @property
     def judge_head(self) -> RewardHead | None:
         return None if self.model is None else self.model.judge_head
 
