@@ -113,7 +113,7 @@ def test_it_shows_a_run_as_it_goes_and_leaves_open_what_is_open(open_browser, wo
     TrainingRun.objects.filter(pk=run.pk).update(step=3, message="updating the policy")
     visit.wait_for_text("Step 3 of 24")
     row.get_by_text("1.2500").wait_for()
-    page.wait_for_function("document.getElementById('chart-kl').naturalWidth > 0")
+    page.wait_for_function("() => document.getElementById('chart-kl').naturalWidth > 0")
     TrainingRun.objects.filter(pk=run.pk).update(status="failed", reason="Memory ran out.")
     visit.wait_for_text("Memory ran out.")
 

@@ -238,6 +238,7 @@ def test_it_says_when_there_is_nothing_and_shows_what_comes(open_browser, policy
     visit = open_browser().ready()
     visit.press("ArrowLeft")
     visit.wait_for_text("Nothing to rank at the moment")
+    visit.wait_until_sent()
     Comparison.objects.filter(pool=pool).update(overlap=2)
     Assignment.objects.all().delete()
     Comparison.objects.update(taken=0, answered=0)
