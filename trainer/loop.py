@@ -18,7 +18,7 @@ from annotate.services.snapshots import freeze_preferences as freeze_snapshot
 from trainer.gate import Verdict, weigh
 from trainer.models import TrainingRun
 from trainer.program import run_stage
-from trainer.run_folder import checkpoint_folder, move_candidate, run_folder, write_run_folder
+from trainer.run_folder import checkpoint_folder, keep_candidate, run_folder, write_run_folder
 from trainer.services import enter, make_serving
 
 FEWEST_RANKINGS = 8
@@ -83,7 +83,7 @@ def pass_the_gate(run: TrainingRun, evaluation: dict) -> Verdict:
 
 def publish(run: TrainingRun, verdict: Verdict) -> PolicyCheckpoint:
     """Keep the candidate, whatever the verdict; let it serve if it passed."""
-    move_candidate(run)
+    keep_candidate(run)
     with transaction.atomic():
         checkpoint = run.candidate or register_candidate(run)
         if verdict.has_passed:

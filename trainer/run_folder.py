@@ -95,8 +95,8 @@ def prompts_to_learn_on(run: TrainingRun) -> Iterable[dict]:
         }
 
 
-def move_candidate(run: TrainingRun) -> None:
-    """Move the trained policy out of the run folder to where checkpoints live; moved twice is moved once."""
+def keep_candidate(run: TrainingRun) -> None:
+    """Give the trained policy a place among the checkpoints; kept twice is kept once."""
     trained, target = run_folder(run) / "ppo" / "policy", checkpoint_folder(run)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -7,7 +7,7 @@ from annotate.models import PromptPool
 from annotate.services.snapshots import freeze_preferences
 from tests.worlds import make_pool, make_prompt
 from trainer.models import TrainingRun
-from trainer.run_folder import checkpoint_folder, move_candidate, run_config, run_folder, write_run_folder
+from trainer.run_folder import checkpoint_folder, keep_candidate, run_config, run_folder, write_run_folder
 
 
 @pytest.fixture
@@ -59,11 +59,11 @@ def test_a_recipe_changes_what_it_names_and_nothing_else(run):
     assert config["ppo"] == {"temperature": 1.0, "updates": 3}
 
 
-def test_the_candidate_is_moved_once_and_the_run_folder_stays_whole(run):
+def test_the_candidate_is_kept_once_and_the_run_folder_stays_whole(run):
     trained = run_folder(run) / "ppo" / "policy"
     trained.mkdir(parents=True)
     (trained / "adapter_model.safetensors").write_bytes(b"weights")
-    move_candidate(run)
-    move_candidate(run)
+    keep_candidate(run)
+    keep_candidate(run)
     assert (checkpoint_folder(run) / "adapter_model.safetensors").read_bytes() == b"weights"
     assert (trained / "adapter_model.safetensors").exists()
