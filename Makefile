@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-full lint lock bench-web bench-reward bench-ppo
+.PHONY: help run demo test test-full lint lock bench-web bench-reward bench-ppo bench-labels
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -25,7 +25,7 @@ lint: .venv/installed ## style, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-bench-web bench-reward bench-ppo: bench-%: .venv/installed
+bench-web bench-reward bench-ppo bench-labels: bench-%: .venv/installed
 	$(BIN)/python -m bench.$*
 
 # Two packages are left out of the lock: this one, and the default model's (see below).

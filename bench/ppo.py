@@ -38,10 +38,13 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs")
     parser.add_argument("--updates", type=int, default=3, help="iterations that count, after one that does not")
+    parser.add_argument("--phases", action="store_true", help="only where our time goes")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
         print(json.dumps(run_ours(options) if options.side == "ours" else run_theirs(options)))
+    elif options.phases:
+        phases(options)
     else:
         compare(options)
 
@@ -62,6 +65,7 @@ def compare(options: argparse.Namespace) -> None:
     medians = {side: _medians(results) for side, results in runs.items()}
     for side, result in medians.items():
         print(f"{side:6} median: {_line(result)}")
+    subprocess.run([sys.executable, "-m", "bench.ppo", "--phases", "--base", str(options.base)], check=True)
     ours, theirs = medians["ours"], medians["theirs"]
     print(f"ratio: {ours['tokens_per_second'] / theirs['tokens_per_second']:.2f}")
     print(f"memory-ratio: {ours['peak_gb'] / theirs['peak_gb']:.2f}")
@@ -109,43 +113,89 @@ def _prompts() -> list[dict[str, Any]]:
     return [json.loads(line) for line in PROMPTS_FILE.read_text(encoding="utf-8").splitlines()]
 
 
-def run_ours(options: argparse.Namespace) -> dict[str, Any]:
-    """A whole `ppo` stage with its checkpoints, reward model and judge."""
+def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
+    """A run folder with a reward model and a judge that are random heads."""
     import torch
 
-    from trainer.rlhf.folder import RunFolder, StopSignal
+    from trainer.rlhf.folder import RunFolder
     from trainer.rlhf.policy import load_policy
-    from trainer.rlhf.ppo import run_ppo
     from trainer.rlhf.reward_head import RewardHead
     from trainer.rlhf.reward_model import RewardModel, save_reward_model
 
+    folder = RunFolder(path)
+    lines = [json.dumps(prompt | {"split": "train"}) + "\n" for prompt in _prompts()]
+    (folder.path / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
+    ppo = {
+        "updates": updates,
+        "prompts": PROMPTS,
+        "samples": SAMPLES,
+        "minibatches": 2,
+        "epochs": 1,
+        "learning_rate": LEARNING_RATE,
+        "kl": {"stop": None, "rise": None},
+    }
+    config = {
+        "base_model": str(base_path),
+        "dtype": "bfloat16",
+        "max_completion_tokens": COMPLETION_TOKENS,
+        "ppo": ppo,
+    }
+    (folder.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    base = load_policy(base_path, dtype="bfloat16")
+    layer = base.model.config.num_hidden_layers // 2 + 1
+    weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
+    head = RewardHead("mean", layer, weight / 100)
+    judge = head._replace(weight=head.weight.flip(0))
+    save_reward_model(RewardModel("probe", base, base, head, judge, {}), folder.stage("reward") / "model", {})
+    return folder
+
+
+def phases(options: argparse.Namespace) -> None:
+    """Our second update, phase by phase: achieved FLOP/s, then the profiler's shares."""
+    from bench.processor import matmul_peak, time_by_kind
+    from trainer.rlhf import ppo
+    from trainer.rlhf.ppo_job import Clock, Progress, prepare
+
     with tempfile.TemporaryDirectory() as name:
-        folder = RunFolder(name)
-        lines = [json.dumps(prompt | {"split": "train"}) + "\n" for prompt in _prompts()]
-        (folder.path / "prompts.jsonl").write_text("".join(lines), encoding="utf-8")
-        ppo = {
-            "updates": options.updates + 1,
-            "prompts": PROMPTS,
-            "samples": SAMPLES,
-            "minibatches": 2,
-            "epochs": 1,
-            "learning_rate": LEARNING_RATE,
-            "kl": {"stop": None, "rise": None},
+        folder = our_run(Path(name), options.base, updates=2)
+        job = prepare(folder, folder.config, None)
+        progress, peak = Progress(kl_coef=job.config.ppo.kl.coef), matmul_peak()
+        model = job.base.model
+        head = model.config.vocab_size * model.config.hidden_size
+        trunk = model.num_parameters() - sum(value.numel() for value in job.parameters.values()) - head
+        clock = Clock()
+        for update in (1, 2):
+            clock = Clock()
+            rollout, observation, measured = ppo.look(job, update, clock)
+            ppo.accept(job, progress, measured)
+            ppo.learn(job, progress, update, rollout, observation, measured, clock, None)
+        seen = sum(group.tokens for group in rollout.groups)
+        forward = 2 * (trunk * seen + head * measured.tokens)
+        print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s")
+        work = {
+            "sampling": ("rollout", forward, lambda: ppo.sample_prompts(job, 3)),
+            "scoring": ("observe", forward, lambda: ppo.observe_rollout(job, rollout)),
+            "training": (
+                "policy",
+                2 * forward,
+                lambda: ppo.learn(job, progress, 3, rollout, observation, measured, Clock(), None),
+            ),
         }
-        config = {
-            "base_model": str(options.base),
-            "dtype": "bfloat16",
-            "max_completion_tokens": COMPLETION_TOKENS,
-            "ppo": ppo,
-        }
-        (folder.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-        base = load_policy(options.base, dtype="bfloat16")
-        layer = base.model.config.num_hidden_layers // 2 + 1
-        weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
-        head = RewardHead("mean", layer, weight / 100)
-        judge = head._replace(weight=head.weight.flip(0))
-        save_reward_model(RewardModel("probe", base, base, head, judge, {}), folder.stage("reward") / "model", {})
-        del base
+        for name, (phase, flop, again) in work.items():
+            rate = flop / clock.seconds[phase]
+            kinds = sorted(time_by_kind(again).items(), key=lambda item: -item[1])
+            shares = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds if share >= 0.01)
+            rates = f"{clock.seconds[phase]:.1f} s, {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the peak"
+            print(f"{name}: {rates}; {shares}")
+
+
+def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+    """A whole `ppo` stage with its checkpoints, reward model and judge."""
+    from trainer.rlhf.folder import StopSignal
+    from trainer.rlhf.ppo import run_ppo
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = our_run(Path(name), options.base, updates=options.updates + 1)
         run_ppo(folder, StopSignal())
         records = [record for record in folder.log("ppo").records() if record["metrics"]]
         updates = [record["metrics"] for record in records][1:]

@@ -56,7 +56,10 @@ def compare(options: argparse.Namespace) -> None:
 
         options.base.parent.mkdir(parents=True, exist_ok=True)
         prepare_base_model(options.base)
-    print(f"matmul peak (bf16): {matmul_peak() / 1e9:.0f} GFLOP/s", flush=True)
+    from bench.processor import matmul_peak
+
+    peak = matmul_peak()
+    print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s", flush=True)
     verdicts = []
     for mode in options.modes.split(","):
         runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
@@ -108,19 +111,6 @@ def _result(options: argparse.Namespace, seconds: float, tokens: int, accuracy: 
 
 def _peak_gb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def matmul_peak() -> float:
-    """FLOP/s of a large bf16 matrix product, the best of five."""
-    import torch
-
-    left = torch.randn(2048, 2048, dtype=torch.bfloat16)
-    seconds = []
-    for _ in range(5):
-        started = time.monotonic()
-        left @ left
-        seconds.append(time.monotonic() - started)
-    return 2 * 2048**3 / min(seconds)
 
 
 def _data(options: argparse.Namespace) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:

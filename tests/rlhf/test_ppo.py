@@ -240,6 +240,19 @@ def test_it_stops_hard_at_the_kl_it_was_told_and_publishes_what_lay_under_it(tmp
     assert manifest["kl"] == manifest["history"]["kl"][-1]
 
 
+def test_it_shortens_the_step_that_went_over_the_stop_until_it_lies_under(tmp_path, tiny_base):
+    manifests = []
+    for backtracks in (0, 4):
+        kl = {"coef": 0.0, "stop": 0.5, "backtracks": backtracks}
+        folder = make_run(tmp_path / str(backtracks), tiny_base, ppo={"updates": 30, "learning_rate": 0.05, "kl": kl})
+        run(folder)
+        manifests.append(json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text()))
+    plain, shortened = manifests
+    assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run up to the step that was too long
+    assert plain["kl"] < shortened["kl"] <= 0.5
+    assert shortened["stopped_because"] == "kl"
+
+
 def test_a_run_may_add_only_its_share_to_the_kl():
     assert kl_limit(KLConfig(stop=9.0, rise=5.0), 0.0) == 5.0
     assert kl_limit(KLConfig(stop=9.0, rise=5.0), 4.8) == 9.0

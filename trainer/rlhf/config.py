@@ -60,6 +60,7 @@ class KLConfig:
     horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
     stop: float | None = 9.0  # hard stop: the policy of the last rollout under it is the result
     rise: float | None = 5.0  # the same for what one run may add: later turns of the loop need room too
+    backtracks: int = 3  # how often the step that went over a stop may be halved, to end just under it
 
 
 @dataclass(frozen=True)

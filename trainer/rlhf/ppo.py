@@ -66,15 +66,13 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
     pace = Pace(config.updates)
     for update in range(progress.update + 1, config.updates + 2):
         clock = Clock()
-        rollout = sample_prompts(job, update)
-        clock.lap("rollout")
-        observation = observe_rollout(job, rollout)
-        measured = measure(job, rollout, observation)
-        clock.lap("observe")
+        rollout, observation, measured = look(job, update, clock)
         progress.stopped_because = reason_to_stop(config, progress, measured)
+        if progress.stopped_because == "kl":
+            shorten_last_step(job, progress, update)
         if progress.stopped_because is not None:
             if is_first:
-                log.append(progress.update, config.updates, message=sentence_of(progress, measured))
+                log.append(progress.update, config.updates, message=sentence_of(progress))
             break
         accept(job, progress, measured)
         if update > config.updates:
@@ -93,6 +91,34 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
     job.processes.barrier()
 
 
+def look(job: Job, update: int, clock: Clock) -> tuple[Rollout, Observation, Measurement]:
+    """Completions of the policy as it stands, and what they say of it."""
+    rollout = sample_prompts(job, update)
+    clock.lap("rollout")
+    observation = observe_rollout(job, rollout)
+    measured = measure(job, rollout, observation)
+    clock.lap("observe")
+    return rollout, observation, measured
+
+
+def shorten_last_step(job: Job, progress: Progress, update: int) -> None:
+    """Backtracks towards the last policy under the KL stop, by halves, and accepts the first that is under it too.
+
+    theta <- (theta + theta_kept) / 2, as the line search of TRPO (1502.05477, appendix C). Near the stop an update
+    may add nats by the handful, and what lies between the two policies would be given away. After `kl.backtracks` tries
+    in vain the kept policy stays the result.
+    """
+    limit = kl_limit(job.config.ppo.kl, progress.history["kl"][0])
+    for _ in range(job.config.ppo.kl.backtracks):
+        with torch.no_grad():
+            for name, parameter in job.parameters.items():
+                parameter.lerp_(progress.accepted[name], 0.5)
+        _, _, measured = look(job, update, Clock())
+        if measured.kl <= limit:
+            accept(job, progress, measured)
+            return
+
+
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
     """`kl` past the hard stop, `judge` where the score rises while the judge falls, None to go on."""
     history = progress.history
@@ -105,10 +131,10 @@ def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement)
     return None
 
 
-def sentence_of(progress: Progress, measured: Measurement) -> str:
+def sentence_of(progress: Progress) -> str:
     """Why a run ends early, for people."""
     if progress.stopped_because == "kl":
-        return f"stopped: {measured.kl:.1f} nats from the reference is too far; the policy before is kept"
+        return f"stopped at {progress.accepted_kl:.1f} nats from the reference: the next step is too far"
     return "stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"
 
 
