@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench.reward_rankings import make_rankings
 
@@ -58,8 +58,7 @@ def compare(options: argparse.Namespace) -> None:
         prepare_base_model(options.base)
     from bench.processor import matmul_peak
 
-    peak = matmul_peak()
-    print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s", flush=True)
+    print(f"matmul peak (bf16): {matmul_peak() / 1e9:.0f} GFLOP/s", flush=True)
     verdicts = []
     for mode in options.modes.split(","):
         runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
@@ -183,7 +182,41 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
 
 
 def run_theirs(options: argparse.Namespace) -> dict[str, float]:
-    """One training by TRL: full weights in fp32 under bf16 autocast (its default), LoRA over a bf16 base."""
+    """One training by TRL."""
+    train, held_out = _data(options)
+    rates = {"learning_rate": LEARNING_RATE[options.mode], "max_length": MAX_PROMPT + MAX_COMPLETION}
+    steps = {"pairs_per_step": RANKINGS_PER_STEP * 6, "pairs_per_forward": TRL_PAIRS_PER_FORWARD}
+    theirs = train_theirs(
+        options.base, all_pairs(train), is_lora=options.mode == "lora", seed=options.seed, **rates, **steps
+    )
+    right, total = right_of(theirs, held_out)
+    flop = _flop_per_token(options.mode, theirs.parameters)
+    return _result(options, theirs.seconds, theirs.tokens, right / total, flop) | {"peak_gb": theirs.peak_gb}
+
+
+class Theirs(NamedTuple):
+    """What TRL trained, and what it took."""
+
+    model: Any
+    tokenizer: Any
+    parameters: int
+    tokens: int
+    seconds: float
+    peak_gb: float
+
+
+def train_theirs(
+    base: Path,
+    pairs: list[dict[str, Any]],
+    *,
+    is_lora: bool,
+    learning_rate: float,
+    pairs_per_step: int,
+    pairs_per_forward: int,
+    max_length: int,
+    seed: int,
+) -> Theirs:
+    """One epoch of TRL's RewardTrainer: full weights in fp32 under bf16 autocast (its default), LoRA on a bf16 base."""
     import datasets
     import torch
     import trl
@@ -193,35 +226,33 @@ def run_theirs(options: argparse.Namespace) -> dict[str, float]:
     if not trl.__version__.startswith(PEER):
         raise SystemExit(f"the peer is trl {PEER}x, not {trl.__version__}: make .venv anew")
     datasets.disable_progress_bars()
-    train, held_out = _data(options)
-    tokenizer = AutoTokenizer.from_pretrained(options.base)
-    is_lora = options.mode == "lora"
+    tokenizer = AutoTokenizer.from_pretrained(base)
     model = AutoModelForSequenceClassification.from_pretrained(
-        options.base, num_labels=1, dtype=torch.bfloat16 if is_lora else torch.float32
+        base, num_labels=1, dtype=torch.bfloat16 if is_lora else torch.float32
     )
     parameters = model.num_parameters()
     with tempfile.TemporaryDirectory() as folder:
         settings = trl.RewardConfig(
             output_dir=folder,
-            per_device_train_batch_size=TRL_PAIRS_PER_FORWARD,
-            gradient_accumulation_steps=RANKINGS_PER_STEP * 6 // TRL_PAIRS_PER_FORWARD,
+            per_device_train_batch_size=pairs_per_forward,
+            gradient_accumulation_steps=pairs_per_step // pairs_per_forward,
             gradient_checkpointing=False,  # faster for TRL where memory allows, as here
-            learning_rate=LEARNING_RATE[options.mode],
+            learning_rate=learning_rate,
             num_train_epochs=1,
-            max_length=MAX_PROMPT + MAX_COMPLETION,
+            max_length=max_length,
             bf16=not is_lora,
             use_cpu=True,
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
             disable_tqdm=True,
-            seed=options.seed,
+            seed=seed,
         )
         lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="SEQ_CLS") if is_lora else None
         trainer = trl.RewardTrainer(
             model=model,
             args=settings,
-            train_dataset=datasets.Dataset.from_list([pair for ranking in train for pair in _pairs(ranking)]),
+            train_dataset=datasets.Dataset.from_list(pairs),
             processing_class=tokenizer,
             peft_config=lora,
         )
@@ -229,29 +260,32 @@ def run_theirs(options: argparse.Namespace) -> dict[str, float]:
         trainer.train()
         seconds, peak = time.monotonic() - started, _peak_gb()
     tokens = sum(len(ids) for field in ("chosen_ids", "rejected_ids") for ids in trainer.train_dataset[field])
+    return Theirs(trainer.model, tokenizer, parameters, tokens, seconds, peak)
+
+
+def right_of(theirs: Theirs, rankings: list[dict[str, Any]]) -> tuple[int, int]:
+    """Pairs of differently ranked completions in the right order, and all of them."""
     right = total = 0
-    for ranking in held_out:
-        scores = _their_scores(trainer.model, tokenizer, ranking)
-        ranks = ranking["ranks"]
-        wins = [(a, b) for a in range(4) for b in range(4) if ranks[a] < ranks[b]]
+    for ranking in rankings:
+        scores, ranks = _their_scores(theirs.model, theirs.tokenizer, ranking), ranking["ranks"]
+        wins = [(a, b) for a in range(len(ranks)) for b in range(len(ranks)) if ranks[a] < ranks[b]]
         right += sum(scores[a] > scores[b] for a, b in wins)
         total += len(wins)
-    return _result(options, seconds, tokens, right / total, _flop_per_token(options.mode, parameters)) | {
-        "peak_gb": peak
-    }
+    return right, total
 
 
 def _turn(text: str) -> list[dict[str, str]]:
     return [{"role": "assistant", "content": text}]
 
 
-def _pairs(ranking: dict[str, Any]) -> list[dict[str, Any]]:
-    texts, ranks = [completion["text"] for completion in ranking["completions"]], ranking["ranks"]
+def all_pairs(rankings: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rankings as the pairs that TRL's users must make of them."""
     return [
-        {"prompt": ranking["prompt"], "chosen": _turn(texts[a]), "rejected": _turn(texts[b])}
-        for a in range(4)
-        for b in range(4)
-        if ranks[a] < ranks[b]
+        {"prompt": ranking["prompt"], "chosen": _turn(better["text"]), "rejected": _turn(worse["text"])}
+        for ranking in rankings
+        for better, high in zip(ranking["completions"], ranking["ranks"], strict=True)
+        for worse, low in zip(ranking["completions"], ranking["ranks"], strict=True)
+        if high < low
     ]
 
 
