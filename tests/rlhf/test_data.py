@@ -10,13 +10,11 @@ from transformers import AutoTokenizer
 from trainer.rlhf.data import (
     DataError,
     Ranking,
-    deal_prompts,
     read_completions,
     read_corpus,
     read_demonstrations,
     read_prompts,
     read_rankings,
-    split_by_prompt,
 )
 from trainer.rlhf.encoding import (
     ConversationError,
@@ -26,6 +24,7 @@ from trainer.rlhf.encoding import (
     load_tokenizer,
 )
 from trainer.rlhf.imports import from_hh, from_moss, from_trl, write_rankings
+from trainer.rlhf.ranking_file import deal_prompts, split_by_prompt
 
 QUESTION = [{"role": "user", "content": "What do you think about rain?"}]
 RANKING = {
@@ -84,9 +83,12 @@ def test_it_names_file_line_and_field(tmp_path, change, message):
         read_rankings(path)
 
 
-@pytest.mark.parametrize(("line", "message"), [("{oops", "line 1: not JSON"), ("[1]", "line 1: not a JSON object")])
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b"{oops", "line 1: not JSON"), (b"[1]", "line 1: not a JSON object"), (b'{"a": "\xff"}', "line 1: not UTF-8")],
+)
 def test_it_names_the_line_that_is_no_record(tmp_path, line, message):
-    (tmp_path / "rankings.jsonl").write_text(line + "\n")
+    (tmp_path / "rankings.jsonl").write_bytes(line + b"\n")
     with pytest.raises(DataError, match=f"rankings.jsonl, {message}"):
         read_rankings(tmp_path / "rankings.jsonl")
 
@@ -123,7 +125,8 @@ def test_it_deals_an_exact_share_of_the_prompts():
     rest, dealt = deal_prompts(rankings, share=0.3, seed=1)
     assert (len({r.prompt_id for r in rest}), len({r.prompt_id for r in dealt})) == (14, 6)
     assert not {r.prompt_id for r in rest} & {r.prompt_id for r in dealt} and len(rest) + len(dealt) == 60
-    assert deal_prompts(rankings, share=0.0, seed=1) == (rankings, [])
+    rest, dealt = deal_prompts(rankings, share=0.0, seed=1)
+    assert (list(rest), list(dealt)) == (rankings, [])
 
 
 def test_it_encodes_for_reward_training_what_sampling_would_have_written(tiny_base):

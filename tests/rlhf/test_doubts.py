@@ -46,6 +46,21 @@ def test_it_repeats_itself_from_the_same_seed():
     assert torch.equal(first.mean, second.mean) and torch.equal(first.std, second.std)
 
 
+def test_its_voters_learn_from_no_more_prompts_than_they_need(monkeypatch):
+    features, rankings, _ = planted(40)
+    pairs = pairs_of(rankings)
+    learned = []
+
+    def note(features, pairs, l2):
+        learned.append(len(pairs.prompt.unique()))
+        return torch.zeros(features.shape[1])
+
+    monkeypatch.setattr("trainer.rlhf.doubts.fit_probe", note)
+    monkeypatch.setattr("trainer.rlhf.doubts.VOTER_PROMPTS", 6)
+    out_of_fold_votes(features, pairs, folds_of(pairs, folds=4, seed=0), 0.1, members=3, seed=0)
+    assert len(learned) == 12 and max(learned) <= 6
+
+
 @pytest.fixture
 def voted():
     rankings = planted(1, k=3)[1]

@@ -57,7 +57,7 @@ def test_it_gives_the_same_answer_in_chunks(monkeypatch):
     features, rankings, _ = planted(30)
     pairs = pairs_of(rankings)
     whole = fit_probe(features, pairs, 0.1)
-    monkeypatch.setattr("trainer.rlhf.probe._CHUNK_PAIRS", 7)
+    monkeypatch.setattr("trainer.rlhf.probe.CHUNK_PAIRS", 7)
     torch.testing.assert_close(fit_probe(features, pairs, 0.1), whole)
 
 

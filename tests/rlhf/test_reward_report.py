@@ -10,6 +10,7 @@ import pytest
 from tests.rlhf.planted import rankings_of
 from trainer.rlhf.data import Completion, Ranking
 from trainer.rlhf.duplicates import near_duplicates
+from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.reward_plots import draw_plots
 from trainer.rlhf.reward_report import (
     Interval,
@@ -24,6 +25,8 @@ from trainer.rlhf.reward_report import (
     reliability,
     verdict,
 )
+
+WORDS = [f"word{number}" for number in range(200)]
 
 
 def ranking(number=0, ranks=(1, 2), text="What is rain?", **changes) -> Ranking:
@@ -150,7 +153,7 @@ def test_it_slices_by_annotator_language_checkpoint_and_length_gap():
 
 def test_it_learns_which_way_length_points():
     shorter_wins = [ranking(number, (1, 2)) for number in range(3)]
-    assert length_sign(shorter_wins, np.array([1.0, 9, 1, 9, 90, 1])) == -1
+    assert length_sign(pairs_of(shorter_wins), np.array([1.0, 9, 1, 9, 90, 1])) == -1
 
 
 def test_it_counts_an_undecided_score_half():
@@ -161,9 +164,41 @@ def test_it_finds_near_duplicate_prompts_between_the_splits():
     words = [f"word{number}" for number in range(30)]
     train = [ranking(0, text=" ".join(words)), ranking(1, text="Something else altogether, about the sea.")]
     near = [ranking(2, text=" ".join([*words[:-1], "other"])), ranking(3, text=" ".join(words[:12]))]
-    found = near_duplicates(train, near)
+    found = near_duplicates([train[:1], train[1:]], near)
     assert found["count"] == 1 and found["of"] == 2
     assert found["prompts"] == [{"held_out": "p2", "train": "p0", "jaccard": round(27 / 29, 3)}]
+
+
+def test_it_finds_the_near_duplicates_that_comparing_all_finds():
+    rng = np.random.default_rng(0)
+    train = [" ".join(rng.choice(WORDS, size=30)) for _ in range(200)]
+    held_out = [" ".join(rng.choice(WORDS, size=30)) for _ in range(20)]
+    for number in range(10):  # a tenth to all of the words as in a training prompt
+        words = train[number].split()
+        held_out.append(" ".join([*rng.choice(WORDS, size=number), *words[number:]]))
+
+    def triples(text):
+        return {tuple(text.split()[start : start + 3]) for start in range(28)}
+
+    def jaccard(first, second):
+        return len(triples(first) & triples(second)) / len(triples(first) | triples(second))
+
+    expected = {f"h{place}" for place, text in enumerate(held_out) if max(jaccard(text, own) for own in train) >= 0.8}
+    sides = [
+        [replace(ranking(text=text), prompt_id=f"{side}{place}") for place, text in enumerate(texts)]
+        for side, texts in (("t", train), ("h", held_out))
+    ]
+    found = near_duplicates([sides[0]], sides[1])
+    assert {entry["held_out"] for entry in found["prompts"]} == expected and len(expected) >= 3
+
+
+def test_it_finds_near_duplicates_among_prompts_of_one_template():
+    template = "Please read the following text with care and then answer the question that stands below it: {}"
+    subjects = [" ".join(f"{letter}{number}" for letter in "abcdefghij") for number in range(300)]
+    train = [ranking(number, text=template.format(text)) for number, text in enumerate(subjects)]
+    held_out = [ranking(1000, text=train[250].prompt[0]["content"] + " please"), ranking(1001, text=template)]
+    (entry,) = near_duplicates([train], held_out)["prompts"]
+    assert (entry["held_out"], entry["train"]) == ("p1000", "p250")
 
 
 def test_it_draws_the_same_plots_each_time(tmp_path):

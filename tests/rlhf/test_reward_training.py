@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.packing import Group
+from trainer.rlhf.ranking_file import RankingFile
 from trainer.rlhf.reward_model import load_reward_model
 from trainer.rlhf.reward_training import split_rankings, train_reward
 
@@ -184,9 +185,7 @@ def test_it_keeps_the_probe_where_tuning_does_not_win(tiny_base, tmp_path, loss)
 
 def test_it_keeps_the_three_parts_apart_by_prompt(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, prompts=40)
-    from trainer.rlhf.data import read_rankings
-
-    split = split_rankings(read_rankings(run.path / "rankings.jsonl"), run.config)
+    split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config)
     prompts = [{ranking.prompt_id for ranking in part} for part in split]
     assert all(prompts) and not (prompts[0] & prompts[1] or prompts[0] & prompts[2] or prompts[1] & prompts[2])
 
@@ -201,6 +200,30 @@ def test_it_reads_many_rankings_with_the_chosen_layer_only(tiny_base, tmp_path, 
     assert f"{chosen['pooling']}.{chosen['layer']}" in columns and len(columns) <= 3
     records = run.log("reward").records()
     assert records[-1]["step"] == records[-1]["steps"]
+
+
+@pytest.mark.parametrize("train", ["probe", "lora"])
+def test_it_learns_the_same_from_features_on_disk_as_from_those_in_memory(tiny_base, tmp_path, monkeypatch, train):
+    settings = {"reward": {"train": train, "margin": "votes", "loss": "pairwise"}, "lora": {"r": 4, "alpha": 8}}
+    near, far = (write_run(tmp_path / name, tiny_base, prompts=40, **settings) for name in ("near", "far"))
+    train_reward(near)
+    monkeypatch.setattr("trainer.rlhf.reward_features.SEARCH_RANKINGS", 1)
+    train_reward(far)
+    assert model_files(far) == model_files(near)
+    assert report_of(far) == report_of(near)
+
+
+def test_it_ends_the_same_after_a_kill_among_many_rankings(tiny_base, tmp_path, monkeypatch):
+    for module in ("reward_features", "reward_training"):
+        monkeypatch.setattr(f"trainer.rlhf.{module}.SEARCH_RANKINGS", 20)
+    whole, killed = (write_run(tmp_path / name, tiny_base, prompts=80) for name in ("whole", "killed"))
+    train_reward(whole)
+    for looks in (2, 3):
+        with pytest.raises(Stopped):
+            train_reward(killed, StopAfter(looks))
+    train_reward(killed)
+    assert model_files(killed) == model_files(whole)
+    assert report_of(killed) == report_of(whole)
 
 
 @pytest.mark.parametrize(

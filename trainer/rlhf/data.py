@@ -71,7 +71,7 @@ class Demonstration:
 
 def read_rankings(path: Path | str) -> list[Ranking]:
     """All rankings of a `rankings.jsonl`; raises `DataError` at the first line that is not one."""
-    return [_ranking(record, where) for record, where in _records(path)]
+    return [parse_ranking(record, where) for record, where in _records(path)]
 
 
 def read_prompts(path: Path | str) -> list[Prompt]:
@@ -134,54 +134,37 @@ def prompt_key(messages: Messages) -> str:
     return hashlib.sha256(json.dumps(messages, sort_keys=True, ensure_ascii=False).encode()).hexdigest()[:16]
 
 
-def split_by_prompt(
-    rankings: list[Ranking], *, held_out_share: float, seed: int
-) -> tuple[list[Ranking], list[Ranking]]:
-    """Training and held-out rankings; a prompt is never on both sides.
-
-    A `split` in the file decides. Prompts without one are dealt by a hash of seed and prompt, so that the same prompt
-    falls on the same side in every run of the same seed, however many rankings join. Where that holds nothing out,
-    the prompt with the lowest draw is, unless the share is 0.
-    """
-    draws = {ranking.prompt_id: _draw(ranking.prompt_id, seed) for ranking in rankings}
-    sides = {prompt: "held_out" if draw < held_out_share else "train" for prompt, draw in draws.items()}
-    sides |= {ranking.prompt_id: ranking.split for ranking in rankings if ranking.split == "train"}
-    sides |= {ranking.prompt_id: ranking.split for ranking in rankings if ranking.split == "held_out"}
-    if held_out_share > 0 and len(sides) > 1 and "held_out" not in sides.values():
-        sides[min(draws, key=draws.get)] = "held_out"
-    train = [ranking for ranking in rankings if sides[ranking.prompt_id] == "train"]
-    return train, [ranking for ranking in rankings if sides[ranking.prompt_id] == "held_out"]
-
-
-def deal_prompts(rankings: list[Ranking], *, share: float, seed: int) -> tuple[list[Ranking], list[Ranking]]:
-    """The rankings of all but a share of the prompts, and of that share, exact to half a prompt and drawn by seed."""
-    draws = {ranking.prompt_id: _draw(ranking.prompt_id, seed) for ranking in rankings}
-    dealt = set(sorted(draws, key=draws.get)[: round(share * len(draws))])
-    rest = [ranking for ranking in rankings if ranking.prompt_id not in dealt]
-    return rest, [ranking for ranking in rankings if ranking.prompt_id in dealt]
-
-
-def _draw(prompt_id: str, seed: int) -> float:
+def prompt_draw(prompt_id: str, seed: int) -> float:
+    """A number from 0 to 1 that depends on nothing but prompt and seed; two prompts all but surely differ in it."""
     return int.from_bytes(hashlib.sha256(f"{seed}:{prompt_id}".encode()).digest()[:8]) / 2**64
 
 
 def _records(path: Path | str) -> Iterator[tuple[dict[str, Any], str]]:
+    return ((record, where) for _, record, where in numbered_lines(path))
+
+
+def numbered_lines(path: Path | str) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """Each line's first byte, its object, and where it stands, for people; raises `DataError` where it is none."""
     path = Path(path)
-    with path.open(encoding="utf-8") as lines:
+    end = 0
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            where = f"{path.name}, line {number}"
+            where, start, end = f"{path.name}, line {number}", end, end + len(line)
             if not line.strip():
                 continue
             try:
                 record = json.loads(line)
             except json.JSONDecodeError as error:
                 raise DataError(where, None, f"not JSON ({error.msg} at column {error.colno})") from error
+            except UnicodeDecodeError as error:
+                raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
             if not isinstance(record, dict):
                 raise DataError(where, None, "not a JSON object")
-            yield record, where
+            yield start, record, where
 
 
-def _ranking(record: dict[str, Any], where: str) -> Ranking:
+def parse_ranking(record: dict[str, Any], where: str) -> Ranking:
+    """One line of a `rankings.jsonl`; raises `DataError` if it is not one."""
     prompt = _messages(record, "prompt", where)
     completions = _completions(record, where)
     return Ranking(

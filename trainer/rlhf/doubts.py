@@ -18,8 +18,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from trainer.rlhf.data import Ranking
+from trainer.rlhf.feature_rows import Features
 from trainer.rlhf.pairs import Pairs
 from trainer.rlhf.probe import deltas, fit_probe
+from trainer.rlhf.ranking_file import sizes_of
+
+VOTER_PROMPTS = 4000
 
 
 class Votes(NamedTuple):
@@ -30,7 +34,7 @@ class Votes(NamedTuple):
 
 
 def out_of_fold_votes(
-    features: Float[Tensor, "completion hidden"],
+    features: Features,
     pairs: Pairs,
     folds: Int[Tensor, " pair"],
     l2: float,
@@ -38,19 +42,27 @@ def out_of_fold_votes(
     members: int,
     seed: int,
 ) -> Votes:
-    """For each fold, `members` probes fitted on bootstraps of the other folds' prompts vote on its pairs."""
+    """For each fold, `members` probes fitted on bootstraps of the other folds' prompts vote on its pairs.
+
+    A bootstrap draws at most `VOTER_PROMPTS` prompts: what a voter learns no longer gains by more, and its cost would.
+    """
     generator = np.random.default_rng(seed)
     prompts = int(pairs.prompt.max()) + 1
-    votes = torch.empty(members, len(pairs.winner), dtype=torch.float64)
+    mean, std = (torch.empty(len(pairs.winner), dtype=torch.float64) for _ in range(2))
     for fold in folds.unique():
-        inside, outside = pairs.where(folds != fold), pairs.where(folds == fold)
+        inside, is_outside = pairs.where(folds != fold), folds == fold
+        outside = pairs.where(is_outside)
         learned = inside.prompt.unique().numpy()
+        votes = torch.empty(members, len(outside.winner), dtype=torch.float64)
         for member in range(members):
-            draws = np.bincount(generator.choice(learned, len(learned)), minlength=prompts)
-            drawn = inside._replace(weight=inside.weight * torch.from_numpy(draws)[inside.prompt])
+            drawn_prompts = generator.choice(learned, min(len(learned), VOTER_PROMPTS))
+            draws = torch.from_numpy(np.bincount(drawn_prompts, minlength=prompts))[inside.prompt]
+            drawn = inside.where(draws > 0)
+            drawn = drawn._replace(weight=drawn.weight * draws[draws > 0])
             weight = fit_probe(features, drawn.where(drawn.weight > 0), l2)
-            votes[member, folds == fold] = deltas(features, weight, outside)
-    return Votes(votes.mean(0), votes.std(0, correction=0))
+            votes[member] = deltas(features, weight, outside)
+        mean[is_outside], std[is_outside] = votes.mean(0), votes.std(0, correction=0)
+    return Votes(mean, std)
 
 
 def mend(pairs: Pairs, votes: Votes, how: str) -> Pairs:
@@ -70,7 +82,8 @@ def mend(pairs: Pairs, votes: Votes, how: str) -> Pairs:
 
 def strength_margin(pairs: Pairs, rankings: Sequence[Ranking]) -> Float[Tensor, " pair"]:
     """The annotator's own strength as margin inside the sigmoid; 0 where none was given."""
-    return torch.tensor([ranking.strength or 0.0 for ranking in rankings], dtype=torch.float64)[pairs.ranking]
+    strengths = np.fromiter((ranking.strength or 0.0 for ranking in rankings), float, len(rankings))
+    return torch.from_numpy(strengths)[pairs.ranking]
 
 
 def voting_margin(votes: Votes) -> Float[Tensor, " pair"]:
@@ -80,12 +93,10 @@ def voting_margin(votes: Votes) -> Float[Tensor, " pair"]:
 
 def doubtful_pairs(rankings: Sequence[Ranking], pairs: Pairs, votes: Votes, *, limit: int) -> list[dict[str, Any]]:
     """The decided pairs the models vote against, the firmest contradiction first, as ids a queue can be made of."""
-    starts = np.cumsum([0, *(len(ranking.ranks) for ranking in rankings)])
-    order = [place for place in votes.mean.argsort(stable=True).tolist() if pairs.target[place] != 0.5]
+    starts = np.append(0, sizes_of(rankings)).cumsum()
+    doubtful = ((votes.mean < 0) & (pairs.target != 0.5)).nonzero()[:, 0]
     found = []
-    for place in order[:limit]:
-        if votes.mean[place] >= 0:
-            break
+    for place in doubtful[votes.mean[doubtful].argsort(stable=True)[:limit]].tolist():
         number = int(pairs.ranking[place])
         ranking = rankings[number]
         found.append(

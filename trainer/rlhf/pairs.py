@@ -6,6 +6,7 @@ weighs the same whatever its K (InstructGPT, arXiv 2203.02155, eq. 1).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -30,43 +31,66 @@ class Pairs(NamedTuple):
     def where(self, mask: Bool[Tensor, " pair"]) -> Pairs:
         return Pairs(*(column[mask] for column in self))
 
-    def of_rankings(self, numbers: Sequence[int], sizes: Sequence[int]) -> tuple[Pairs, Int[Tensor, " pair"]]:
+    def of_rankings(
+        self, numbers: Sequence[int], starts: Int[Tensor, " ranking_and_end"]
+    ) -> tuple[Pairs, Int[Tensor, " pair"]]:
         """The pairs of some rankings, numbered as if their completions alone stood one after another.
 
-        `sizes` counts the completions of every ranking. Also returns where the pairs stand among all.
+        `starts` has every ranking's first completion, and the end. Also returns where the pairs stand among all.
         """
-        starts = torch.tensor([0, *sizes]).cumsum(0)
-        shift = torch.zeros(len(sizes), dtype=torch.long)
-        own = 0
+        own, moved = 0, {}
         for number in numbers:
-            shift[number] = own - starts[number]
-            own += sizes[number]
-        places = torch.isin(self.ranking, torch.tensor(numbers)).nonzero()[:, 0]
+            moved[number] = own - int(starts[number])
+            own += int(starts[number + 1] - starts[number])
+        chosen = torch.tensor(sorted(moved))
+        firsts, ends = (torch.searchsorted(self.ranking, chosen, right=is_end) for is_end in (False, True))
+        places = torch.cat([torch.arange(first, end) for first, end in zip(firsts, ends, strict=True)])
         found = Pairs(*(column[places] for column in self))
-        moved = shift[found.ranking]
-        return found._replace(winner=found.winner + moved, loser=found.loser + moved), places
+        shift = torch.tensor([moved[number] for number in found.ranking.tolist()], dtype=torch.long)
+        return found._replace(winner=found.winner + shift, loser=found.loser + shift), places
 
 
 def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing: float = 0.0) -> Pairs:
     """All pairs of the rankings, winner first; `ties` is `drop`, or else a tie stands with target 0.5."""
-    prompts: dict[str, int] = {}
-    rows: list[tuple[int, int, float, float, int, int]] = []
+    winner, loser, number, target, weight = array("q"), array("q"), array("q"), array("d"), array("d")
+    prompts = array("q")  # of each ranking; a hash tells prompts apart as well as a text, in 8 bytes
     offset = 0
-    for number, ranking in enumerate(rankings):
-        prompt = prompts.setdefault(ranking.prompt_id, len(prompts))
-        ordered = [
-            (a, b) if ranking.ranks[a] <= ranking.ranks[b] else (b, a)
-            for a in range(len(ranking.ranks))
-            for b in range(a + 1, len(ranking.ranks))
-            if ties != "drop" or ranking.ranks[a] != ranking.ranks[b]
-        ]
-        for winner, loser in ordered:
-            target = 0.5 if ranking.ranks[winner] == ranking.ranks[loser] else 1.0 - label_smoothing
-            rows.append((offset + winner, offset + loser, target, ranking.weight / len(ordered), number, prompt))
+    for place, ranking in enumerate(rankings):
+        prompts.append(hash(ranking.prompt_id))
+        ordered = _ordered_pairs(ranking.ranks, has_ties=ties != "drop")
+        for better, worse in ordered:
+            winner.append(offset + better)
+            loser.append(offset + worse)
+            target.append(0.5 if ranking.ranks[better] == ranking.ranks[worse] else 1.0 - label_smoothing)
+        weight.extend([ranking.weight / max(1, len(ordered))] * len(ordered))
+        number.extend([place] * len(ordered))
         offset += len(ranking.ranks)
-    columns = list(zip(*rows, strict=True)) if rows else [()] * 6
-    kinds = (torch.long, torch.long, torch.float64, torch.float64, torch.long, torch.long)
-    return Pairs(*(torch.tensor(column, dtype=kind) for column, kind in zip(columns, kinds, strict=True)))
+    ranking = _tensor(number, torch.long)
+    prompt = _numbered(_tensor(prompts, torch.long))[ranking]
+    columns = (_tensor(winner, torch.long), _tensor(loser, torch.long), _tensor(target), _tensor(weight))
+    return Pairs(*columns, ranking, prompt)
+
+
+def _ordered_pairs(ranks: Sequence[int], *, has_ties: bool) -> list[tuple[int, int]]:
+    """Places in a ranking, the better one first; of a tie the earlier."""
+    return [
+        (a, b) if ranks[a] <= ranks[b] else (b, a)
+        for a in range(len(ranks))
+        for b in range(a + 1, len(ranks))
+        if has_ties or ranks[a] != ranks[b]
+    ]
+
+
+def _tensor(values: array, kind: torch.dtype = torch.float64) -> Tensor:
+    return torch.from_numpy(np.array(values)).to(kind)
+
+
+def _numbered(keys: Int[Tensor, " key"]) -> Int[Tensor, " key"]:
+    """Equal keys as equal numbers 0, 1, …, counted by first appearance."""
+    _, first, inverse = np.unique(keys.numpy(), return_index=True, return_inverse=True)
+    number = np.empty(len(first), dtype=np.int64)
+    number[first.argsort()] = np.arange(len(first))
+    return torch.from_numpy(number[inverse])
 
 
 def folds_of(pairs: Pairs, *, folds: int, seed: int) -> Int[Tensor, " pair"]:

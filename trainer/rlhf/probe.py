@@ -19,11 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from trainer.rlhf.feature_rows import BLOCK_ROWS, Features
 from trainer.rlhf.pairs import Pairs
 
 RIDGES = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0)  # the search starts from the fourth
 SEARCH_TOLERANCE = 1e-4  # nats a pair that Newton may leave undone while settings are compared
-_CHUNK_PAIRS = 16384  # differences held in memory at once
+CHUNK_PAIRS = 2048  # differences held in memory at once
 
 
 class Candidate(NamedTuple):
@@ -37,7 +38,7 @@ class Candidate(NamedTuple):
 
 
 def fit_probe(
-    features: Float[Tensor, "completion hidden"],
+    features: Features,
     pairs: Pairs,
     l2: float,
     *,
@@ -70,15 +71,16 @@ def fit_probe(
     return weight / scale
 
 
-def _differences(features: Tensor, pairs: Pairs, chunk: slice) -> Float[Tensor, "pair hidden"]:
-    return (features[pairs.winner[chunk]] - features[pairs.loser[chunk]]).double()
+def _differences(features: Features, pairs: Pairs, chunk: slice) -> Float[Tensor, "pair hidden"]:
+    winners, losers = features[torch.cat([pairs.winner[chunk], pairs.loser[chunk]])].chunk(2)
+    return (winners - losers).double()
 
 
 def _chunks(pairs: Pairs) -> list[slice]:
-    return [slice(start, start + _CHUNK_PAIRS) for start in range(0, len(pairs.winner), _CHUNK_PAIRS)]
+    return [slice(start, start + CHUNK_PAIRS) for start in range(0, len(pairs.winner), CHUNK_PAIRS)]
 
 
-def difference_scale(features: Float[Tensor, "completion hidden"], pairs: Pairs) -> Float[Tensor, " hidden"]:
+def difference_scale(features: Features, pairs: Pairs) -> Float[Tensor, " hidden"]:
     """Root mean square of each dimension's difference over the pairs; 1 where there is none."""
     squares = sum(_differences(features, pairs, chunk).square().sum(0) for chunk in _chunks(pairs))
     scale = (squares / len(pairs.winner)).sqrt()
@@ -86,7 +88,7 @@ def difference_scale(features: Float[Tensor, "completion hidden"], pairs: Pairs)
 
 
 def _objective(
-    features: Tensor, pairs: Pairs, share: Tensor, scale: Tensor, weight: Tensor, l2: float
+    features: Features, pairs: Pairs, share: Tensor, scale: Tensor, weight: Tensor, l2: float
 ) -> tuple[float, Float[Tensor, " hidden"], Float[Tensor, "hidden hidden"]]:
     """Loss, gradient and Hessian of the ridge-penalised Bradley-Terry likelihood."""
     loss = 0.5 * l2 * float(weight @ weight)
@@ -103,16 +105,16 @@ def _objective(
     return loss, gradient, hessian
 
 
-def deltas(
-    features: Float[Tensor, "completion hidden"], weight: Float[Tensor, " hidden"], pairs: Pairs
-) -> Float[Tensor, " pair"]:
+def deltas(features: Features, weight: Float[Tensor, " hidden"], pairs: Pairs) -> Float[Tensor, " pair"]:
     """r_winner - r_loser of each pair."""
-    scores = features.double() @ weight.double()
-    return scores[pairs.winner] - scores[pairs.loser]
+    rows, places = torch.cat([pairs.winner, pairs.loser]).unique(return_inverse=True)
+    scores = torch.cat([features[part].double() @ weight.double() for part in rows.split(BLOCK_ROWS)])
+    winner, loser = scores[places].chunk(2)
+    return winner - loser
 
 
 def out_of_fold_deltas(
-    features: Float[Tensor, "completion hidden"], pairs: Pairs, folds: Int[Tensor, " pair"], l2s: Sequence[float]
+    features: Features, pairs: Pairs, folds: Int[Tensor, " pair"], l2s: Sequence[float]
 ) -> dict[float, Float[Tensor, " pair"]]:
     """For each ridge, the score difference of every pair by the probe that was fitted without its fold."""
     predictions = {l2: torch.empty(len(pairs.winner), dtype=torch.float64) for l2 in l2s}
@@ -142,7 +144,7 @@ def _nll(delta: Float[Tensor, " pair"], pairs: Pairs) -> float:
 
 
 def choose(
-    features: Mapping[tuple[str, int], Float[Tensor, "completion hidden"]],
+    features: Mapping[tuple[str, int], Features],
     pairs: Pairs,
     folds: Int[Tensor, " pair"],
     *,

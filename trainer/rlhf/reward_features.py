@@ -1,30 +1,34 @@
 """Rankings to pooled features of the frozen base, chunk by chunk, each kept on disk: what a kill can lose is one chunk.
 
 Few rankings get the features of every pooling and layer in question. Of more than `SEARCH_RANKINGS` only a sample does;
-when cross-validation has chosen, the rest get features of the chosen layer alone, which costs a fraction of the depth.
+when cross-validation has chosen, the rest get features of the chosen layer alone, which costs a fraction of the depth,
+and these stay on disk: memory does not grow with the rankings.
 Under several processes each computes its share of the chunks and all read them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
+from safetensors import safe_open
 from torch import Tensor
 
 from trainer.rlhf.checkpoint import write_checkpoint
 from trainer.rlhf.config import RewardConfig, RunConfig
 from trainer.rlhf.data import Ranking
 from trainer.rlhf.encoding import encode_completion, encode_prompt
+from trainer.rlhf.feature_rows import Features, StoredRows
 from trainer.rlhf.folder import StageError
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes
+from trainer.rlhf.ranking_file import sizes_of
 from trainer.rlhf.trunk import depth, pooled_features, trunk_of
 
 CHUNK_RANKINGS = 16  # one step of progress
@@ -38,8 +42,8 @@ Key = tuple[str, int]  # pooling, layer
 class Part(NamedTuple):
     """Rankings with the features and the length in tokens of each of their completions, in order."""
 
-    rankings: list[Ranking]
-    features: dict[Key, Float[Tensor, "completion hidden"]]
+    rankings: Sequence[Ranking]
+    features: dict[Key, Features]
     lengths: Float[Tensor, " completion"]
 
 
@@ -79,7 +83,7 @@ def search_keys(config: RewardConfig, layers: int) -> list[Key]:
     return [(pooling, layer) for pooling in poolings for layer in grid]
 
 
-def sample_of(rankings: list[Ranking], seed: int) -> list[Ranking]:
+def sample_of(rankings: Sequence[Ranking], seed: int) -> Sequence[Ranking]:
     """At most `SEARCH_RANKINGS`, in their order, drawn by seed."""
     if len(rankings) <= SEARCH_RANKINGS:
         return rankings
@@ -87,13 +91,13 @@ def sample_of(rankings: list[Ranking], seed: int) -> list[Ranking]:
     return [rankings[place] for place in sorted(drawn.tolist())]
 
 
-def chunks_of(rankings: Sequence[Ranking]) -> int:
-    """Steps that reading takes."""
-    return -(-len(rankings) // CHUNK_RANKINGS)
+def chunks_of(rankings: int) -> int:
+    """Steps that reading so many takes."""
+    return -(-rankings // CHUNK_RANKINGS)
 
 
 class FeatureReader:
-    """Reads parts of a run's rankings under names of their own; a name read before is loaded."""
+    """Reads parts of a run's rankings under names of their own; what was read before is found on disk."""
 
     def __init__(self, base: Policy, config: RunConfig, state: Path, journal: Journal, processes: Processes):
         self.base, self.config, self.state = base, config, state
@@ -108,31 +112,38 @@ class FeatureReader:
         """Chunks that stand on disk."""
         return len(list(self.state.glob("*-*/manifest.json")))
 
-    def read(self, name: str, rankings: list[Ranking], keys: Collection[Key]) -> Part:
-        """Features of all the rankings at every key."""
-        starts = range(0, len(rankings), CHUNK_RANKINGS)
-        paths = [self.state / f"{name}-{number:06d}" for number in range(len(starts))]
-        for number, (start, path) in enumerate(zip(starts, paths, strict=True)):
+    def read(self, name: str, rankings: Sequence[Ranking], keys: Collection[Key]) -> Part:
+        """Features of all the rankings at every key: in memory those of few rankings, on disk those of many."""
+        for number in range(chunks_of(len(rankings))):
+            path = self._path(name, number)
             if (path / "manifest.json").exists() or number % self.processes.world != self.processes.rank:
                 self.journal.skip()
             else:
                 self.journal.stop.check()
+                start = number * CHUNK_RANKINGS
                 self._compute(path, rankings[start : start + CHUNK_RANKINGS], keys)
         self.processes.barrier()
-        return self._join(rankings, paths, keys)
+        part = self._stored(name, rankings, keys)
+        if len(rankings) > SEARCH_RANKINGS:
+            return part
+        rows = torch.arange(len(part.lengths))
+        return part._replace(features={key: features[rows] for key, features in part.features.items()})
 
-    def _join(self, rankings: list[Ranking], paths: Sequence[Path], keys: Collection[Key]) -> Part:
-        count, size = sum(len(ranking.ranks) for ranking in rankings), trunk_of(self.base.model).config.hidden_size
-        features = {key: torch.empty(count, size) for key in keys}
-        lengths = torch.empty(count)
-        start = 0
-        for path in paths:
-            chunk = load_file(path / "features.safetensors")
-            end = start + len(chunk["lengths"])
-            lengths[start:end] = chunk["lengths"]
-            for pooling, layer in keys:
-                features[pooling, layer][start:end] = chunk[f"{pooling}.{layer}"]
-            start = end
+    def _path(self, name: str, number: int) -> Path:
+        return self.state / f"{name}-{number:06d}"
+
+    def _stored(self, name: str, rankings: Sequence[Ranking], keys: Collection[Key]) -> Part:
+        ends = np.append(0, sizes_of(rankings)).cumsum()
+        starts = torch.from_numpy(np.append(ends[:-1:CHUNK_RANKINGS], ends[-1]))
+
+        def path_of(number: int) -> Path:
+            return self._path(name, number) / "features.safetensors"
+
+        size = trunk_of(self.base.model).config.hidden_size
+        features = {
+            (pooling, layer): StoredRows(path_of, starts, f"{pooling}.{layer}", size) for pooling, layer in keys
+        }
+        lengths = torch.cat([*_column("lengths", map(path_of, range(len(starts) - 1)))])
         return Part(rankings, features, lengths)
 
     def _compute(self, path: Path, rankings: Sequence[Ranking], keys: Collection[Key]) -> None:
@@ -151,3 +162,9 @@ class FeatureReader:
         write_checkpoint(path, {"features": tensors}, {"rankings": len(rankings)})
         size = {"reward/rankings": float(len(rankings)), "reward/tokens": float(sum(group.tokens for group in groups))}
         self.journal.note(size, message="reading rankings")
+
+
+def _column(name: str, paths: Iterator[Path]) -> Iterator[Float[Tensor, " completion"]]:
+    for path in paths:
+        with safe_open(path, "pt") as file:
+            yield file.get_tensor(name)

@@ -30,6 +30,7 @@ from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.trunk import hidden_states, packed_inputs, pooled_features
 
 ADAPTER = "reward"
+SCORED_GROUPS = 1024  # whose token ids and features are held in memory at once
 
 
 class RewardModel(NamedTuple):
@@ -112,16 +113,19 @@ class RewardModel(NamedTuple):
 def _score_groups(
     trunk: Policy, adapter: str | None, head: RewardHead, groups: Sequence[Group], max_tokens: int
 ) -> Float[Tensor, " completion"]:
+    scores = []
     with using_adapter(trunk, adapter):
-        features = pooled_features(
-            trunk.model,
-            groups,
-            poolings=(head.pooling,),
-            layers=(head.layer,),
-            pad_id=trunk.pad_id,
-            max_tokens=max_tokens,
-        )
-    return reward_head.score_pooled(head.to("cpu"), features[head.pooling, head.layer])
+        for start in range(0, len(groups), SCORED_GROUPS):
+            features = pooled_features(
+                trunk.model,
+                [groups[number] for number in range(start, min(start + SCORED_GROUPS, len(groups)))],
+                poolings=(head.pooling,),
+                layers=(head.layer,),
+                pad_id=trunk.pad_id,
+                max_tokens=max_tokens,
+            )
+            scores.append(reward_head.score_pooled(head.to("cpu"), features[head.pooling, head.layer]))
+    return torch.cat(scores)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ between the splits, and the pairs that models which never saw them vote against.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from trainer.rlhf.data import Ranking
 from trainer.rlhf.pairs import Pairs, pairs_of
 
 RESAMPLES = 2000
-BLOCK = 50  # resamples held in memory at once
+BLOCK = 500_000  # drawn prompts held in memory at once
 BINS = 10
 
 
@@ -113,11 +113,16 @@ def accuracy_interval(correct: np.ndarray, prompts: np.ndarray, *, seed: int) ->
     sums, counts = np.bincount(index, correct), np.bincount(index)
     generator = np.random.default_rng(seed)
     means = []
-    for _ in range(RESAMPLES // BLOCK):
-        drawn = generator.integers(len(counts), size=(BLOCK, len(counts)))
+    for number in _blocks(RESAMPLES, max(1, BLOCK // len(counts))):
+        drawn = generator.integers(len(counts), size=(number, len(counts)))
         means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
     return Interval(float(correct.mean()), float(low), float(high), len(correct))
+
+
+def _blocks(count: int, size: int) -> Iterator[int]:
+    """`count` in parts of `size`, the last one smaller."""
+    return (min(size, count - done) for done in range(0, count, size))
 
 
 def mean_kendall_tau(judged: Judged) -> float:
@@ -166,31 +171,34 @@ def correlation(first: np.ndarray, second: np.ndarray) -> float:
     return float(np.corrcoef(first, second)[0, 1])
 
 
-def length_sign(rankings: Sequence[Ranking], lengths: np.ndarray) -> int:
-    """Which way length pointed in training: +1 if the longer completion won more pairs, else -1."""
-    return 1 if np.sign(_deltas(lengths, pairs_of(rankings, ties="drop"))).sum() >= 0 else -1
+def length_sign(pairs: Pairs, lengths: np.ndarray) -> int:
+    """Which way length pointed in training: +1 if the longer completion won more of the decided pairs, else -1."""
+    return 1 if np.sign(_deltas(lengths, pairs.where(pairs.target != 0.5))).sum() >= 0 else -1
 
 
 def slices(judged: Judged, pairs: Pairs, deltas: np.ndarray) -> dict[str, dict[str, dict[str, float]]]:
     """Accuracy and number of pairs by annotator, language, checkpoint of the winner, and gap of lengths."""
-    owners = [ranking for ranking in judged.rankings for _ in ranking.ranks]
-    sources = [name for r in judged.rankings for name in (r.checkpoints or (None,) * len(r.ranks))]
     gaps = np.abs(_deltas(judged.lengths, pairs))
-    edges = np.quantile(gaps, (1 / 3, 2 / 3))
+    gap_names = np.searchsorted(np.quantile(gaps, (1 / 3, 2 / 3)), gaps, side="left")
     right = correctness(deltas)
-    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for place, winner in enumerate(pairs.winner.tolist()):
-        gap = ("small", "middle", "large")[int(np.searchsorted(edges, gaps[place], side="left"))]
-        keys = {
-            "annotator": owners[winner].annotator,
-            "language": owners[winner].language,
-            "checkpoint": sources[winner],
-            "length_gap": gap,
-        }
-        for name, key in keys.items():
-            if key is not None:
-                found[name][key].append(float(right[place]))
+    ends = np.searchsorted(pairs.ranking.numpy(), np.arange(len(judged.rankings)), "right").tolist()
+    found: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(lambda: [0.0, 0]))
+    first_completion = first_pair = 0
+    for ranking, end in zip(judged.rankings, ends, strict=True):
+        for place in range(first_pair, end):
+            winner = int(pairs.winner[place]) - first_completion
+            keys = {
+                "annotator": ranking.annotator,
+                "language": ranking.language,
+                "checkpoint": ranking.checkpoints and ranking.checkpoints[winner],
+                "length_gap": ("small", "middle", "large")[gap_names[place]],
+            }
+            for name, key in keys.items():
+                if key is not None:
+                    found[name][key][0] += float(right[place])
+                    found[name][key][1] += 1
+        first_completion, first_pair = first_completion + len(ranking.ranks), end
     return {
-        name: {key: {"accuracy": float(np.mean(values)), "pairs": len(values)} for key, values in sorted(parts.items())}
+        name: {key: {"accuracy": total / count, "pairs": count} for key, (total, count) in sorted(parts.items())}
         for name, parts in found.items()
     }

@@ -7,10 +7,13 @@
 3. Models that did not see a pair vote on it: doubtful pairs are listed, and treated as the configuration says.
 4. Where told to (or, by `auto`, where rankings are many and it wins) the trunk is fine-tuned from the probe on.
 5. The report, measured on the held-out prompts, is written last.
+
+Texts and features stay on disk and are read where they are needed. What grows in memory with a ranking is its pairs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -18,9 +21,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainer.rlhf.config import RewardConfig, RunConfig
-from trainer.rlhf.data import Ranking, deal_prompts, read_rankings, split_by_prompt
+from trainer.rlhf.data import Ranking, read_rankings
 from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
+from trainer.rlhf.feature_rows import Features, row_blocks
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
@@ -28,6 +32,7 @@ from trainer.rlhf.pairs import Pairs, folds_of, pairs_of
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.probe import Candidate, choose, difference_scale, fit_probe, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
+from trainer.rlhf.ranking_file import RankingFile, deal_prompts, split_by_prompt
 from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, chunks_of, group_of, sample_of
 from trainer.rlhf.reward_head import RewardHead, centred, score_pooled
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
@@ -43,9 +48,9 @@ DOUBTFUL_LISTED = 200
 class Split(NamedTuple):
     """Rankings to learn from, to train the judge on (maybe none), held out; no prompt is in two of them."""
 
-    learning: list[Ranking]
-    judging: list[Ranking]
-    held_out: list[Ranking]
+    learning: Sequence[Ranking]
+    judging: Sequence[Ranking]
+    held_out: Sequence[Ranking]
 
 
 class Probed(NamedTuple):
@@ -59,7 +64,7 @@ class Probed(NamedTuple):
     head: RewardHead
 
     @property
-    def features(self) -> Float[Tensor, "completion hidden"]:
+    def features(self) -> Features:
         return self.part.features[self.head.pooling, self.head.layer]
 
 
@@ -69,7 +74,7 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
     config, processes = folder.config, join_processes()
-    split = split_rankings(read_rankings(folder.path / "rankings.jsonl"), config)
+    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config)
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
     reader = FeatureReader(base, config, folder.stage("reward") / "state", journal, processes)
@@ -93,22 +98,24 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     processes.barrier()
 
 
-def split_rankings(rankings: list[Ranking], config: RunConfig) -> Split:
+def split_rankings(rankings: Sequence[Ranking], config: RunConfig) -> Split:
     """The three parts. With fewer than two prompts for a judge there is none, and all are learned from."""
     train, held_out = split_by_prompt(rankings, held_out_share=config.reward.held_out_share, seed=config.seed)
     if not held_out:
         raise StageError("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts")
     learning, judging = deal_prompts(train, share=config.reward.judge_share, seed=config.seed + 1)
-    if min(decided_prompts(learning), decided_prompts(judging)) < 2:
+    if not (can_teach(learning) and can_teach(judging)):
         learning, judging = train, []
-    if decided_prompts(learning) < 2:
+    if not can_teach(learning):
         raise StageError("rankings with a preference are needed for at least two training prompts: rank more prompts")
     return Split(learning, judging, held_out)
 
 
-def decided_prompts(rankings: list[Ranking]) -> int:
-    """Prompts with at least one ranking that is not all ties."""
-    return len({ranking.prompt_id for ranking in rankings if len(set(ranking.ranks)) > 1})
+def can_teach(rankings: Sequence[Ranking]) -> bool:
+    """Whether two prompts have a ranking that is not all ties."""
+    decided = (ranking.prompt_id for ranking in rankings if len(set(ranking.ranks)) > 1)
+    first = next(decided, None)
+    return any(prompt != first for prompt in decided)
 
 
 def kind_of(config: RunConfig, rankings: int) -> str:
@@ -122,9 +129,9 @@ def kind_of(config: RunConfig, rankings: int) -> str:
 
 def planned_chunks(split: Split) -> int:
     """Chunks of features to read: all rankings, and before them a sample where they are many."""
-    chunks = sum(chunks_of(rankings) for rankings in split)
+    chunks = sum(chunks_of(len(rankings)) for rankings in split)
     if sum(map(len, split)) > SEARCH_RANKINGS:
-        chunks += sum(chunks_of(rankings[:SEARCH_RANKINGS]) for rankings in (split.learning, split.judging))
+        chunks += sum(chunks_of(min(len(part), SEARCH_RANKINGS)) for part in (split.learning, split.judging))
     return chunks
 
 
@@ -165,7 +172,12 @@ def probe(part: Part, candidates: list[Candidate], config: RewardConfig, seed: i
         votes = out_of_fold_votes(features, pairs, folds, best.l2, members=config.ensemble, seed=seed)
         lesson = mend(pairs, votes, config.doubtful)
     head = RewardHead(best.pooling, best.layer, fit_probe(features, lesson, best.l2).float())
-    return Probed(part, candidates, pairs, votes, lesson, centred(head, score_pooled(head, features)))
+    return Probed(part, candidates, pairs, votes, lesson, centred(head, scores_of(head, features)))
+
+
+def scores_of(head: RewardHead, features: Features) -> Float[Tensor, " completion"]:
+    """The head's score of every completion."""
+    return torch.cat([score_pooled(head, block) for block in row_blocks(features)])
 
 
 def tuned(
@@ -207,11 +219,11 @@ def tuned(
     trunk.model.requires_grad_(False)
     trunk.use_adapter(None)
     candidate = model._replace(kind=kind, trunk=trunk, head=head)
-    numbers = range(len(groups)) if is_judging.any() else range(min(len(groups), SEARCH_RANKINGS))
-    scores = candidate.score_groups([groups[number] for number in numbers])
+    measured = groups if is_judging.any() else Encoded(groups.rankings[:SEARCH_RANKINGS], trunk, config)
+    scores = candidate.score_groups(measured)
     if is_judging.any():
         judged = learned.pairs.where(is_judging)
-        if pair_accuracy(scores, judged) <= pair_accuracy(score_pooled(start, learned.features), judged):
+        if pair_accuracy(scores, judged) <= pair_accuracy(scores_of(start, learned.features), judged):
             return model
     return candidate._replace(head=centred(head, scores))
 
@@ -241,11 +253,11 @@ def report_on(
     """The report with its plots: the reward model and its judge on the held-out prompts, and the doubtful pairs."""
     config = folder.config
     if model.is_frozen_trunk:
-        scores = score_pooled(model.head, held_out.features[model.head.pooling, model.head.layer])
+        scores = scores_of(model.head, held_out.features[model.head.pooling, model.head.layer])
     else:
-        scores = model.score_groups(list(Encoded(held_out.rankings, model.trunk, config)))
+        scores = model.score_groups(Encoded(held_out.rankings, model.trunk, config))
     measured = Judged(held_out.rankings, scores.numpy(), held_out.lengths.numpy())
-    sign = length_sign(learned.part.rankings, learned.part.lengths.numpy())
+    sign = length_sign(learned.pairs, learned.part.lengths.numpy())
     report = build_report(measured, length_sign=sign, seed=config.seed) | {
         "kind": model.kind,
         "chosen": learned.candidates[0]._asdict(),
@@ -254,7 +266,7 @@ def report_on(
         "training_range": [model.head.low, model.head.high],
     }
     if judged is not None:
-        their_scores = score_pooled(judged.head, held_out.features[judged.head.pooling, judged.head.layer])
+        their_scores = scores_of(judged.head, held_out.features[judged.head.pooling, judged.head.layer])
         theirs = measured._replace(scores=their_scores.numpy())
         report["judge"] = build_report(theirs, length_sign=sign, seed=config.seed)["accuracy"] | {
             "training_rankings": len(judged.part.rankings),
@@ -263,8 +275,6 @@ def report_on(
     trained = [probed for probed in (learned, judged) if probed is not None]
     if config.reward.ensemble:
         report["strength"] = strengths([(p.part.rankings, p.pairs, p.votes) for p in trained], limit=DOUBTFUL_LISTED)
-    report["near_duplicates"] = near_duplicates(
-        [ranking for probed in trained for ranking in probed.part.rankings], held_out.rankings
-    )
+    report["near_duplicates"] = near_duplicates([probed.part.rankings for probed in trained], held_out.rankings)
     report["plots"] = draw_plots(folder.stage("reward") / "plots", measured, report, seed=config.seed)
     return report

@@ -16,8 +16,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
@@ -29,6 +30,7 @@ from trainer.rlhf.packing import Group, batches, pack, pool, unpacked
 from trainer.rlhf.pairs import Pairs
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes
+from trainer.rlhf.ranking_file import sizes_of
 from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.reward_loss import info_nce, pairwise_loss, plackett_luce_loss, spread
 from trainer.rlhf.rollout import derived_seed
@@ -72,9 +74,17 @@ class Lesson(NamedTuple):
     margin: Float[Tensor, " pair"] | None = None
     unranked: Sequence[Group] = ()  # fresh samples of the policy, for MetaRM
 
-    def weights(self) -> Float[Tensor, " ranking"]:
-        """What each ranking weighs: 0 where all its pairs were dropped or kept from this lesson."""
-        return torch.bincount(self.pairs.ranking, self.pairs.weight, minlength=len(self.rankings))
+
+class Register(NamedTuple):
+    """What is asked of a lesson at every step, counted once."""
+
+    weight: Float[Tensor, " ranking"]  # 0 where all of a ranking's pairs were dropped or kept from this lesson
+    starts: Int[Tensor, " ranking_and_end"]  # number of each ranking's first completion
+
+
+def register_of(lesson: Lesson) -> Register:
+    weight = torch.bincount(lesson.pairs.ranking, lesson.pairs.weight, minlength=len(lesson.rankings))
+    return Register(weight, torch.from_numpy(np.append(0, sizes_of(lesson.rankings)).cumsum()))
 
 
 def make_trainee(policy: Policy, head: RewardHead, lora: LoraConfig | None, scale: Tensor, *, seed: int) -> Trainee:
@@ -125,11 +135,12 @@ def tune(
         journal.skip(done)
     _publish(masters, trainee.parameters)
     plan = list(lesson_plan(len(lesson.rankings), config, seed))
+    register = register_of(lesson)
     saving, training = 0.0, 0.0
     for step, chosen in enumerate(plan[done:], start=done + 1):
         started = time.monotonic()
         rate = config.learning_rate * _schedule(step, len(plan))
-        metrics = _step(trainee, masters, optimiser, lesson, chosen, config, rate, (seed, step), processes)
+        metrics = _step(trainee, masters, optimiser, lesson, register, chosen, config, rate, (seed, step), processes)
         training += time.monotonic() - started
         is_due = saving <= SAVING_SHARE * training or journal.stop.is_set or step == len(plan)
         if is_due and state and processes.is_first:
@@ -173,6 +184,7 @@ def _step(
     masters: Mapping[str, Tensor],
     optimiser: torch.optim.Optimizer,
     lesson: Lesson,
+    register: Register,
     chosen: Sequence[int],
     config: RewardConfig,
     rate: float,
@@ -183,17 +195,16 @@ def _step(
     if config.metarm and lesson.unranked:
         _ascend(trainee, lesson.unranked, config, key)
     sums = torch.zeros(3)
-    weights = lesson.weights()
-    chosen = [number for number in chosen if weights[number] > 0]
-    weight = float(weights[chosen].sum())
+    chosen = [number for number in chosen if register.weight[number] > 0]
+    weight = float(register.weight[chosen].sum())
     mine = chosen[processes.rank :: processes.world]
     groups = [lesson.groups[number] for number in mine]
     for part, places in enumerate(batches(groups, max_tokens=MICRO_TOKENS)):
         numbers = [mine[place] for place in places]
-        share = float(weights[numbers].sum()) / weight
+        share = float(register.weight[numbers].sum()) / weight
         with _views(trainee.policy.model, config, (*key, part)):
             pooled = trainee.pooled([lesson.groups[number] for number in numbers], is_packed=config.is_packed)
-            loss, right, count = _loss(pooled @ trainee.weight, numbers, lesson, config)
+            loss, right, count = _loss(pooled @ trainee.weight, numbers, lesson, register, config)
             if config.simcse:
                 again = trainee.pooled([lesson.groups[number] for number in numbers], is_packed=config.is_packed)
                 loss = loss + config.simcse * info_nce(pooled, again)
@@ -213,17 +224,21 @@ def _step(
 
 
 def _loss(
-    scores: Float[Tensor, " completion"], numbers: Sequence[int], lesson: Lesson, config: RewardConfig
+    scores: Float[Tensor, " completion"],
+    numbers: Sequence[int],
+    lesson: Lesson,
+    register: Register,
+    config: RewardConfig,
 ) -> tuple[Float[Tensor, ""], float, float]:
     """The loss of some rankings whose completions follow one another in `scores`; right and decided pairs."""
-    pairs, places = lesson.pairs.of_rankings(numbers, [len(ranking.ranks) for ranking in lesson.rankings])
+    pairs, places = lesson.pairs.of_rankings(numbers, register.starts)
     pairs = Pairs(*(column.to(scores if column.is_floating_point() else scores.device) for column in pairs))
     delta = (scores[pairs.winner] - scores[pairs.loser]).detach()
     is_decided = pairs.target != 0.5
     right = float(((delta > 0) & is_decided).sum())
     if config.loss == "plackett_luce":
         ranks = [lesson.rankings[number].ranks for number in numbers]
-        loss = plackett_luce_loss(scores, ranks, lesson.weights()[numbers].tolist())
+        loss = plackett_luce_loss(scores, ranks, register.weight[numbers].tolist())
     else:
         margin = None if lesson.margin is None else lesson.margin[places].to(scores)
         loss = pairwise_loss(
