@@ -69,7 +69,9 @@ TEXTS = (
     gettext_noop("{word} is no number"),
     # trainer.rlhf: what a stage says as it goes
     gettext_noop("reading rankings"),
-    gettext_noop("chosen by cross-validation: {pooling} pooling, layer {layer}, ridge {ridge}"),
+    gettext_noop(
+        "chosen by cross-validation: {count} readings; best alone {pooling} pooling, layer {layer}, ridge {ridge}"
+    ),
     gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
     # trainer.generation: why a pool was paused
     gettext_noop(

@@ -119,7 +119,7 @@ def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
 
     from trainer.rlhf.folder import RunFolder
     from trainer.rlhf.policy import load_policy
-    from trainer.rlhf.reward_head import RewardHead
+    from trainer.rlhf.reward_head import Reading, RewardHead
     from trainer.rlhf.reward_model import RewardModel, save_reward_model
 
     folder = RunFolder(path)
@@ -144,8 +144,8 @@ def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
     base = load_policy(base_path, dtype="bfloat16")
     layer = base.model.config.num_hidden_layers // 2 + 1
     weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
-    head = RewardHead("mean", layer, weight / 100)
-    judge = head._replace(weight=head.weight.flip(0))
+    head = RewardHead((Reading("mean", layer),), weight[None] / 100)
+    judge = head._replace(weight=head.weight.flip(1))
     save_reward_model(RewardModel("probe", base, base, head, judge, {}), folder.stage("reward") / "model", {})
     return folder
 

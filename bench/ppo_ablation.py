@@ -23,7 +23,7 @@ from tests.tiny_models import make_llama
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import run_ppo
-from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -81,7 +81,7 @@ def one_run(path: Path, base: Path, settings: dict[str, Any], seed: int, updates
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
     policy = load_policy(base, dtype="float32", device="cpu")
     weight = torch.randn(policy.model.config.hidden_size, generator=torch.Generator().manual_seed(seed))
-    head = RewardHead("mean", 1, weight)
+    head = RewardHead((Reading("mean", 1),), weight[None])
     save_reward_model(RewardModel("probe", policy, policy, head, None, {}), folder.stage("reward") / "model", {})
     run_ppo(folder, StopSignal())
     first = next(record["metrics"] for record in folder.log("ppo").records() if record["metrics"])

@@ -132,10 +132,10 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
     from trainer.rlhf.journal import Journal
     from trainer.rlhf.pairs import folds_of, pairs_of
     from trainer.rlhf.policy import load_policy
-    from trainer.rlhf.probe import choose, fit_probe, pair_accuracy
+    from trainer.rlhf.probe import choose, fit_blend, pair_accuracy
     from trainer.rlhf.processes import ALONE
     from trainer.rlhf.reward_features import group_of, search_keys
-    from trainer.rlhf.reward_head import RewardHead
+    from trainer.rlhf.reward_head import Reading, RewardHead
     from trainer.rlhf.reward_model import RewardModel
     from trainer.rlhf.reward_tuning import Lesson, make_trainee, tune
     from trainer.rlhf.trunk import depth, pooled_features
@@ -152,23 +152,21 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
     pairs = pairs_of(train)
     started = time.monotonic()
     if options.mode == "probe":
-        keys = search_keys(RewardConfig(), layers)
         features = pooled_features(
             policy.model,
             groups,
-            poolings=("last", "mean"),
-            layers=sorted({layer for _, layer in keys}),
+            readings=search_keys(RewardConfig(), layers),
             pad_id=policy.pad_id,
             max_tokens=4096,
         )
-        best = choose(features, pairs, folds_of(pairs, folds=5, seed=1))[0]
-        weight = fit_probe(features[best.pooling, best.layer], pairs, best.l2).float()
-        head = RewardHead(best.pooling, best.layer, weight)
+        weights = fit_blend(features, choose(features, pairs, folds_of(pairs, folds=5, seed=1)).blend, pairs)
+        readings = tuple(Reading(*reading) for reading in weights)
+        head = RewardHead(readings, torch.stack([weights[reading] for reading in readings]).float())
     else:
         torch.manual_seed(options.seed)
-        start = RewardHead("last", layers, torch.randn(size) / math.sqrt(size + 1))
+        start = RewardHead((Reading("last", layers),), torch.randn(1, size) / math.sqrt(size + 1))
         lora = LoraConfig() if options.mode == "lora" else None
-        trainee = make_trainee(policy, start, lora, torch.ones(size), seed=options.seed)
+        trainee = make_trainee(policy, start, lora, torch.ones(1, size), seed=options.seed)
         settings = RewardConfig(learning_rate=LEARNING_RATE[options.mode], rankings_per_step=RANKINGS_PER_STEP)
         journal = Journal(MetricsLog(Path("unused"), "reward"), StopSignal(), is_writing=False)
         lesson = Lesson(train, groups, pairs)

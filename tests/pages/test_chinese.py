@@ -115,6 +115,7 @@ REPORT = {
     "length_correlation": 0.1,
     "calibration": {"ece": 0.1, "brier": 0.2, "nll": 0.6, "temperature": 1.1},
     "chosen": {"pooling": "mean", "layer": 3, "l2": 0.1},
+    "blend": [{"pooling": "mean", "layer": 3, "l2": 0.1, "factor": 0.8}],
     "candidates": [{"pooling": "mean", "layer": 3, "l2": 0.1, "accuracy": 0.6}],
     "training_rankings": 1200,
     "slices": {name: {"1": {"accuracy": 0.6, "pairs": 3}} for name in ("annotator", "checkpoint", "length_gap")},

@@ -189,12 +189,12 @@ def test_it_shows_the_gates_words_and_the_reward_models_report(ravi, run):
     (folder / "reward" / "report.json").write_text(
         '{"verdict": "Right on 68%.", "accuracy": {"value": 0.68, "low": 0.61, "high": 0.74, "pairs": 212},'
         ' "length_baseline": {"value": 0.55, "low": 0.48, "high": 0.62, "pairs": 212},'
-        ' "chosen": {"pooling": "mean", "layer": 16, "l2": 100.0}}'
+        ' "blend": [{"pooling": "mean", "layer": 16, "l2": 10.0}, {"pooling": "last", "layer": 20, "l2": 1.0}]}'
     )
     text = ravi.get(reverse("run", args=[run.pk])).text.replace("\N{NO-BREAK SPACE}", " ").replace("&nbsp;", " ")
     assert "Win rate over its parent is 0.51." in text
     assert "(95 % interval 61 % to 74 %)" in text
-    assert "pooling mean, layer 16" in text
+    assert "pooling mean, layer 16, ridge 10.0" in text and "pooling last, layer 20" in text
 
 
 def test_it_shows_the_plots_that_the_report_names_and_no_other_file(ravi, run):

@@ -19,6 +19,14 @@ from trainer.rlhf.doubts import (
     voting_margin,
 )
 from trainer.rlhf.pairs import folds_of, pairs_of
+from trainer.rlhf.probe import Member
+
+READING = ("mean", 1)
+
+
+def alone(features, pairs, folds, l2):
+    """The arguments of `out_of_fold_votes` for a blend of one."""
+    return {READING: features}, pairs, folds_of(pairs, folds=folds, seed=0), [Member(*READING, l2, 1.0)]
 
 
 def turned_round(ranking):
@@ -31,7 +39,7 @@ def test_it_finds_planted_flips_among_the_lowest_votes():
     wrong = set(np.flatnonzero(np.abs(gaps) > 1.5)[::6].tolist())  # flips between equals nobody could find
     rankings = [turned_round(ranking) if number in wrong else ranking for number, ranking in enumerate(rankings)]
     pairs = pairs_of(rankings)
-    votes = out_of_fold_votes(features, pairs, folds_of(pairs, folds=5, seed=0), 0.03, members=5, seed=0)
+    votes = out_of_fold_votes(*alone(features, pairs, 5, 0.03), members=5, seed=0)
     lowest = votes.mean.argsort()[: len(rankings) // 10].tolist()
     caught = wrong & {int(pairs.ranking[place]) for place in lowest}
     assert 20 <= len(wrong) <= 30 and len(caught) >= len(wrong) - 2
@@ -41,8 +49,7 @@ def test_it_finds_planted_flips_among_the_lowest_votes():
 def test_it_repeats_itself_from_the_same_seed():
     features, rankings, _ = planted(20)
     pairs = pairs_of(rankings)
-    folds = folds_of(pairs, folds=3, seed=0)
-    first, second = (out_of_fold_votes(features, pairs, folds, 0.1, members=3, seed=4) for _ in range(2))
+    first, second = (out_of_fold_votes(*alone(features, pairs, 3, 0.1), members=3, seed=4) for _ in range(2))
     assert torch.equal(first.mean, second.mean) and torch.equal(first.std, second.std)
 
 
@@ -51,13 +58,13 @@ def test_its_voters_learn_from_no_more_prompts_than_they_need(monkeypatch):
     pairs = pairs_of(rankings)
     learned = []
 
-    def note(features, pairs, l2):
+    def note(features, blend, pairs):
         learned.append(len(pairs.prompt.unique()))
-        return torch.zeros(features.shape[1])
+        return {READING: torch.zeros(features[READING].shape[1])}
 
-    monkeypatch.setattr("trainer.rlhf.doubts.fit_probe", note)
+    monkeypatch.setattr("trainer.rlhf.doubts.fit_blend", note)
     monkeypatch.setattr("trainer.rlhf.doubts.VOTER_PROMPTS", 6)
-    out_of_fold_votes(features, pairs, folds_of(pairs, folds=4, seed=0), 0.1, members=3, seed=0)
+    out_of_fold_votes(*alone(features, pairs, 4, 0.1), members=3, seed=0)
     assert len(learned) == 12 and max(learned) <= 6
 
 

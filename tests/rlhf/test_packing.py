@@ -31,7 +31,7 @@ def alone(model, prompt_ids, completion, layer):
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_it_gives_packed_completions_the_states_they_have_alone(model, layer):
     features = pooled_features(
-        model, GROUPS, poolings=("last", "mean"), layers=(layer,), pad_id=2, max_tokens=30, is_packed=True
+        model, GROUPS, readings=[("last", layer), ("mean", layer)], pad_id=2, max_tokens=30, is_packed=True
     )
     expected = [
         alone(model, group.prompt_ids, completion, layer) for group in GROUPS for completion in group.completions
@@ -45,7 +45,7 @@ def test_it_gives_packed_completions_the_states_they_have_alone(model, layer):
 
 
 def test_it_gives_unpacked_rows_the_same_features(model):
-    arguments = {"poolings": ("mean",), "layers": (2,), "pad_id": 2, "max_tokens": 40}
+    arguments = {"readings": [("mean", 2)], "pad_id": 2, "max_tokens": 40}
     packed = pooled_features(model, GROUPS, **arguments, is_packed=True)
     single = pooled_features(model, GROUPS, **arguments, is_packed=False)
     torch.testing.assert_close(packed["mean", 2], single["mean", 2], rtol=1e-4, atol=1e-5)

@@ -83,9 +83,11 @@ def test_it_chooses_the_layer_that_carries_the_preference():
         pairs_of(rankings),
         folds_of(pairs_of(rankings), folds=5, seed=0),
     )
-    assert (choice[0].pooling, choice[0].layer) == ("mean", 2)
-    assert [c.nll for c in choice] == sorted(c.nll for c in choice)
-    assert next(c for c in choice if c.layer == 1).accuracy < 0.62 < choice[0].accuracy
+    candidates = choice.candidates
+    assert candidates[0].reading == ("mean", 2)
+    assert [c.nll for c in candidates] == sorted(c.nll for c in candidates)
+    assert next(c for c in candidates if c.layer == 1).accuracy < 0.62 < candidates[0].accuracy
+    assert choice.blend[0].reading == ("mean", 2) and ("last", 1) not in {member.reading for member in choice.blend}
 
 
 def test_it_counts_undecided_scores_half_and_ignores_ties():

@@ -14,7 +14,7 @@ from trainer.rlhf.encoding import encode_completion, encode_prompt
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import load_policy
-from trainer.rlhf.reward_head import RewardHead, centred, score_pooled
+from trainer.rlhf.reward_head import Reading, RewardHead, centred, read, score_pooled, token_scores
 from trainer.rlhf.reward_model import RewardModel, load_reward_model, save_reward_model
 from trainer.rlhf.score import run_score
 from trainer.rlhf.trunk import hidden_states
@@ -22,13 +22,16 @@ from trainer.rlhf.trunk import hidden_states
 GROUPS = [Group([1, 20, 30], [[50, 60, 2], [70, 2]]), Group([1, 21], [[51, 2]])]
 
 
-def reward_model(base: Path, pooling="mean", layer=1) -> RewardModel:
+def reward_model(base: Path, pooling="mean") -> RewardModel:
+    """`mean` and `last` read layer 1; `both` the mean of layers 0 and 2 and the last token of layer 1."""
     policy = load_policy(base, dtype="float32", device="cpu")
     generator = torch.Generator().manual_seed(0)
     size = policy.model.config.hidden_size
+    both = (Reading("mean", 0), Reading("last", 1), Reading("mean", 2))
+    readings = both if pooling == "both" else (Reading(pooling, 1),)
     heads = [
-        RewardHead(pooling, layer, torch.randn(size, generator=generator), 0.25, 0.0, 1.5, -2.0, 3.0),
-        RewardHead("last", 2, torch.randn(size, generator=generator)),
+        RewardHead(readings, torch.randn(len(readings), size, generator=generator), 0.25, 0.0, 1.5, -2.0, 3.0),
+        RewardHead((Reading("last", 2),), torch.randn(1, size, generator=generator)),
     ]
     return RewardModel("probe", policy, policy, *heads, {})
 
@@ -48,7 +51,7 @@ def rows(groups=GROUPS, *, left=2, right=1, pad=2):
 
 
 @pytest.mark.parametrize("base", ["tiny_base", "tiny_gpt2"])
-@pytest.mark.parametrize("pooling", ["mean", "last"])
+@pytest.mark.parametrize("pooling", ["mean", "last", "both"])
 def test_it_scores_alike_packed_or_padded_on_any_side(request, base, pooling):
     model = reward_model(request.getfixturevalue(base), pooling)
     packed = model.score_groups(GROUPS)
@@ -60,12 +63,13 @@ def test_it_scores_from_hidden_states_that_are_there_already(tiny_base):
     model = reward_model(tiny_base)
     ids, real, mine = rows(left=0, right=0)
     with torch.no_grad():
-        hidden = hidden_states(model.base.model, (1, 2), input_ids=ids, attention_mask=real)[1]
+        hidden = hidden_states(model.base.model, (1, 2), input_ids=ids, attention_mask=real)
     torch.testing.assert_close(model.score_hidden(hidden, mine), model.score(ids, real, mine))
 
 
-def test_it_attributes_a_mean_pooled_score_to_tokens_exactly(tiny_base):
-    model = reward_model(tiny_base)
+@pytest.mark.parametrize("pooling", ["mean", "both"])
+def test_it_attributes_a_score_that_is_a_mean_to_tokens_exactly(tiny_base, pooling):
+    model = reward_model(tiny_base, pooling)
     ids, real, mine = rows()
     terms = model.token_scores(ids, real, mine)
     assert (terms[~mine] == 0).all()
@@ -82,8 +86,17 @@ def test_it_gives_the_score_of_every_prefix_where_the_last_token_is_read(tiny_ba
     torch.testing.assert_close(terms, model.score_groups(prefixes), rtol=1e-4, atol=1e-4)
 
 
+def test_it_adds_up_its_readings_by_hand():
+    head = RewardHead((Reading("mean", 0), Reading("last", 3)), torch.tensor([[2.0], [10.0]]), bias=1.0)
+    hidden = {0: torch.tensor([[[5.0], [1.0], [3.0], [4.0]]]), 3: torch.tensor([[[9.0], [7.0], [0.5], [0.1]]])}
+    owner = torch.tensor([[-1, 0, 0, 1]])
+    assert score_pooled(head, read(head, hidden, owner, 2)).tolist() == pytest.approx([2 * 2 + 5 + 1, 8 + 1 + 1])
+    # The last token of the first completion carries 10 x 0.5, twice, since two tokens share the mean.
+    assert token_scores(head, hidden, owner)[0].tolist() == pytest.approx([0, 2 + 1, 6 + 10 + 1, 8 + 1 + 1])
+
+
 def test_it_scores_to_the_bit_as_it_was_saved(tiny_base, tmp_path):
-    model = reward_model(tiny_base)
+    model = reward_model(tiny_base, "both")
     save_reward_model(model, tmp_path / "model", {"seed": 7})
     loaded = load_reward_model(tmp_path / "model", dtype="float32")
     assert torch.equal(loaded.score_groups(GROUPS), model.score_groups(GROUPS))
@@ -114,8 +127,8 @@ def test_it_says_that_there_is_no_judge(tiny_base):
 
 
 def test_it_centres_training_scores_and_notes_their_range():
-    head = RewardHead("mean", 0, torch.tensor([2.0]), bias=10.0)
-    pooled = torch.tensor([[1.0], [2.0], [6.0]])
+    head = RewardHead((Reading("mean", 0),), torch.tensor([[2.0]]), bias=10.0)
+    pooled = {("mean", 0): torch.tensor([[1.0], [2.0], [6.0]])}
     head = centred(head, score_pooled(head, pooled))
     assert score_pooled(head, pooled).tolist() == pytest.approx([-4.0, -2.0, 6.0])
     assert (head.low, head.high, head.mean) == pytest.approx((-4.0, 6.0, 0.0))

@@ -86,8 +86,9 @@ def standardise(
 @torch.no_grad()
 def start_from_reward(head: ValueHead, reward: RewardHead, *, mean: float, std: float) -> None:
     """V starts as the normalised score of the last token alone; call after `standardise`."""
-    head.weight.copy_(reward.weight * head.std / std)
-    head.bias.copy_((reward.weight @ head.mean + reward.bias - mean) / std)
+    (weight,) = reward.weight
+    head.weight.copy_(weight * head.std / std)
+    head.bias.copy_((weight @ head.mean + reward.bias - mean) / std)
 
 
 def states_of(

@@ -9,7 +9,7 @@ are listed in the report; a run may also soften, flip or drop them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from torch import Tensor
 from trainer.rlhf.data import Ranking
 from trainer.rlhf.feature_rows import Features
 from trainer.rlhf.pairs import Pairs
-from trainer.rlhf.probe import deltas, fit_probe
+from trainer.rlhf.probe import Member, blend_deltas, fit_blend
 from trainer.rlhf.ranking_file import sizes_of
 
 VOTER_PROMPTS = 4000
@@ -34,15 +34,15 @@ class Votes(NamedTuple):
 
 
 def out_of_fold_votes(
-    features: Features,
+    features: Mapping[tuple[str, int], Features],
     pairs: Pairs,
     folds: Int[Tensor, " pair"],
-    l2: float,
+    blend: Sequence[Member],
     *,
     members: int,
     seed: int,
 ) -> Votes:
-    """For each fold, `members` probes fitted on bootstraps of the other folds' prompts vote on its pairs.
+    """For each fold, `members` models fitted on bootstraps of the other folds' prompts vote on its pairs.
 
     A bootstrap draws at most `VOTER_PROMPTS` prompts: what a voter learns no longer gains by more, and its cost would.
     """
@@ -59,8 +59,8 @@ def out_of_fold_votes(
             draws = torch.from_numpy(np.bincount(drawn_prompts, minlength=prompts))[inside.prompt]
             drawn = inside.where(draws > 0)
             drawn = drawn._replace(weight=drawn.weight * draws[draws > 0])
-            weight = fit_probe(features, drawn.where(drawn.weight > 0), l2)
-            votes[member] = deltas(features, weight, outside)
+            weights = fit_blend(features, blend, drawn.where(drawn.weight > 0))
+            votes[member] = blend_deltas(features, weights, outside)
         mean[is_outside], std[is_outside] = votes.mean(0), votes.std(0, correction=0)
     return Votes(mean, std)
 

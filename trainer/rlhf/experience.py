@@ -16,9 +16,9 @@ from torch import Tensor
 
 from trainer.rlhf.data import Prompt
 from trainer.rlhf.logprobs import TokenLogProbs, token_logprobs
-from trainer.rlhf.packing import Group, PackedBatch, batches, pack, pool
+from trainer.rlhf.packing import Group, PackedBatch, batches, pack
 from trainer.rlhf.policy import Policy
-from trainer.rlhf.reward_head import RewardHead, score_pooled, token_scores
+from trainer.rlhf.reward_head import RewardHead, read, row_owner, score_pooled, token_scores
 from trainer.rlhf.rollout import Sample, SamplingSettings, sample_ids
 from trainer.rlhf.trunk import depth, hidden_states, packed_inputs
 
@@ -185,11 +185,11 @@ def observe(
     """
     is_shared = reference.policy is base and reference.adapter is None
     last = depth(base.model)
-    layers = {head.layer for head in heads if head is not None}
+    layers = {layer for head in heads if head is not None for layer in head.layers}
     layers |= {layer for layer in (critic_layer, last if is_shared else None) if layer is not None}
     ref_logprobs = torch.zeros_like(rollout.logprobs)
     scores = [None if head is None else rollout.logprobs.new_zeros(len(rollout.samples)) for head in heads]
-    has_terms = heads[0] is not None and heads[0].pooling == "mean"
+    has_terms = heads[0] is not None and heads[0].has_terms
     terms = torch.zeros_like(rollout.logprobs) if has_terms else None
     features = None
     everything = range(len(rollout.groups))
@@ -206,12 +206,10 @@ def observe(
         for head, score in zip(heads, scores, strict=True):
             if head is not None:
                 owner = layout.batch.owner.to(base.device)
-                score[layout.rows] = score_pooled(
-                    head, pool(hidden[head.layer], owner, layout.batch.count, head.pooling)
-                )
+                score[layout.rows] = score_pooled(head, read(head, hidden, owner, layout.batch.count))
         if terms is not None:
-            own = hidden[heads[0].layer].flatten(0, 1)[layout.state_index[:, 1:]]
-            terms[layout.rows] = token_scores(heads[0], own, rollout.mask[layout.rows])
+            own = {layer: hidden[layer].flatten(0, 1)[layout.state_index[:, 1:]] for layer in heads[0].layers}
+            terms[layout.rows] = token_scores(heads[0], own, row_owner(rollout.mask[layout.rows]))
         if critic_layer is not None:
             states = hidden[critic_layer].flatten(0, 1)[layout.state_index].float()
             if features is None:

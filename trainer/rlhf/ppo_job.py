@@ -79,7 +79,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
     scorer = load_scorer(folder, reward, base=base)
-    if config.ppo.score.is_dense and (scorer.head is None or scorer.head.pooling != "mean"):
+    if config.ppo.score.is_dense and (scorer.head is None or not scorer.head.has_terms):
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
     critic, layer = build_critic(config, actor, base, scorer)
     parameters = policy_parameters(actor)
@@ -133,7 +133,7 @@ def build_critic(config: RunConfig, actor: Actor, base: Policy, scorer: Scorer) 
     head = ValueHead(base.model.config.hidden_size).to(base.device)
     if kind == "head":
         # A last-token score is a value of what was read so far: the critic starts as it. A term of a mean is none.
-        layer = scorer.head.layer if scorer.is_value else (depth(base.model) + 1) // 2
+        layer = scorer.head.layers[0] if scorer.is_value else (depth(base.model) + 1) // 2
         return make_critic(config.ppo.critic, head, None), layer
     if kind == "adapter":
         if config.lora is None:

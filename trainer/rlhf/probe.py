@@ -1,4 +1,4 @@
-"""Linear Bradley-Terry probes on frozen features, and the choice of pooling, layer and ridge by cross-validation.
+"""Linear Bradley-Terry probes on frozen features, and the choice of poolings, layers and ridges by cross-validation.
 
     min_w  sum_p a_p [ -t_p log s(w·d_p) - (1-t_p) log s(-w·d_p) ] / sum_p a_p  +  l2/2 |w|^2
 
@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import softplus
 
+from trainer.rlhf.blend import select_blend
 from trainer.rlhf.feature_rows import BLOCK_ROWS, Features
 from trainer.rlhf.pairs import Pairs
 
@@ -35,6 +36,30 @@ class Candidate(NamedTuple):
     l2: float
     accuracy: float
     nll: float
+
+    @property
+    def reading(self) -> tuple[str, int]:
+        return self.pooling, self.layer
+
+
+class Member(NamedTuple):
+    """A setting in the blend: its probe's scores enter the sum with `factor`."""
+
+    pooling: str
+    layer: int
+    l2: float
+    factor: float
+
+    @property
+    def reading(self) -> tuple[str, int]:
+        return self.pooling, self.layer
+
+
+class Choice(NamedTuple):
+    """All settings tried, the best by out-of-fold likelihood first, and those whose sum is the score (`blend.py`)."""
+
+    candidates: list[Candidate]
+    blend: list[Member]
 
 
 def fit_probe(
@@ -150,30 +175,54 @@ def choose(
     *,
     l2: float | None = None,
     finalists: int = 3,
-) -> list[Candidate]:
-    """All settings tried, the best by out-of-fold likelihood first.
+    most: int = 4,
+) -> Choice:
+    """Tries every reading, and blends at most `most` of them.
 
     Likelihood and not accuracy decides: with a few hundred pairs accuracy is a coin's noise apart between neighbours.
     Every pooling and layer runs with one middling ridge; the `finalists` run with all of them.
     """
     first = (l2,) if l2 is not None else (RIDGES[len(RIDGES) // 2],)
-    tried = [
-        _candidate(pooling, layer, ridge, prediction, pairs)
-        for (pooling, layer), columns in features.items()
-        for ridge, prediction in out_of_fold_deltas(columns, pairs, folds, first).items()
-    ]
-    tried.sort(key=lambda candidate: candidate.nll)
+    tried = [_try(features, reading, first, pairs, folds) for reading in features]
     if l2 is None:
         rest = tuple(ridge for ridge in RIDGES if ridge not in first)
-        tried += [
-            _candidate(finalist.pooling, finalist.layer, ridge, prediction, pairs)
-            for finalist in tried[:finalists]
-            for ridge, prediction in out_of_fold_deltas(
-                features[finalist.pooling, finalist.layer], pairs, folds, rest
-            ).items()
-        ]
-    return sorted(tried, key=lambda candidate: candidate.nll)
+        best = sorted(tried, key=lambda trials: trials[0][0].nll)[:finalists]
+        tried += [_try(features, trials[0][0].reading, rest, pairs, folds) for trials in best]
+    ordered = sorted((trial for trials in tried for trial in trials), key=lambda trial: trial[0].nll)
+    candidates = [candidate for candidate, _ in ordered]
+    shares = select_blend(torch.stack([prediction for _, prediction in ordered]), pairs, most=most)
+    return Choice(candidates, [Member(*candidates[share.setting][:3], share.factor) for share in shares])
 
 
-def _candidate(pooling: str, layer: int, l2: float, prediction: Tensor, pairs: Pairs) -> Candidate:
-    return Candidate(pooling, layer, l2, _accuracy(prediction, pairs), _nll(prediction, pairs))
+def _try(
+    features: Mapping[tuple[str, int], Features],
+    reading: tuple[str, int],
+    l2s: Sequence[float],
+    pairs: Pairs,
+    folds: Int[Tensor, " pair"],
+) -> list[tuple[Candidate, Float[Tensor, " pair"]]]:
+    """One reading with some ridges: how each did, and what it predicted."""
+    return [
+        (Candidate(*reading, l2, _accuracy(delta, pairs), _nll(delta, pairs)), delta)
+        for l2, delta in out_of_fold_deltas(features[reading], pairs, folds, l2s).items()
+    ]
+
+
+def fit_blend(
+    features: Mapping[tuple[str, int], Features], blend: Sequence[Member], pairs: Pairs
+) -> dict[tuple[str, int], Float[Tensor, " hidden"]]:
+    """The weights of each reading, fp64: its members' probes, fitted on these pairs, times their factors."""
+    weights: dict[tuple[str, int], Tensor] = {}
+    for member in blend:
+        own = member.factor * fit_probe(features[member.reading], pairs, member.l2)
+        weights[member.reading] = weights[member.reading] + own if member.reading in weights else own
+    return weights
+
+
+def blend_deltas(
+    features: Mapping[tuple[str, int], Features],
+    weights: Mapping[tuple[str, int], Float[Tensor, " hidden"]],
+    pairs: Pairs,
+) -> Float[Tensor, " pair"]:
+    """r_winner - r_loser of each pair, over all readings."""
+    return torch.stack([deltas(features[reading], weight, pairs) for reading, weight in weights.items()]).sum(0)

@@ -1,7 +1,7 @@
 """Rankings to pooled features of the frozen base, chunk by chunk, each kept on disk: what a kill can lose is one chunk.
 
 Few rankings get the features of every pooling and layer in question. Of more than `SEARCH_RANKINGS` only a sample does;
-when cross-validation has chosen, the rest get features of the chosen layer alone, which costs a fraction of the depth,
+when cross-validation has chosen, the rest get the chosen readings alone, no deeper than the deepest of them,
 and these stay on disk: memory does not grow with the rankings.
 Under several processes each computes its share of the chunks and all read them.
 """
@@ -36,7 +36,7 @@ FEATURE_TOKENS = 4096  # tokens of one forward
 SEARCH_RANKINGS = 600  # enough to choose a layer by
 SEARCH_LAYERS = 16  # neighbouring layers carry nearly the same
 
-Key = tuple[str, int]  # pooling, layer
+Key = tuple[str, int]  # pooling, layer: a Reading
 
 
 class Part(NamedTuple):
@@ -151,8 +151,7 @@ class FeatureReader:
         features = pooled_features(
             self.base.model,
             groups,
-            poolings=sorted({pooling for pooling, _ in keys}),
-            layers=sorted({layer for _, layer in keys}),
+            readings=keys,
             pad_id=self.base.pad_id,
             max_tokens=FEATURE_TOKENS,
             is_packed=self.config.reward.is_packed,

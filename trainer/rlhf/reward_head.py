@@ -1,13 +1,18 @@
-"""The reward head: a pooling, a layer, and one linear map from a hidden state to a score.
+"""The reward head: one linear map from what is read off the trunk to a score.
 
-    last:  score = w·h_T + b            mean:  score = mean_t (w·h_t + b)
+A reading is a pooling over a completion's tokens and a layer l: `last` is h_T, `mean` is the mean of h_t. A head has
+one or several, each with its weights:
 
-With `mean` the score is the mean of one term per token: an exact attribution, and a dense reward for whoever wants one.
+    score = sum_readings w_r . pool_r(h^(l_r)) + b
+
+Wherever a reading is a `mean`, every token has a term and the terms' mean is the score: an exact attribution, and a
+dense reward for whoever wants one.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,43 +21,92 @@ from torch import Tensor
 from trainer.rlhf.packing import pool
 
 
-class RewardHead(NamedTuple):
-    """Reads a score off one layer of the trunk; `mean`, `std`, `low`, `high` describe its training scores."""
+class Reading(NamedTuple):
+    """What a head sees of the trunk."""
 
     pooling: str  # last | mean
     layer: int  # index into hidden_states: 0 is the embeddings, L the trunk's output
-    weight: Float[Tensor, " hidden"]
+
+
+Hidden = Mapping[int, Float[Tensor, "batch time hidden"]]  # by layer
+
+
+class RewardHead(NamedTuple):
+    """Reads a score off the trunk; `mean`, `std`, `low`, `high` describe its training scores."""
+
+    readings: tuple[Reading, ...]
+    weight: Float[Tensor, "reading hidden"]
     bias: float = 0.0
     mean: float = 0.0
     std: float = 1.0
     low: float = float("-inf")
     high: float = float("inf")
 
+    @property
+    def layers(self) -> list[int]:
+        return sorted({reading.layer for reading in self.readings})
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether every token has its share of the score: some reading is a mean."""
+        return any(reading.pooling == "mean" for reading in self.readings)
+
     def to(self, device: torch.device | str) -> RewardHead:
         return self._replace(weight=self.weight.to(device))
 
+    def facts(self) -> dict[str, Any]:
+        """All but the weights, as JSON has it."""
+        return self._asdict() | {"readings": [list(reading) for reading in self.readings], "weight": None}
 
-def score_pooled(head: RewardHead, pooled: Float[Tensor, "completion hidden"]) -> Float[Tensor, " completion"]:
+
+def head_of(facts: Mapping[str, Any], weight: Float[Tensor, "reading hidden"]) -> RewardHead:
+    """The inverse of `facts`."""
+    readings = tuple(Reading(*reading) for reading in facts["readings"])
+    # The copy lies where the allocator puts any tensor: sums over a file's own, odd addresses round differently.
+    return RewardHead(**{**facts, "readings": readings, "weight": weight.clone()})
+
+
+def read(
+    head: RewardHead, hidden: Hidden, owner: Int[Tensor, "batch time"], count: int
+) -> dict[Reading, Float[Tensor, "completion hidden"]]:
+    """Pooled hidden states of each reading, for `count` completions whose tokens are marked in `owner`."""
+    return {reading: pool(hidden[reading.layer], owner, count, reading.pooling) for reading in head.readings}
+
+
+def score_pooled(
+    head: RewardHead, pooled: Mapping[tuple[str, int], Float[Tensor, "completion hidden"]]
+) -> Float[Tensor, " completion"]:
     """Scores of pooled hidden states, in fp32."""
-    return pooled.float() @ head.weight + head.bias
+    parts = [pooled[reading].float() @ weight for reading, weight in zip(head.readings, head.weight, strict=True)]
+    return sum(parts[1:], parts[0]) + head.bias
 
 
 def score_hidden(
-    head: RewardHead, hidden: Float[Tensor, "batch time hidden"], completion_mask: Bool[Tensor, "batch time"]
+    head: RewardHead, hidden: Hidden, completion_mask: Bool[Tensor, "batch time"]
 ) -> Float[Tensor, " batch"]:
-    """One score a row, from the hidden states at `head.layer`; every row must have a completion token."""
-    return score_pooled(head, pool(hidden, row_owner(completion_mask), len(completion_mask), head.pooling))
+    """One score a row, from the hidden states at `head.layers`; every row must have a completion token."""
+    return score_pooled(head, read(head, hidden, row_owner(completion_mask), len(completion_mask)))
 
 
-def token_scores(
-    head: RewardHead, hidden: Float[Tensor, "batch time hidden"], completion_mask: Bool[Tensor, "batch time"]
-) -> Float[Tensor, "batch time"]:
-    """The term of each completion token, 0 elsewhere.
+def token_scores(head: RewardHead, hidden: Hidden, owner: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
+    """The term of each completion token, 0 where `owner` is -1; a completion's tokens stand side by side.
 
-    With `mean` pooling the mean of a row's terms is its score, exactly. With `last` a token's term is the score the
-    completion would have if it ended there, and the last term is the score.
+    Where the head `has_terms` the mean of a completion's terms is its score, exactly: what `last` readings say is on
+    its last token, times its length. Else a token's term is the score the completion would have if it ended there, and
+    the last term is the score.
     """
-    return torch.where(completion_mask, hidden.float() @ head.weight + head.bias, 0.0)
+    terms: dict[str, Tensor | float] = {"last": 0.0, "mean": 0.0}
+    for reading, weight in zip(head.readings, head.weight, strict=True):
+        terms[reading.pooling] = terms[reading.pooling] + hidden[reading.layer].float() @ weight
+    at_every, at_last = terms["mean"], terms["last"]
+    if not head.has_terms:
+        return torch.where(owner >= 0, at_last + head.bias, 0.0)
+    if isinstance(at_last, Tensor):
+        is_last = owner >= 0
+        is_last[:, :-1] &= owner[:, 1:] != owner[:, :-1]
+        lengths = torch.bincount(owner[owner >= 0])[owner.clamp(min=0)]
+        at_every = at_every + torch.where(is_last, lengths * at_last, 0.0)
+    return torch.where(owner >= 0, at_every + head.bias, 0.0)
 
 
 def row_owner(completion_mask: Bool[Tensor, "batch time"]) -> Int[Tensor, "batch time"]:

@@ -26,7 +26,7 @@ from trainer.rlhf.checkpoint import check_manifest, write_manifest
 from trainer.rlhf.folder import new_folder
 from trainer.rlhf.packing import Group, pack
 from trainer.rlhf.policy import Policy, load_policy
-from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_head import Hidden, RewardHead, head_of, row_owner
 from trainer.rlhf.trunk import hidden_states, packed_inputs, pooled_features
 
 ADAPTER = "reward"
@@ -64,12 +64,10 @@ class RewardModel(NamedTuple):
         completion_mask: Bool[Tensor, "batch time"],
     ) -> Float[Tensor, "batch time"]:
         """Each completion token's term, 0 elsewhere; see `reward_head.token_scores`."""
-        return reward_head.token_scores(self.head, self._hidden(input_ids, attention_mask), completion_mask)
+        return reward_head.token_scores(self.head, self._hidden(input_ids, attention_mask), row_owner(completion_mask))
 
-    def score_hidden(
-        self, hidden: Float[Tensor, "batch time hidden"], completion_mask: Bool[Tensor, "batch time"]
-    ) -> Float[Tensor, " batch"]:
-        """Scores from the trunk's hidden states at `head.layer`, where another forward has them already."""
+    def score_hidden(self, hidden: Hidden, completion_mask: Bool[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
+        """Scores from the trunk's hidden states at `head.layers`, where another forward has them already."""
         return reward_head.score_hidden(self.head, hidden, completion_mask)
 
     def score_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
@@ -78,12 +76,12 @@ class RewardModel(NamedTuple):
 
     @torch.no_grad()
     def explain_groups(self, groups: Sequence[Group]) -> list[Float[Tensor, " time"]]:
-        """The term of each token of each completion, whose mean (pooling `mean`) or last (`last`) is the score."""
+        """The term of each token of each completion, whose mean (or last, without terms) is the score."""
         batch = pack(groups, pad_id=self.trunk.pad_id)
         with using_adapter(self.trunk, self._adapter):
             inputs = packed_inputs(batch, self.trunk.model)
-            hidden = hidden_states(self.trunk.model, (self.head.layer,), **inputs)[self.head.layer]
-        terms = reward_head.token_scores(self.head, hidden, batch.owner.to(hidden.device) >= 0).cpu()
+            hidden = hidden_states(self.trunk.model, self.head.layers, **inputs)
+        terms = reward_head.token_scores(self.head, hidden, batch.owner.to(self.trunk.device)).cpu()
         return [terms[batch.owner == number] for number in range(batch.count)]
 
     def judge_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
@@ -97,17 +95,17 @@ class RewardModel(NamedTuple):
         return ADAPTER if self.kind == "lora" else None
 
     @torch.no_grad()
-    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Float[Tensor, "batch time hidden"]:
+    def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Hidden:
         device = self.trunk.device
         attention_mask = attention_mask.to(device).long()
         with using_adapter(self.trunk, self._adapter):
             return hidden_states(
                 self.trunk.model,
-                (self.head.layer,),
+                self.head.layers,
                 input_ids=input_ids.to(device),
                 attention_mask=attention_mask,
                 position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0),
-            )[self.head.layer]
+            )
 
 
 def _score_groups(
@@ -119,12 +117,11 @@ def _score_groups(
             features = pooled_features(
                 trunk.model,
                 [groups[number] for number in range(start, min(start + SCORED_GROUPS, len(groups)))],
-                poolings=(head.pooling,),
-                layers=(head.layer,),
+                readings=head.readings,
                 pad_id=trunk.pad_id,
                 max_tokens=max_tokens,
             )
-            scores.append(reward_head.score_pooled(head.to("cpu"), features[head.pooling, head.layer]))
+            scores.append(reward_head.score_pooled(head.to("cpu"), features))
     return torch.cat(scores)
 
 
@@ -144,7 +141,7 @@ def save_reward_model(model: RewardModel, path: Path, record: Mapping[str, Any])
     """Writes the model's folder, whole or not at all."""
     heads = {"head": model.head, "judge": model.judge_head}
     facts = {
-        name: head._asdict() | {"weight": f"{name}.weight in head.safetensors"}
+        name: head.facts() | {"weight": f"{name}.weight in head.safetensors"}
         for name, head in heads.items()
         if head is not None
     }
@@ -185,7 +182,7 @@ def load_reward_model(path: Path | str, *, base: Policy | None = None, dtype: st
         trunk = load_policy(record["base_model"], adapter=path, dtype=dtype, device=base.device)
     weights = load_file(path / "head.safetensors")
     heads = {
-        name: RewardHead(**{**record[name], "weight": weights[f"{name}.weight"]}).to(base.device)
+        name: head_of(record[name], weights[f"{name}.weight"]).to(base.device)
         for name in ("head", "judge")
         if name in record
     }

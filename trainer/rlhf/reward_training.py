@@ -3,7 +3,8 @@
     python -m trainer.rlhf reward RUN_FOLDER
 
 1. Rankings are split by prompt: to learn from, for an independent judge, held out.
-2. Features of the frozen base; cross-validation over prompts chooses pooling, layer and ridge; a probe is fitted.
+2. Features of the frozen base; cross-validation over prompts chooses poolings, layers and ridges; probes are fitted
+   and blended.
 3. Models that did not see a pair vote on it: doubtful pairs are listed, and treated as the configuration says.
 4. Where told to (or, by `auto`, where rankings are many and it wins) the trunk is fine-tuned from the probe on.
 5. The report, measured on the held-out prompts, is written last.
@@ -24,17 +25,17 @@ from trainer.rlhf.config import RewardConfig, RunConfig
 from trainer.rlhf.data import Ranking, read_rankings
 from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
-from trainer.rlhf.feature_rows import Features, row_blocks
+from trainer.rlhf.feature_rows import BLOCK_ROWS
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import Pairs, folds_of, pairs_of
 from trainer.rlhf.policy import Policy, load_policy
-from trainer.rlhf.probe import Candidate, choose, difference_scale, fit_probe, pair_accuracy
+from trainer.rlhf.probe import Choice, choose, difference_scale, fit_blend, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.ranking_file import RankingFile, deal_prompts, split_by_prompt
 from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, chunks_of, group_of, sample_of
-from trainer.rlhf.reward_head import RewardHead, centred, score_pooled
+from trainer.rlhf.reward_head import Reading, RewardHead, centred, score_pooled
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
 from trainer.rlhf.reward_report import Judged, build_report, length_sign
@@ -57,15 +58,15 @@ class Probed(NamedTuple):
     """A part of the rankings and all that was learned from it on frozen features."""
 
     part: Part
-    candidates: list[Candidate]  # the chosen one first
+    choice: Choice
     pairs: Pairs  # as labelled
     votes: Votes | None
     lesson: Pairs  # with doubtful pairs treated
     head: RewardHead
 
     @property
-    def features(self) -> Features:
-        return self.part.features[self.head.pooling, self.head.layer]
+    def scores(self) -> Float[Tensor, " completion"]:
+        return scores_of(self.head, self.part)
 
 
 def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
@@ -85,8 +86,11 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     journal.plan(planned_chunks(split) + steps + 2, done=done)
 
     learned, judged, held_out = read_and_probe(reader, split, config)
-    best = learned.candidates[0]
-    journal.note(message=f"chosen by cross-validation: {best.pooling} pooling, layer {best.layer}, ridge {best.l2:g}")
+    best, blend = learned.choice.candidates[0], learned.choice.blend
+    journal.note(
+        message=f"chosen by cross-validation: {len(blend)} readings; "
+        f"best alone {best.pooling} pooling, layer {best.layer}, ridge {best.l2:g}"
+    )
     model = RewardModel("probe", base, base, learned.head, judged and judged.head, {})
     if kind != "probe":
         model = tuned(model, learned, kind, folder, journal, processes)
@@ -147,37 +151,44 @@ def read_and_probe(reader: FeatureReader, split: Split, config: RunConfig) -> tu
         samples = {name: sample_of(rankings, config.seed) for name, rankings in trained.items()}
         searched = {name: reader.read(f"{name}.sample", sample, reader.keys) for name, sample in samples.items()}
         choices = {name: search(part, config.reward, seeds[name]) for name, part in searched.items()}
-        chosen = {name: (candidates[0].pooling, candidates[0].layer) for name, candidates in choices.items()}
-        parts = {name: reader.read(name, rankings, [chosen[name]]) for name, rankings in trained.items()}
-        keys = sorted(set(chosen.values()))
+        chosen = {name: sorted({member.reading for member in choice.blend}) for name, choice in choices.items()}
+        parts = {name: reader.read(name, rankings, chosen[name]) for name, rankings in trained.items()}
+        keys = sorted({reading for readings in chosen.values() for reading in readings})
     held_out = reader.read("held_out", split.held_out, keys)
     probed = {name: probe(part, choices[name], config.reward, seeds[name]) for name, part in parts.items()}
     return probed["learning"], probed.get("judging"), held_out
 
 
-def search(part: Part, config: RewardConfig, seed: int) -> list[Candidate]:
-    """Settings of the probe, the best first by cross-validation over the part's prompts."""
+def search(part: Part, config: RewardConfig, seed: int) -> Choice:
+    """Settings of the probe, by cross-validation over the part's prompts."""
     pairs = pairs_of(part.rankings, ties=config.ties, label_smoothing=config.label_smoothing)
-    return choose(part.features, pairs, folds_of(pairs, folds=config.folds, seed=seed), l2=config.l2)
+    folds = folds_of(pairs, folds=config.folds, seed=seed)
+    return choose(part.features, pairs, folds, l2=config.l2, most=config.blend)
 
 
-def probe(part: Part, candidates: list[Candidate], config: RewardConfig, seed: int) -> Probed:
+def probe(part: Part, choice: Choice, config: RewardConfig, seed: int) -> Probed:
     """Votes on the part's pairs, and the probe on all of them, its training scores centred."""
-    best = candidates[0]
-    features = part.features[best.pooling, best.layer]
     pairs = pairs_of(part.rankings, ties=config.ties, label_smoothing=config.label_smoothing)
     votes, lesson = None, pairs
     if config.ensemble:
         folds = folds_of(pairs, folds=config.folds, seed=seed)
-        votes = out_of_fold_votes(features, pairs, folds, best.l2, members=config.ensemble, seed=seed)
+        votes = out_of_fold_votes(part.features, pairs, folds, choice.blend, members=config.ensemble, seed=seed)
         lesson = mend(pairs, votes, config.doubtful)
-    head = RewardHead(best.pooling, best.layer, fit_probe(features, lesson, best.l2).float())
-    return Probed(part, candidates, pairs, votes, lesson, centred(head, scores_of(head, features)))
+    head = probe_head(part, choice, lesson)
+    return Probed(part, choice, pairs, votes, lesson, centred(head, scores_of(head, part)))
 
 
-def scores_of(head: RewardHead, features: Features) -> Float[Tensor, " completion"]:
-    """The head's score of every completion."""
-    return torch.cat([score_pooled(head, block) for block in row_blocks(features)])
+def probe_head(part: Part, choice: Choice, lesson: Pairs) -> RewardHead:
+    """The blend's probes, fitted on these pairs, as one head."""
+    weights = fit_blend(part.features, choice.blend, lesson)
+    readings = tuple(Reading(*reading) for reading in weights)
+    return RewardHead(readings, torch.stack([weights[reading] for reading in readings]).float())
+
+
+def scores_of(head: RewardHead, part: Part) -> Float[Tensor, " completion"]:
+    """The head's score of every completion of a part."""
+    rows = torch.arange(len(part.lengths)).split(BLOCK_ROWS)
+    return torch.cat([score_pooled(head, {key: part.features[key][own] for key in head.readings}) for own in rows])
 
 
 def tuned(
@@ -197,13 +208,14 @@ def tuned(
     lesson = learned.lesson._replace(weight=torch.where(is_judging, 0.0, learned.lesson.weight))
     start = learned.head
     if is_judging.any():
-        fitted = fit_probe(learned.features, lesson.where(~is_judging), learned.candidates[0].l2)
-        start = start._replace(weight=fitted.float())
+        start = start._replace(weight=probe_head(learned.part, learned.choice, lesson.where(~is_judging)).weight)
 
     trunk = model.base
     if kind == "full":
         trunk = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    scale = difference_scale(learned.features, learned.pairs).float()
+    scale = torch.stack(
+        [difference_scale(learned.part.features[each], learned.pairs) for each in start.readings]
+    ).float()
     trainee = make_trainee(trunk, start, lora, scale, seed=config.seed)
     groups = Encoded(learned.part.rankings, trunk, config)
     unranked = unranked_groups(folder, trunk, config) if config.reward.metarm else ()
@@ -223,7 +235,7 @@ def tuned(
     scores = candidate.score_groups(measured)
     if is_judging.any():
         judged = learned.pairs.where(is_judging)
-        if pair_accuracy(scores, judged) <= pair_accuracy(scores_of(start, learned.features), judged):
+        if pair_accuracy(scores, judged) <= pair_accuracy(scores_of(start, learned.part), judged):
             return model
     return candidate._replace(head=centred(head, scores))
 
@@ -253,24 +265,25 @@ def report_on(
     """The report with its plots: the reward model and its judge on the held-out prompts, and the doubtful pairs."""
     config = folder.config
     if model.is_frozen_trunk:
-        scores = scores_of(model.head, held_out.features[model.head.pooling, model.head.layer])
+        scores = scores_of(model.head, held_out)
     else:
         scores = model.score_groups(Encoded(held_out.rankings, model.trunk, config))
     measured = Judged(held_out.rankings, scores.numpy(), held_out.lengths.numpy())
     sign = length_sign(learned.pairs, learned.part.lengths.numpy())
     report = build_report(measured, length_sign=sign, seed=config.seed) | {
         "kind": model.kind,
-        "chosen": learned.candidates[0]._asdict(),
-        "candidates": [candidate._asdict() for candidate in learned.candidates],
+        "chosen": learned.choice.candidates[0]._asdict(),
+        "candidates": [candidate._asdict() for candidate in learned.choice.candidates],
+        "blend": [member._asdict() for member in learned.choice.blend],
         "training_rankings": len(learned.part.rankings),
         "training_range": [model.head.low, model.head.high],
     }
     if judged is not None:
-        their_scores = scores_of(judged.head, held_out.features[judged.head.pooling, judged.head.layer])
-        theirs = measured._replace(scores=their_scores.numpy())
+        theirs = measured._replace(scores=scores_of(judged.head, held_out).numpy())
         report["judge"] = build_report(theirs, length_sign=sign, seed=config.seed)["accuracy"] | {
             "training_rankings": len(judged.part.rankings),
-            "chosen": judged.candidates[0]._asdict(),
+            "chosen": judged.choice.candidates[0]._asdict(),
+            "blend": [member._asdict() for member in judged.choice.blend],
         }
     trained = [probed for probed in (learned, judged) if probed is not None]
     if config.reward.ensemble:

@@ -26,12 +26,12 @@ from trainer.rlhf.config import LoraConfig, RewardConfig
 from trainer.rlhf.data import Ranking
 from trainer.rlhf.folder import StageError
 from trainer.rlhf.journal import Journal
-from trainer.rlhf.packing import Group, batches, pack, pool, unpacked
+from trainer.rlhf.packing import Group, batches, pack, unpacked
 from trainer.rlhf.pairs import Pairs
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.ranking_file import sizes_of
-from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_head import RewardHead, read
 from trainer.rlhf.reward_loss import info_nce, pairwise_loss, plackett_luce_loss, spread
 from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.trunk import hidden_states, packed_inputs
@@ -49,20 +49,20 @@ class Trainee(NamedTuple):
     policy: Policy
     adapter: str | None
     head: RewardHead
-    scale: Float[Tensor, " hidden"]
+    scale: Float[Tensor, "reading hidden"]
     weight: nn.Parameter
     parameters: dict[str, nn.Parameter]  # of trunk and head
 
-    def pooled(self, groups: Sequence[Group], *, is_packed: bool) -> Float[Tensor, "completion hidden"]:
-        """Scaled pooled features, with their gradient."""
+    def pooled(self, groups: Sequence[Group], *, is_packed: bool) -> Float[Tensor, "completion readings_hidden"]:
+        """Scaled pooled features of all readings side by side, with their gradient."""
         rows = groups if is_packed else [row for group in groups for row in unpacked(group)]
         batch = pack(rows, pad_id=self.policy.pad_id)
-        states = hidden_states(self.policy.model, (self.head.layer,), **packed_inputs(batch, self.policy.model))
-        hidden = states[self.head.layer]
-        return pool(hidden, batch.owner.to(hidden.device), batch.count, self.head.pooling) / self.scale
+        hidden = hidden_states(self.policy.model, self.head.layers, **packed_inputs(batch, self.policy.model))
+        found = read(self.head, hidden, batch.owner.to(self.scale.device), batch.count)
+        return torch.cat([found[own] / scale for own, scale in zip(self.head.readings, self.scale, strict=True)], dim=1)
 
     def fitted_head(self) -> RewardHead:
-        return self.head._replace(weight=(self.weight.detach() / self.scale).cpu())
+        return self.head._replace(weight=(self.weight.detach().view_as(self.scale) / self.scale).cpu())
 
 
 class Lesson(NamedTuple):
@@ -99,7 +99,7 @@ def make_trainee(policy: Policy, head: RewardHead, lora: LoraConfig | None, scal
         policy.new_adapter(ADAPTER, lora, seed=seed)
         policy.use_adapter(ADAPTER)
         trunk = policy.adapter_parameters(ADAPTER)
-    weight = nn.Parameter(head.weight * scale)
+    weight = nn.Parameter((head.weight * scale).flatten())
     return Trainee(policy, lora and ADAPTER, head, scale, weight, {**trunk, "score.weight": weight})
 
 

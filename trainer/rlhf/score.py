@@ -54,7 +54,7 @@ def score_completions(
         spans = [*spans, (len(completion.text),) * 2][: len(terms)]
         entry = {
             "id": completion.id,
-            "score": float(terms.mean() if model.head.pooling == "mean" else terms[-1]),
+            "score": float(terms.mean() if model.head.has_terms else terms[-1]),
             "tokens": [[*span, round(term, 5)] for span, term in zip(spans, terms.tolist(), strict=True)],
         }
         yield entry | ({"judge": judged[place]} if judged else {})

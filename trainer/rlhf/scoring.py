@@ -39,8 +39,8 @@ class Scorer(NamedTuple):
 
     @property
     def is_value(self) -> bool:
-        """Whether a prefix's score foretells the whole completion's: it is read at the last token."""
-        return self.head is not None and self.head.pooling == "last"
+        """Whether a prefix's score foretells the whole completion's: it is read at the last token, of one layer."""
+        return self.head is not None and not self.head.has_terms and len(self.head.readings) == 1
 
     @property
     def judge_head(self) -> RewardHead | None:

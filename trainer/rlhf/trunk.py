@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from jaxtyping import Float
@@ -87,19 +87,19 @@ def pooled_features(
     model: nn.Module,
     groups: Sequence[Group],
     *,
-    poolings: Sequence[str],
-    layers: Sequence[int],
+    readings: Collection[tuple[str, int]],
     pad_id: int,
     max_tokens: int,
     is_packed: bool = True,
 ) -> dict[tuple[str, int], Float[Tensor, "completion hidden"]]:
-    """Pooled hidden states of every completion, in the order of the groups, for each pooling and layer (fp32, CPU)."""
+    """Pooled hidden states of every completion, in the order of the groups, for each (pooling, layer); fp32, CPU."""
     rows = list(groups) if is_packed else [row for group in groups for row in unpacked(group)]
     starts = [0]
     for row in rows:
         starts.append(starts[-1] + len(row.completions))
     size = trunk_of(model).config.hidden_size
-    features = {(pooling, layer): torch.empty(starts[-1], size) for pooling in poolings for layer in layers}
+    features = {reading: torch.empty(starts[-1], size) for reading in readings}
+    layers = sorted({layer for _, layer in readings})
     for indices in batches(rows, max_tokens=max_tokens):
         batch = pack([rows[index] for index in indices], pad_id=pad_id)
         places = torch.cat([torch.arange(starts[index], starts[index + 1]) for index in indices])
