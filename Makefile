@@ -11,8 +11,8 @@ help: ## list these commands
 run: .venv/installed ## start everything, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
 	@exec $(BIN)/python -m launch run
 
-demo: .venv/installed ## two turns of the loop on simulated annotators, in an empty data folder
-	@exec $(BIN)/python -m launch demo
+demo: .venv/installed ## two turns of the loop on simulated annotators, in an empty data folder; ARGS="--oracle curious"
+	@exec $(BIN)/python -m launch demo -- $(ARGS)
 
 test: .venv/installed lint ## every test that needs no default model
 	$(BIN)/pytest -m "not full"

@@ -10,7 +10,10 @@ def main() -> int | None:
     parser = argparse.ArgumentParser(prog="python -m launch", description="Start Whetstone, or parts of it.")
     choices = parser.add_subparsers(dest="command", required=True)
     choices.add_parser("run", help="everything, until Ctrl-C")
-    choices.add_parser("demo", help="everything on an empty data folder, with simulated annotators, to the end")
+    demo = choices.add_parser("demo", help="everything on an empty data folder, with simulated annotators, to the end")
+    demo.add_argument(
+        "arguments", nargs="*", metavar="-- ARGUMENT", help="for `manage.py demo`, such as --oracle curious"
+    )
     choices.add_parser(
         "prepare", help="base model, database and static files, for programs that are started one by one"
     )

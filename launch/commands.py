@@ -32,7 +32,7 @@ def run(environment: Environment) -> int:
     return 0
 
 
-def demo(environment: Environment) -> int:
+def demo(environment: Environment, arguments: list[str]) -> int:
     """`manage.py demo` against everything, on a data folder of its own that stays to be looked at."""
     folder = environment.data_dir / time.strftime("demo-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
@@ -45,7 +45,7 @@ def demo(environment: Environment) -> int:
             print(f"\n  The demonstration runs at {page_address(own)}\n  {sign_in(whole)}", flush=True)
             print(f"  Its data folder is {folder}\n", flush=True)
             start_workers(whole)
-            return run_beside(whole.supervisor, [sys.executable, "manage.py", "demo"])
+            return run_beside(whole.supervisor, [sys.executable, "manage.py", "demo", *arguments])
     except KeyboardInterrupt:
         return 130
 

@@ -56,7 +56,7 @@ class LoraConfig:
 class KLConfig:
     """What keeps the policy near its reference. KL is in nats a completion, summed over its tokens."""
 
-    coef: float = 0.05
+    coef: float = 0.1
     target: float | None = None  # adaptive coefficient that steers to this KL; None: `coef` stays
     horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
     stop: float | None = 9.0  # hard stop: the policy of the last rollout under it is the result
@@ -108,7 +108,7 @@ class CriticConfig:
 class PPOConfig:
     """One PPO-max run: `prompts` x `samples` completions an update, each learned from `epochs` times."""
 
-    updates: int = 12
+    updates: int = 16
     prompts: int = 12
     samples: int = 4
     temperature: float = 1.0

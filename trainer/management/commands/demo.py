@@ -30,7 +30,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser):
         parser.add_argument("--oracle", default="positive", help="positive, concise, random, … or module:function")
         parser.add_argument("--turns", type=int, default=2)
-        parser.add_argument("--rankings", type=int, default=150, help="rankings before each turn")
+        parser.add_argument("--rankings", type=int, default=200, help="rankings before each turn")
         parser.add_argument("--annotators", type=int, default=4)
         parser.add_argument("--samples", type=int, default=4, help="completions per held-out prompt and checkpoint")
         parser.add_argument("--url", default="", help="default: HOST and PORT")
