@@ -58,19 +58,20 @@ def compare(options: argparse.Namespace) -> None:
         prepare_base_model(options.base)
     from bench.processor import matmul_peak
 
-    print(f"matmul peak (bf16): {matmul_peak() / 1e9:.0f} GFLOP/s", flush=True)
+    peak = matmul_peak() / 1e9
+    print(f"matmul peak (bf16): {peak:.0f} GFLOP/s", flush=True)
     verdicts = []
     for mode in options.modes.split(","):
         runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
         for number in range(options.pairs):
             for side in ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours"):
                 runs[side].append(_child(options, side, mode, seed=number + 1))
-                print(f"{mode:5} {side:6} {number + 1}: {_line(runs[side][-1])}", flush=True)
+                print(f"{mode:5} {side:6} {number + 1}: {_line(runs[side][-1], peak)}", flush=True)
         medians = {side: _medians(results) for side, results in runs.items()}
         for side, result in medians.items():
-            print(f"{mode:5} {side:6} median: {_line(result)}")
+            print(f"{mode:5} {side:6} median: {_line(result, peak)}")
         verdicts.append(medians)
-    print(f"probe ours   1: {_line(_child(options, 'ours', 'probe', seed=1))}")
+    print(f"probe ours   1: {_line(_child(options, 'ours', 'probe', seed=1), peak)}")
     worst = min(
         verdicts, key=lambda sides: sides["ours"]["rankings_per_second"] / sides["theirs"]["rankings_per_second"]
     )
@@ -91,10 +92,11 @@ def _medians(results: list[dict[str, float]]) -> dict[str, float]:
     return {name: statistics.median(result[name] for result in results) for name in results[0]}
 
 
-def _line(result: dict[str, float]) -> str:
+def _line(result: dict[str, float], peak: float) -> str:
     return (
         f"{result['rankings_per_second']:.3f} rankings/s, {result['tokens_per_second']:.0f} tokens/s, "
-        f"{result['gflops']:.0f} GFLOP/s, peak {result['peak_gb']:.2f} GB, accuracy {result['accuracy']:.3f}"
+        f"{result['gflops']:.0f} GFLOP/s ({result['gflops'] / peak:.0%} of the peak), "
+        f"memory {result['peak_gb']:.2f} GB, accuracy {result['accuracy']:.3f}"
     )
 
 
