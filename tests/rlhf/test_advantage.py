@@ -128,3 +128,25 @@ def test_it_explains_all_of_itself_and_nothing_of_a_constant():
     assert explained_variance(target, target, MASK) == pytest.approx(1.0)
     assert explained_variance(torch.zeros_like(target), target, MASK) == pytest.approx(0.0)
     assert explained_variance(target, torch.ones_like(target), MASK) == 0.0
+
+
+def test_a_row_without_a_token_gives_zeros_and_no_nan():
+    mask = torch.tensor([[True, True, True], [False, False, False], [True, False, False]])
+    garbage = torch.full((3, 3), float("nan"))
+    kl, values = torch.where(mask, 1.0, garbage), torch.where(torch.nn.functional.pad(mask, (1, 0)), 0.5, float("inf"))
+    values[:, 0] = 0.5
+    score = torch.tensor([1.0, 2.0, 3.0])
+    rewards = token_rewards(kl, score, mask, kl_coef=0.1)
+    terms = centred_terms(kl, mask, std=2.0)
+    dense = token_rewards(kl, score, mask, kl_coef=0.1, terms=terms)
+    found = gae(rewards, values, mask, gamma=0.9, lam=0.9, is_bootstrapped=torch.tensor([False, True, False]))
+    white = whitened(torch.where(mask, found.advantages, garbage), mask)
+    for tensor in (rewards, terms, dense, *found, white):
+        assert tensor.isfinite().all()
+        assert not tensor[~mask].any()
+    without = gae(rewards[::2], values[::2], mask[::2], gamma=0.9, lam=0.9)
+    assert torch.equal(found.advantages[::2], without.advantages)
+    torch.testing.assert_close(white[::2], whitened(without.advantages, mask[::2]))
+    assert explained_variance(values[:, :-1], found.returns, mask) == pytest.approx(
+        explained_variance(values[::2, :-1], without.returns, mask[::2])
+    )

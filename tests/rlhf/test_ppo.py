@@ -10,12 +10,14 @@ import torch
 from tests.rlhf.run_folders import make_run, run
 from trainer.rlhf.config import KLConfig
 from trainer.rlhf.critic import value_loss
-from trainer.rlhf.encoding import encode_prompt
-from trainer.rlhf.folder import StageError
+from trainer.rlhf.encoding import encode_conversation, encode_prompt
+from trainer.rlhf.folder import StageError, StopSignal
+from trainer.rlhf.imitation import conversation_loss
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import (
     adapted_kl_coef,
     kl_limit,
+    measure,
     minibatch_layouts,
     my_places,
     observe_rollout,
@@ -25,6 +27,7 @@ from trainer.rlhf.ppo import (
 )
 from trainer.rlhf.ppo_job import prepare, prompts_of_update
 from trainer.rlhf.processes import Processes
+from trainer.rlhf.sft import run_sft
 
 HAS_E = "tests.rlhf.rewards:has_e"
 
@@ -82,6 +85,33 @@ def test_kl_estimators_agree_with_the_closed_form_on_samples_of_the_policy():
     found = policy_loss(-k1, torch.zeros_like(k1), torch.zeros_like(k1), 0.2)  # log ratio of reference to policy
     assert float(k1.mean()) == pytest.approx(exact, abs=0.005)
     assert float(found.approx_kl) / len(draws) == pytest.approx(exact, abs=0.005)
+    each = [
+        float(policy_loss(-part[None], torch.zeros(1).double(), torch.zeros(1).double(), 0.2).approx_kl)
+        for part in (policy / reference).log()
+    ]
+    assert min(each) >= 0 > float(k1.min())
+
+
+def test_paying_k1_on_each_token_descends_the_kl_as_the_loss_k2_does():
+    """E[grad k2] = grad KL(pi||ref), k2 = (log pi/ref)^2 / 2; and the policy gradient of the reward -k1 is the same."""
+    generator = torch.Generator().manual_seed(4)
+    logits, reference = torch.randn(2, 6, generator=generator, dtype=torch.float64)
+    reference = reference.log_softmax(0)
+
+    def gradient(objective) -> torch.Tensor:
+        free = logits.clone().requires_grad_()
+        (found,) = torch.autograd.grad(objective(free.log_softmax(0)), free)
+        return found
+
+    exact = gradient(lambda logprobs: (logprobs.exp() * (logprobs - reference)).sum())
+    fixed = logits.log_softmax(0)  # expectations over the policy: every token, weighed by its probability
+    k2 = gradient(lambda logprobs: (fixed.exp() * (logprobs - reference).square() / 2).sum())
+    # the loss is linear in the advantage at ratio 1, so that a token's weight may stand in it
+    paid = gradient(lambda logprobs: policy_loss(logprobs, fixed, -fixed.exp() * (fixed - reference), 0.2).loss)
+    k1 = gradient(lambda logprobs: (fixed.exp() * (logprobs - reference)).sum())
+    torch.testing.assert_close(k2, exact)
+    torch.testing.assert_close(paid, exact)
+    assert k1.abs().max() < 1e-12  # as a loss k1 teaches nothing
 
 
 def test_on_the_first_pass_the_ratio_is_one_and_the_policy_is_its_reference(tmp_path, tiny_base):
@@ -90,6 +120,39 @@ def test_on_the_first_pass_the_ratio_is_one_and_the_policy_is_its_reference(tmp_
     assert first["ppo/first/ratio"] == pytest.approx(1, abs=1e-5)
     assert first["ppo/first/approxkl"] == pytest.approx(0, abs=1e-6)
     assert first["ppo/first/clipfrac"] == 0
+
+
+def test_on_the_first_pass_the_values_are_the_old_ones(tmp_path, tiny_base):
+    """However narrow the clip: one minibatch, so that no step comes before the values are compared."""
+    found = run(make_run(tmp_path, tiny_base, ppo={"minibatches": 1, "loss": {"value_clip": 1e-4}}))
+    assert [update["ppo/val/clipfrac"] for update in found] == [0, 0, 0]
+    two = run(make_run(tmp_path / "two", tiny_base, ppo={"minibatches": 2, "loss": {"value_clip": 1e-4}}))
+    assert two[0]["ppo/val/clipfrac"] > 0
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.4])
+def test_the_kl_is_that_of_the_policy_that_samples(tmp_path, tiny_base, temperature):
+    """At any temperature: 0 against itself, and of a moved policy on average the exact sum over the vocabulary."""
+    settings = {"temperature": temperature, "prompts": 1, "minibatches": 1, "samples": 600}
+    folder = make_run(tmp_path, tiny_base, prompts=1, max_completion_tokens=1, ppo=settings)
+    job = prepare(folder, folder.config, HAS_E)
+    still = sample_prompts(job, 1)
+    same = measure(job, still, observe_rollout(job, still))
+    assert same.kl == pytest.approx(0, abs=1e-5)
+    for parameter in job.parameters.values():
+        torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(3))
+    rollout = sample_prompts(job, 2)
+    moved = measure(job, rollout, observe_rollout(job, rollout))
+    tempered = []
+    for actor in (job.actor, job.reference):
+        with torch.no_grad():
+            logits = actor.activate().model(torch.tensor([job.prompt_ids[0]])).logits[0, -1]
+        tempered.append((logits.double() / temperature).log_softmax(0))
+    policy, reference = tempered
+    exact = float((policy.exp() * (policy - reference)).sum())
+    error = float(moved.token_kl.std()) / 600**0.5
+    assert exact > 0.1
+    assert moved.kl == pytest.approx(exact, abs=4 * error)
 
 
 def test_recomputed_old_logprobs_are_those_of_the_sampler(tmp_path, tiny_base):
@@ -116,6 +179,38 @@ def test_micro_batches_change_no_gradient(tmp_path, tiny_base):
     whole = gradients(job, rollout, 10_000)
     torch.testing.assert_close(gradients(job, rollout, 60), whole, atol=1e-7, rtol=1e-4)
     assert whole.abs().max() > 0
+
+
+class Deaf(Processes):
+    """One of several processes that keeps to itself: what the others would add is left out."""
+
+    def sum(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor
+
+    def sum_gradients(self, parameters) -> None:
+        pass
+
+
+def test_the_gradients_of_two_processes_sum_to_that_of_one(tmp_path, tiny_base):
+    ppo = {"learning_rate": 0.0, "minibatches": 2, "prompts": 8, "max_grad_norm": 1e9}
+    folder = make_run(tmp_path, tiny_base, prompts=16, ppo=ppo)
+    job = prepare(folder, folder.config, HAS_E)
+
+    def gradient(processes: Processes) -> tuple[torch.Tensor, float]:
+        """Of minibatch 1, over the tokens of all; and the tokens this process has of it."""
+        mine = job._replace(processes=processes)
+        rollout = sample_prompts(mine, 1)
+        packed = minibatch_layouts(mine, rollout, 1)
+        advantages = torch.where(rollout.mask, rollout.logprobs + rollout.tokens % 3, 0.0)  # the rows' own, anywhere
+        policy_step(mine, rollout, packed, 1, 0, rollout.logprobs, advantages, 40.0)
+        found = torch.cat([parameter.grad.flatten().clone() for parameter in job.parameters.values()])
+        return found, float(sum(rollout.mask[layout.rows].sum() for layout in packed))
+
+    whole, tokens = gradient(Processes())
+    parts = [gradient(Deaf(rank, 2)) for rank in range(2)]
+    assert parts[0][1] + parts[1][1] == tokens
+    torch.testing.assert_close(parts[0][0] + parts[1][0], whole, atol=1e-6, rtol=1e-4)
+    assert whole.abs().max() > 1e-3
 
 
 def test_processes_share_an_update_without_a_gap_or_an_overlap(tmp_path, tiny_base):
@@ -277,6 +372,37 @@ def test_the_tail_of_demonstrations_lowers_their_loss(tmp_path, tiny_base):
     (folder.path / "demonstrations.jsonl").write_text(json.dumps(demonstration) + "\n")
     losses = [update["ppo/loss/ptx"] for update in run(folder, "nothing")]
     assert losses[-1] < losses[0] - 0.5
+
+
+def test_the_tail_of_demonstrations_lowers_forgetting(tmp_path, tiny_base):
+    """A reward for brevity drives a fine-tuned policy from what it was taught; with ptx it keeps more of that."""
+    turn = {"role": "assistant", "content": "The garden is full of birds."}
+    demonstration = {"messages": [{"role": "user", "content": "What do you see?"}, turn]}
+
+    def folder_with(name: str, **config):
+        folder = make_run(tmp_path / name, tiny_base, **config)
+        (folder.path / "demonstrations.jsonl").write_text(json.dumps(demonstration) + "\n")
+        return folder
+
+    def loss_of(adapter) -> float:
+        policy = load_policy(tiny_base, adapter=adapter, dtype="float32", device="cpu")
+        conversation = encode_conversation(policy.tokenizer, demonstration["messages"])
+        with torch.no_grad():
+            return float(conversation_loss(policy, [conversation])) / sum(conversation.is_assistant[1:])
+
+    taught = folder_with("taught", sft={"epochs": 40, "learning_rate": 0.02})
+    run_sft(taught, StopSignal())
+    parent = taught.path / "sft" / "policy"
+    losses = {}
+    for ptx in (0.0, 0.5):
+        ppo = {"updates": 10, "samples": 8, "learning_rate": 0.02, "kl": {"coef": 0.0, "stop": None, "rise": None}}
+        folder = folder_with(str(ptx), parent=str(parent), ppo=ppo | {"loss": {"ptx": ptx}})
+        found = run(folder, "short")
+        assert found[-1]["objective/scores"] > found[0]["objective/scores"] + 0.5
+        losses[ptx] = loss_of(folder.path / "ppo" / "policy")
+    assert loss_of(parent) < 0.5 * loss_of(None)
+    assert losses[0.0] > loss_of(parent) + 1
+    assert losses[0.5] < loss_of(parent) + 0.5
 
 
 def test_full_weights_train_beside_a_frozen_reference(tmp_path, tiny_base):
