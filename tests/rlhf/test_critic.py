@@ -9,7 +9,7 @@ from trainer.rlhf.experience import Rollout, layouts
 from trainer.rlhf.ppo import observe_rollout, sample_prompts
 from trainer.rlhf.ppo_job import Job, prepare
 from trainer.rlhf.processes import ALONE
-from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.trunk import hidden_states
 
 KINDS = ("head", "adapter", "full")
@@ -102,8 +102,8 @@ def test_it_starts_as_the_normalised_score_of_what_was_read_so_far(tmp_path, tin
     job = job_with(tmp_path, tiny_base, "head")
     rollout = sample_prompts(job, 1)
     features = observe_rollout(job, rollout).features
-    reward = RewardHead("last", 1, torch.linspace(-1, 1, 32), bias=0.5)
+    reward = RewardHead((Reading("last", 1),), torch.linspace(-1, 1, 32)[None], bias=0.5)
     standardise(job.critic.head, features[:, :-1], rollout.mask, ALONE)
     start_from_reward(job.critic.head, reward, mean=2.0, std=4.0)
-    expected = (features @ reward.weight + 0.5 - 2.0) / 4.0
+    expected = (features @ reward.weight[0] + 0.5 - 2.0) / 4.0
     torch.testing.assert_close(job.critic.head(features), expected, atol=1e-5, rtol=1e-5)

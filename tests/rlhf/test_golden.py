@@ -27,7 +27,7 @@ from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import learn, measure, observe_rollout, policy_step
 from trainer.rlhf.ppo_job import Clock, Job, Progress, prepare
-from trainer.rlhf.reward_head import RewardHead
+from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_loss import pairwise_loss
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_tuning import make_trainee
@@ -134,7 +134,7 @@ def job_of(name: str, base: Path, folder: Path) -> Job:
         json.dumps({"id": "a", "messages": [{"role": "user", "content": "?"}], "split": "train"}) + "\n"
     )
     run_folder, frozen = RunFolder(folder), load_policy(base, dtype="float32", device="cpu")
-    head = RewardHead("last", LAYER, torch.tensor(PPO["reward_weight"]))
+    head = RewardHead((Reading("last", LAYER),), torch.tensor([PPO["reward_weight"]]))
     save_reward_model(RewardModel("probe", frozen, frozen, head, None, {}), run_folder.stage("reward") / "model", {})
     job = prepare(run_folder, run_folder.config, None)
     with torch.no_grad():
@@ -451,8 +451,8 @@ def test_the_loss_scores_and_gradients_of_pairs_with_margin_and_centring_are_trl
     if name == "pad_is_eos":
         completions = [[[token for token in ids if token != PPO["eos"]] for ids in both] for both in completions]
     groups = [Group(pair["prompt"], both) for pair, both in zip(pairs, completions, strict=True)]
-    head = RewardHead("last", LAYER, torch.tensor(PPO["reward_weight"]))
-    trainee = make_trainee(load_policy(base, dtype="float32", device="cpu"), head, None, torch.ones(size), seed=1)
+    head = RewardHead((Reading("last", LAYER),), torch.tensor([PPO["reward_weight"]]))
+    trainee = make_trainee(load_policy(base, dtype="float32", device="cpu"), head, None, torch.ones(1, size), seed=1)
     scores = trainee.pooled(groups, is_packed=True) @ trainee.weight
     close(torch.cat([scores[0::2], scores[1::2]]), golden["scores"])
     both = (Completion("chosen", "x"), Completion("rejected", "x"))
