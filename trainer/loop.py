@@ -14,6 +14,7 @@ from django.db import transaction
 
 from annotate.errors import NothingToLearnFrom
 from annotate.models import PolicyCheckpoint, PreferenceSnapshot
+from annotate.services.second_opinions import ask_again
 from annotate.services.snapshots import freeze_preferences as freeze_snapshot
 from trainer.gate import Verdict, weigh
 from trainer.models import TrainingRun
@@ -22,6 +23,7 @@ from trainer.run_folder import checkpoint_folder, keep_candidate, run_folder, wr
 from trainer.services import enter, make_serving
 
 FEWEST_RANKINGS = 8
+RANKINGS_A_DOUBT = 20  # for so many that a run learned from, one may go back to a person
 
 
 def turn(run: TrainingRun) -> None:
@@ -86,6 +88,7 @@ def publish(run: TrainingRun, verdict: Verdict) -> PolicyCheckpoint:
     keep_candidate(run)
     with transaction.atomic():
         checkpoint = run.candidate or register_candidate(run)
+        send_doubts_back(run)
         if verdict.has_passed:
             make_serving(checkpoint)
             enter(run, TrainingRun.Status.PUBLISHED)
@@ -113,6 +116,15 @@ def register_candidate(run: TrainingRun) -> PolicyCheckpoint:
     )
     run.save(update_fields=["candidate"])
     return run.candidate
+
+
+def send_doubts_back(run: TrainingRun) -> None:
+    """Ask somebody else about the rankings that models which never saw them contradict most firmly."""
+    report = json.loads((run_folder(run) / "reward" / "report.json").read_text())
+    doubtful = dict.fromkeys(int(pair["ranking"]) for pair in report.get("strength", {}).get("doubtful", []))
+    asked = ask_again(ranking_ids=list(doubtful)[: run.snapshot.size // RANKINGS_A_DOUBT], why=str(run))
+    run.verdict = {**run.verdict, "second_opinions": asked}
+    run.save(update_fields=["verdict"])
 
 
 def open_fresh_comparisons(run: TrainingRun, checkpoint: PolicyCheckpoint) -> None:

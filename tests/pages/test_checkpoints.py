@@ -66,6 +66,7 @@ def test_it_shows_samples_beside_the_parents_and_trusts_none_of_them(ravi, train
                     "candidate": "Hello! <img src=x onerror=alert(1)>",
                     "parent": "Goodbye.",
                     "scores": [1.25, -0.5],
+                    "terms": [[[0, 5, 2.0], [5, 40, 0.5]], [[0, 8, -1.0]], None],
                 },
                 {"prompt": "A prompt as text", "candidate": "A", "parent": "B"},
             ]
@@ -78,6 +79,9 @@ def test_it_shows_samples_beside_the_parents_and_trusts_none_of_them(ravi, train
     assert "score 1.25" in text
     assert "A prompt as text" in text
     assert "<img" not in text
+    assert '<span class="term up-3" title="2.00">Hello</span>' in text
+    assert '<span class="term down-2" title="-1.00">Goodbye.</span>' in text
+    assert text.count("What the scores are made of") == 1, "the second sample has no terms"
 
 
 @pytest.mark.parametrize(

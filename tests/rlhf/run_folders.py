@@ -3,9 +3,14 @@
 import json
 from pathlib import Path
 
+import torch
+
 from trainer.rlhf.config import RunConfig, parse
 from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import run_ppo
+from trainer.rlhf.reward_head import Reading, RewardHead
+from trainer.rlhf.reward_model import RewardModel, save_reward_model
 
 SMALL = {"updates": 3, "prompts": 4, "samples": 2, "learning_rate": 0.01, "kl": {"stop": None, "rise": None}}
 
@@ -42,3 +47,16 @@ def run(folder: RunFolder, reward: str = "has_e") -> list[dict]:
 
 def metrics(folder: RunFolder) -> list[dict]:
     return [record["metrics"] for record in folder.log("ppo").records() if record["metrics"]]
+
+
+def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean") -> RewardModel:
+    """A probe with random heads for score and judge, at different layers."""
+    policy = load_policy(base, dtype="float32", device="cpu")
+    weights = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+    heads = [
+        RewardHead((Reading(pooling, layer),), weight[None], low=-1.0, high=1.0)
+        for layer, weight in zip((1, 2), weights, strict=True)
+    ]
+    model = RewardModel("probe", policy, policy, *heads, {})
+    save_reward_model(model, folder.stage("reward") / "model", {})
+    return model

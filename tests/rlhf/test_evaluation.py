@@ -4,9 +4,11 @@ import json
 
 import pytest
 
-from tests.rlhf.run_folders import make_run, run
+from tests.rlhf.run_folders import make_run, run, with_reward_model
+from trainer.rlhf.encoding import load_tokenizer, token_spans
 from trainer.rlhf.evaluation import Written, run_evaluate, wilson, win_rate
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
+from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
 
 HAS_E = "tests.rlhf.rewards:has_e"
@@ -55,6 +57,34 @@ def test_it_finds_the_candidate_better_where_it_is_and_writes_the_whole_record(t
     assert found["samples"][0]["scores"][0] in (0.0, 1.0)
     steps = [record["step"] for record in folder.log("evaluate").records()]
     assert steps == list(range(1, steps[-1] + 1))
+
+
+@pytest.mark.parametrize("pooling", ["mean", "last"])
+def test_it_shows_of_each_token_what_it_adds_to_the_score(tmp_path, tiny_base, pooling):
+    folder = make_run(tmp_path, tiny_base, prompts=16, evaluate={"samples": 2, "shown": 3})
+    with_reward_model(folder, tiny_base, pooling=pooling)
+    run_ppo(folder, StopSignal())
+    run_evaluate(folder, StopSignal())
+    samples = json.loads((folder.path / "evaluation.json").read_text())["samples"]
+    assert len(samples) == 3
+    for sample in samples:
+        for name, terms, score in zip(("candidate", "parent", "base"), sample["terms"], sample["scores"], strict=True):
+            if pooling == "last":
+                assert terms is None, "a score of the last token alone has no terms"
+                continue
+            assert sum(term for *_, term in terms) / len(terms) == pytest.approx(score, abs=1e-3)
+            assert "".join(sample[name][start:end] for start, end, _ in terms) == sample[name]
+
+
+def test_it_places_tokens_that_share_a_character_with_the_last_of_them(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    text = "ab 石 c"
+    ids = [*tokenizer(text, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    spans = token_spans(tokenizer, ids)
+    written = tokenizer.decode(ids, skip_special_tokens=True)
+    assert "".join(written[start:end] for start, end in spans) == written
+    assert spans[-1] == (len(written), len(written))
+    assert all(first[1] == second[0] for first, second in zip(spans, spans[1:], strict=False))
 
 
 def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path, tiny_base, monkeypatch):

@@ -3,28 +3,13 @@
 import pytest
 import torch
 
-from tests.rlhf.run_folders import make_run, metrics
+from tests.rlhf.run_folders import make_run, metrics, with_reward_model
 from trainer.rlhf.config import ConfigError
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import observe_rollout, run_ppo, sample_prompts
 from trainer.rlhf.ppo_job import prepare
-from trainer.rlhf.reward_head import Reading, RewardHead
-from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.scoring import load_scorer
-
-
-def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean") -> RewardModel:
-    """A probe with random heads for score and judge, at different layers."""
-    policy = load_policy(base, dtype="float32", device="cpu")
-    weights = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
-    heads = [
-        RewardHead((Reading(pooling, layer),), weight[None], low=-1.0, high=1.0)
-        for layer, weight in zip((1, 2), weights, strict=True)
-    ]
-    model = RewardModel("probe", policy, policy, *heads, {})
-    save_reward_model(model, folder.stage("reward") / "model", {})
-    return model
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from annotate.errors import NothingToFreeze, NothingToLearnFrom
-from annotate.models import PreferenceSnapshot
+from annotate.models import Comparison, PreferenceSnapshot
 from trainer import loop
 from trainer.models import TrainingRun
 from trainer.program import StageFailed
@@ -108,6 +108,18 @@ def test_the_next_turn_starts_from_the_checkpoint_that_serves(run, policy, rank,
     assert second.candidate.number == 2
     assert second.snapshot.size == 10
     assert second.config["parent"] == str(adapter_path(run.candidate))
+
+
+def test_it_sends_the_firmest_doubts_back_to_people_once(run, rank, stages, monkeypatch):
+    rankings = rank(41)
+    doubtful = [rankings[7], rankings[7], rankings[3], rankings[5]]  # two pairs of one ranking; one in twenty may go
+    pairs = [{"ranking": str(ranking.pk), "mean": -1.0} for ranking in doubtful]
+    monkeypatch.setitem(REPORT, "strength", {"doubtful": pairs})
+    loop.turn(run)
+    run.refresh_from_db()
+    assert run.verdict["second_opinions"] == 2
+    asked = Comparison.objects.filter(overlap=2)
+    assert {comparison.pk for comparison in asked} == {each.assignment.comparison_id for each in doubtful[:3]}
 
 
 @pytest.mark.parametrize(("count", "error"), [(0, NothingToFreeze), (7, NothingToLearnFrom)])

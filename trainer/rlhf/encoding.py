@@ -56,6 +56,20 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str, *, max_toke
     return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, tokenizer.eos_token_id]
 
 
+def token_spans(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[tuple[int, int]]:
+    """Where each token stands in the text that the ids decode to, without special tokens; these have empty spans.
+
+    A character of several tokens belongs to the last of them, the others' spans are empty.
+    """
+    spans, before = [], 0
+    for end in range(1, len(ids) + 1):
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        after = before if text.endswith("\N{REPLACEMENT CHARACTER}") else max(before, len(text))
+        spans.append((before, after))
+        before = after
+    return spans
+
+
 def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> MaskedConversation:
     """Ids of a demonstration; the loss is due where the assistant's words and the EOS after them stand."""
     ids: list[int] = []

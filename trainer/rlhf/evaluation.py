@@ -18,14 +18,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
-from trainer.rlhf.encoding import encode_prompt
+from trainer.rlhf.encoding import encode_prompt, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.policy import Policy, load_policy
-from trainer.rlhf.rollout import SamplingSettings, derived_seed
+from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer
 from trainer.rlhf.text_statistics import distinct, duplicate_share, repetition
 
@@ -43,6 +44,7 @@ class Written(NamedTuple):
     ref_logprob: float  # under the base
     score: float
     judge: float | None
+    terms: list[list[float]] | None = None  # [start, end, term] of each token of a sample that is shown
 
 
 class Rate(NamedTuple):
@@ -132,12 +134,26 @@ def write_and_measure(
     scores = scorer.scores(rollout, observation).tolist()
     judged = [None] * len(scores) if observation.judge is None else observation.judge.tolist()
     sums = torch.stack([rollout.logprobs.sum(1), observation.ref_logprobs.sum(1)], dim=1).tolist()
+    terms = scorer.token_terms(rollout, observation)
+    shown = range(0, settings.samples * max(0, settings.shown - first), settings.samples) if terms else ()
     return [
         Written(
-            prompts[row // settings.samples].id, sample.text, sample.token_ids, *sums[row], scores[row], judged[row]
+            prompts[row // settings.samples].id,
+            sample.text,
+            sample.token_ids,
+            *sums[row],
+            scores[row],
+            judged[row],
+            placed_terms(base.tokenizer, sample, terms[row].tolist()) if row in shown else None,
         )
         for row, sample in enumerate(rollout.samples)
     ]
+
+
+def placed_terms(tokenizer: PreTrainedTokenizerBase, sample: Sample, terms: list[float]) -> list[list[float]]:
+    """Each token's place in the text with its term of the score; that of EOS stands at the end."""
+    spans = token_spans(tokenizer, sample.token_ids)
+    return [[*span, round(term, 4)] for span, term in zip(spans, terms, strict=True)]
 
 
 def evaluation(
@@ -219,6 +235,7 @@ def side_by_side(
             "parent": theirs.text,
             "base": first.text,
             "scores": [ours.score, theirs.score, first.score],
+            "terms": [ours.terms, theirs.terms, first.terms],
         }
         for prompt, ours, theirs, first in list(rows)[: config.evaluate.shown]
     ]

@@ -63,6 +63,14 @@ class Scorer(NamedTuple):
             raise StageError(f"the reward function must return {len(prompts)} finite numbers")
         return torch.tensor([float(score) for score in scores]).to(rollout.logprobs)
 
+    def token_terms(self, rollout: Rollout, observation: Observation) -> list[Float[Tensor, " time"]] | None:
+        """What each token of each completion adds, the mean of which is its score; None where a score has no terms."""
+        if self.model is None or not self.model.head.has_terms:
+            return None
+        if observation.token_scores is None:
+            return self.model.explain_groups(rollout.groups)
+        return [terms[mask] for terms, mask in zip(observation.token_scores, rollout.mask, strict=True)]
+
 
 def load_scorer(folder: RunFolder, function: str | None, *, base: Policy) -> Scorer:
     """The named function, or else the reward model of the run."""

@@ -13,6 +13,7 @@ from annotate.models import Policy, PolicyCheckpoint
 from annotate.roles import MAY_MANAGE, MAY_RESEARCH
 from annotate.views.access import needs
 from annotate.views.outcome import told
+from trainer.attribution import attributed
 from trainer.services import roll_back
 
 DEEPEST = 4  # steps of indentation that the page has room for
@@ -71,9 +72,10 @@ def checkpoint(request, checkpoint_id: int):
 
 
 def with_turns(sample: dict) -> dict:
-    """The sample with its prompt as messages, whether it was written as a text or as a conversation."""
+    """The sample with its prompt as messages, text or conversation, and what each part adds to the scores."""
     prompt = sample.get("prompt", "")
-    return sample | {"turns": prompt if isinstance(prompt, list) else [{"role": "user", "content": str(prompt)}]}
+    turns = prompt if isinstance(prompt, list) else [{"role": "user", "content": str(prompt)}]
+    return sample | {"turns": turns, "attributed": attributed(sample)}
 
 
 def rivals(line: list[PolicyCheckpoint]) -> list[PolicyCheckpoint]:
