@@ -16,7 +16,7 @@ REPORT = {
     "accuracy": {"value": 0.68, "low": 0.61, "high": 0.74, "pairs": 212},
     "length_baseline": {"value": 0.55, "low": 0.48, "high": 0.62, "pairs": 212},
     "calibration": {"ece": 0.04, "brier": 0.21, "nll": 0.61, "temperature": 1.1},
-    "chosen": {"pooling": "mean", "layer": 16, "l2": 100.0},
+    "blend": [{"pooling": "mean", "layer": 16, "l2": 10.0}, {"pooling": "last", "layer": 20, "l2": 1.0}],
     "candidates": [{"pooling": "mean", "layer": 16, "l2": 100.0, "accuracy": 0.66}],
     "slices": {"language": {"en": {"accuracy": 0.68, "pairs": 212}}},
 }
@@ -24,7 +24,19 @@ EVALUATION = {
     "win_rate": {"value": 0.61, "low": 0.52, "high": 0.69, "n": 96},
     "kl": 6.3,
     "length": {"candidate": 31.0, "parent": 29.0},
-    "samples": [{"prompt": "Write about the sea", "candidate": "**Waves.**", "parent": "No.", "scores": [1.0, 0.1]}],
+    "samples": [
+        {
+            "prompt": "Write about the sea",
+            "candidate": "**Waves.**",
+            "parent": "No, the sea is dull.",
+            "scores": [1.0, 0.1],
+            "terms": [
+                [[0, 2, 0.2], [2, 7, 3.0], [7, 8, 0.4], [8, 10, 0.2]],
+                [[0, 2, -1.2], [2, 7, 0.8], [7, 11, 2.1], [11, 14, -0.1], [14, 19, -3.0], [19, 20, -0.4]],
+                None,
+            ],
+        }
+    ],
 }
 
 
