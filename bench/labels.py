@@ -29,6 +29,7 @@ PROMPTS_FILE = Path("annotate/starter/english.jsonl")
 HELD_OUT_EVERY = 4  # every fourth prompt is held out
 K, COMPARISONS = 4, 4  # of each prompt
 NOISE = 0.1  # temperature of the annotators, as in `manage.py simulate`
+COMPLETION_TOKENS = 40
 SAMPLES_MEASURED = 4
 PLAIN = {
     "reward": {"pooling": "last", "layer": 30, "l2": 1.0, "ensemble": 0},
@@ -104,7 +105,7 @@ def write_folder(path: Path, base: Path, recipe: dict[str, Any], seed: int) -> N
     path.mkdir(parents=True, exist_ok=True)
     prompts = "".join(json.dumps(prompt) + "\n" for prompt in starter_prompts())
     (path / "prompts.jsonl").write_text(prompts, encoding="utf-8")
-    config = {"base_model": str(base.resolve()), "seed": seed} | recipe
+    config = {"base_model": str(base.resolve()), "seed": seed, "max_completion_tokens": COMPLETION_TOKENS} | recipe
     (path / "config.json").write_text(json.dumps(config), encoding="utf-8")
 
 

@@ -75,6 +75,7 @@ def test_it_learns_what_people_prefer(tiny_base, tmp_path):
     assert report["accuracy"]["value"] > 0.75
     assert report["accuracy"]["low"] <= report["accuracy"]["value"] <= report["accuracy"]["high"]
     assert report["chosen"] == report["candidates"][0]
+    assert 1 <= len(report["blend"]) <= 4 and report["cut_share"] == 0.0
     assert set(report["slices"]["annotator"]) == {"alice", "bob"}
     assert report["judge"]["pairs"] == report["accuracy"]["pairs"]
     for plot in report["plots"]:
@@ -188,6 +189,12 @@ def test_it_keeps_the_three_parts_apart_by_prompt(tiny_base, tmp_path):
     split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config)
     prompts = [{ranking.prompt_id for ranking in part} for part in split]
     assert all(prompts) and not (prompts[0] & prompts[1] or prompts[0] & prompts[2] or prompts[1] & prompts[2])
+
+
+def test_it_says_how_many_completions_it_saw_cut(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, reward={"ensemble": 0}, max_completion_tokens=1)
+    train_reward(run)
+    assert report_of(run)["cut_share"] == 1.0
 
 
 def test_it_reads_many_rankings_with_the_chosen_layer_only(tiny_base, tmp_path, monkeypatch):

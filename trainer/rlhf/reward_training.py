@@ -276,6 +276,7 @@ def report_on(
         "candidates": [candidate._asdict() for candidate in learned.choice.candidates],
         "blend": [member._asdict() for member in learned.choice.blend],
         "training_rankings": len(learned.part.rankings),
+        "cut_share": float((learned.part.lengths >= config.max_completion_tokens).double().mean()),
         "training_range": [model.head.low, model.head.high],
     }
     if judged is not None:
