@@ -46,6 +46,8 @@ TEXTS = (
     gettext_noop("no demonstration has an assistant's turn within sft.max_tokens"),
     gettext_noop("there is no corpus.jsonl and no corpus.txt in the run folder"),
     gettext_noop("the corpus is shorter than two tokens"),
+    gettext_noop("the base is a masked language model, but its tokenizer has no mask token"),
+    gettext_noop("reward.backbone stays frozen: set reward.train to auto or probe"),
     # trainer.rlhf.config: what is wrong with a recipe
     gettext_noop("{key}: must be an object, not {value}"),
     gettext_noop("{key}: unknown key; known are {names}"),

@@ -6,7 +6,15 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
 
 TEXT = [
     "The weather is lovely and the garden is full of birds.",
@@ -65,26 +73,54 @@ def make_gpt2(folder: Path) -> Path:
     return _save(GPT2LMHeadModel(config), tokenizer, folder)
 
 
+def make_bert(folder: Path) -> Path:
+    """A BERT-shaped encoder of two layers (learned positions, CLS, SEP, MASK) with a tokenizer of its own."""
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=_byte_pairs(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"], vocab_size=350),
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+    )
+    torch.manual_seed(1)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=128,
+        initializer_range=0.2,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return _save(BertForMaskedLM(config), tokenizer, folder)
+
+
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Byte-level BPE of some 400 entries with SmolLM2's special tokens and ChatML."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=400,
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    tokenizer.train_from_iterator(TEXT, trainer)
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=_byte_pairs(["<|endoftext|>", "<|im_start|>", "<|im_end|>"], vocab_size=400),
         bos_token="<|im_start|>",
         eos_token="<|im_end|>",
         pad_token="<|im_end|>",
         unk_token="<|endoftext|>",
         chat_template=TEMPLATE,
     )
+
+
+def _byte_pairs(special_tokens: list[str], *, vocab_size: int) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=special_tokens,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(TEXT, trainer)
+    return tokenizer
 
 
 def _save(model, tokenizer, folder: Path) -> Path:

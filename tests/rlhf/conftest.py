@@ -9,7 +9,7 @@ import torch
 from jaxtyping import install_import_hook
 
 import tests.shapes  # noqa: F401 (the hook names it)
-from tests.tiny_models import make_gpt2, make_llama
+from tests.tiny_models import make_bert, make_gpt2, make_llama
 
 install_import_hook("trainer.rlhf", "tests.shapes.check")  # from here on the shapes in the signatures are checked
 
@@ -30,3 +30,8 @@ def tiny_base(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gpt2(tmp_path_factory) -> Path:
     return make_gpt2(tmp_path_factory.mktemp("tiny-gpt2"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(tmp_path_factory) -> Path:
+    return make_bert(tmp_path_factory.mktemp("tiny-bert"))

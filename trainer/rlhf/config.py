@@ -18,6 +18,7 @@ class RewardConfig:
 
     train: Literal["auto", "probe", "lora", "full"] = "auto"  # auto: the probe below `auto_lora_rankings`
     auto_lora_rankings: int = 4000  # from this many training rankings on, `auto` tries LoRA after the probe
+    backbone: str | None = None  # folder of a frozen model, an encoder say, that scores are read from; None: the base
     pooling: Literal["auto", "last", "mean"] = "auto"  # auto: cross-validation over prompts decides
     layer: int | None = None  # index into hidden_states; None: cross-validation decides
     l2: float | None = None  # ridge of the probe on standardised features; None: cross-validation decides
@@ -152,7 +153,7 @@ class SFTConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """Self-supervised training on a corpus: the next token of every token."""
+    """Self-supervised training on a corpus: the next token of every token, or an encoder's hidden tokens."""
 
     epochs: int = 1
     learning_rate: float = 2e-4

@@ -6,14 +6,16 @@ the completion ended by itself. The template writes its own BOS; no tokenizer ca
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.rlhf.data import Messages
+from trainer.rlhf.packing import Group
 
-# For base models whose tokenizer has none: the turns of Anthropic's HH data.
+# For base models whose tokenizer has none: the turns of Anthropic's HH data, after an encoder's CLS.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
@@ -32,12 +34,14 @@ class MaskedConversation(NamedTuple):
 
 
 def load_tokenizer(folder: Path | str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, with a pad token and a chat template even where the model brings none."""
+    """The base model's tokenizer, with EOS (an encoder's SEP), pad token and chat template even where it has none."""
     tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    if tokenizer.eos_token_id is None:
+        tokenizer.eos_token = tokenizer.sep_token
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = PLAIN_TEMPLATE
+        tokenizer.chat_template = (tokenizer.cls_token or "") + PLAIN_TEMPLATE
     return tokenizer
 
 
@@ -68,6 +72,21 @@ def token_spans(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[tupl
         spans.append((before, after))
         before = after
     return spans
+
+
+def encode_group(
+    tokenizer: PreTrainedTokenizerBase,
+    prompt: Messages,
+    texts: Sequence[str],
+    *,
+    max_prompt_tokens: int,
+    max_completion_tokens: int,
+) -> Group:
+    """A prompt and completions of it, as they are scored."""
+    return Group(
+        encode_prompt(tokenizer, prompt, max_tokens=max_prompt_tokens),
+        [encode_completion(tokenizer, text, max_tokens=max_completion_tokens) for text in texts],
+    )
 
 
 def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> MaskedConversation:

@@ -22,7 +22,13 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.pytorch_utils import Conv1D
 
 from trainer.rlhf import attention
@@ -30,16 +36,21 @@ from trainer.rlhf.checkpoint import CheckpointError, check_manifest, write_manif
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.encoding import load_tokenizer
 from trainer.rlhf.folder import new_folder
+from trainer.rlhf.trunk import is_encoder, is_encoder_config
 
 PREFIX = "base_model.model."  # PEFT writes every name as seen from its own wrapper
 
 
 class UnsupportedModel(ValueError):
-    """The model changes its logits after the output layer, which the chunked log-probs would miss."""
+    """The model changes its logits after the output layer, which the chunked log-probs would miss, or cannot write."""
 
 
 class Policy(NamedTuple):
-    """A model that writes, its tokenizer, and the token ids that end a completion."""
+    """A model that writes, its tokenizer, and the token ids that end a completion.
+
+    Where the loader was told that it may be, the model is an encoder: it is trained and read like another, and writes
+    nothing.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -128,7 +139,7 @@ class Policy(NamedTuple):
         layer = next(self._lora_layers())
         config = {
             "peft_type": "LORA",
-            "task_type": "CAUSAL_LM",
+            "task_type": None if is_encoder(self.model) else "CAUSAL_LM",
             "base_model_name_or_path": self.model.config.name_or_path,
             "r": layer.r[name],
             "lora_alpha": layer.lora_alpha[name],
@@ -227,18 +238,23 @@ def load_policy(
     dtype: str = "auto",
     trust_remote_code: bool = False,
     device: str | torch.device | None = None,
+    can_be_encoder: bool = False,
 ) -> Policy:
     """The base model, frozen, with `adapter` (a checkpoint folder) as its active adapter `policy` if one is given.
 
     A checkpoint of full weights takes the base's place; tokenizer and template always come from the base.
+    Raises `UnsupportedModel` for a model whose logits are changed, and for an encoder where a writer is needed.
     """
     device = torch.device(device) if device else best_device()
     is_full = adapter is not None and not (Path(adapter) / "adapter_config.json").exists()
     if is_full:
         check_manifest(Path(adapter))
-    model = AutoModelForCausalLM.from_pretrained(
-        adapter if is_full else base_path, dtype=pick_dtype(dtype, device), trust_remote_code=trust_remote_code
-    )
+    path, options = adapter if is_full else base_path, {"trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(path, **options)
+    if is_encoder_config(config) and not can_be_encoder:
+        raise UnsupportedModel(f"{path} is a masked language model, which cannot write; `reward.backbone` may name it")
+    kind = AutoModelForMaskedLM if is_encoder_config(config) else AutoModelForCausalLM
+    model = kind.from_pretrained(path, dtype=pick_dtype(dtype, device), **options)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     _refuse_changed_logits(model)
@@ -270,7 +286,8 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
     """Every id that ends a turn: the tokenizer's EOS and those the model's generation settings name."""
-    named = model.generation_config.eos_token_id if model.generation_config else None
+    settings = getattr(model, "generation_config", None)
+    named = settings.eos_token_id if settings else None
     ids = named if isinstance(named, list) else [named]
     return frozenset(id for id in [tokenizer.eos_token_id, *ids] if id is not None)
 

@@ -2,38 +2,43 @@
 
     python -m trainer.rlhf pretrain RUN_FOLDER   reads corpus.jsonl or corpus.txt, writes pretrain/policy/
 
-Documents are joined with EOS and cut into blocks; every token but a block's first is predicted from those before it.
-Left out: masked-language-model training of encoders. A reward model here stands on the same decoder as its policy.
+The base decides what is learned. A decoder predicts every token but a block's first from those before it; documents are
+joined with EOS and cut into blocks. An encoder (a masked language model) finds hidden tokens: `masked_lm.py`. With
+`lora` null its product is a whole model, which `reward.backbone` of another run may name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import read_corpus
 from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.imitation import backward_imitation
-from trainer.rlhf.processes import join_processes
+from trainer.rlhf.masked_lm import Block, backward_cloze, cloze_blocks, hide
+from trainer.rlhf.policy import Policy
+from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.supervised import load_learner, train
+from trainer.rlhf.trunk import is_encoder
+
+BLOCKS_PER_PASS = 4  # of one forward and backward: bounds the memory, changes no result
+
+Objective = tuple[Sequence[Any], Callable[[Sequence[Any], int], dict[str, float]]]  # blocks, their backward
 
 
 def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
     """Trains on the run folder's corpus."""
     config, processes = folder.config, join_processes()
-    learner = load_learner(config)
-    blocks = cut_blocks(read_corpus(corpus_path(folder)), learner.policy.tokenizer, config.pretrain.block_tokens)
+    learner = load_learner(config, can_be_encoder=True)
+    objective = cloze if is_encoder(learner.policy.model) else next_token
+    blocks, backward = objective(learner.policy, read_corpus(corpus_path(folder)), config, processes)
     if not blocks:
         raise StageError("the corpus is shorter than two tokens")
-
-    def backward(batch: Sequence[MaskedConversation], _step: int) -> dict[str, float]:
-        micro_tokens = 4 * config.pretrain.block_tokens
-        loss = backward_imitation(learner.policy, batch, weight=1.0, micro_tokens=micro_tokens, processes=processes)
-        return {"pretrain/loss": loss}
-
     train(
         folder,
         stop,
@@ -49,6 +54,35 @@ def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
     )
 
 
+def next_token(policy: Policy, documents: Iterable[str], config: RunConfig, processes: Processes) -> Objective:
+    """Blocks and loss of a decoder."""
+    blocks = cut_blocks(documents, policy.tokenizer, config.pretrain.block_tokens)
+
+    def backward(batch: Sequence[MaskedConversation], _step: int) -> dict[str, float]:
+        micro_tokens = BLOCKS_PER_PASS * config.pretrain.block_tokens
+        loss = backward_imitation(policy, batch, weight=1.0, micro_tokens=micro_tokens, processes=processes)
+        return {"pretrain/loss": loss}
+
+    return blocks, backward
+
+
+def cloze(policy: Policy, documents: Iterable[str], config: RunConfig, processes: Processes) -> Objective:
+    """Blocks and loss of an encoder; raises `StageError` if nothing can stand for a hidden token."""
+    tokenizer = policy.tokenizer
+    if tokenizer.mask_token_id is None:
+        raise StageError("the base is a masked language model, but its tokenizer has no mask token")
+    blocks = cloze_blocks(encoded(documents, tokenizer), tokenizer, config.pretrain.block_tokens)
+    steps_per_epoch = -(-len(blocks) // config.pretrain.blocks_per_step)
+
+    def backward(batch: Sequence[Block], step: int) -> dict[str, float]:
+        epoch = (step - 1) // steps_per_epoch
+        clozes = [hide(block, tokenizer, seed=config.seed, epoch=epoch) for block in batch]
+        loss = backward_cloze(policy, clozes, blocks_per_pass=BLOCKS_PER_PASS, processes=processes)
+        return {"pretrain/loss": loss, "pretrain/hidden_tokens": sum(len(cloze.places) for cloze in clozes)}
+
+    return blocks, backward
+
+
 def corpus_path(folder: RunFolder) -> Path:
     for name in ("corpus.jsonl", "corpus.txt"):
         if (folder.path / name).exists():
@@ -56,12 +90,14 @@ def corpus_path(folder: RunFolder) -> Path:
     raise StageError("there is no corpus.jsonl and no corpus.txt in the run folder")
 
 
+def encoded(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
+    return (tokenizer(document, add_special_tokens=False)["input_ids"] for document in documents)
+
+
 def cut_blocks(
     documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, block_tokens: int
 ) -> list[MaskedConversation]:
     """Blocks of `block_tokens` ids over all documents, EOS after each; the last block may be shorter, two at least."""
-    ids: list[int] = []
-    for document in documents:
-        ids += [*tokenizer(document, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
+    ids = [token for document in encoded(documents, tokenizer) for token in (*document, tokenizer.eos_token_id)]
     blocks = [ids[start : start + block_tokens] for start in range(0, len(ids), block_tokens)]
     return [MaskedConversation(block, [True] * len(block)) for block in blocks if len(block) > 1]

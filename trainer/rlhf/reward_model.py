@@ -1,7 +1,8 @@
 """The reward model: a trunk, a head that scores, and the head of an independent judge.
 
-The trunk is the frozen base (`kind` probe), the base with an adapter of its own (lora), or weights of its own (full).
-The judge is always a probe on the frozen base, fitted on prompts the scoring head never saw.
+The trunk is the frozen base (`kind` probe), the base with an adapter of its own (lora), weights of its own (full), or
+another frozen model with a tokenizer of its own (backbone). The judge is always a probe on the frozen base, fitted on
+prompts the scoring head never saw.
 
 On disk, one flat folder: `manifest.json` (kind, heads' facts, sha256 of every file), `head.safetensors`, and for lora a
 PEFT adapter, for full a whole model. Saved and loaded models give the same scores to the bit.
@@ -27,16 +28,19 @@ from trainer.rlhf.folder import new_folder
 from trainer.rlhf.packing import Group, pack
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.reward_head import Hidden, RewardHead, head_of, row_owner
-from trainer.rlhf.trunk import hidden_states, packed_inputs, pooled_features
+from trainer.rlhf.trunk import hidden_states, is_encoder, packed_inputs, pooled_features, rows_for
 
 ADAPTER = "reward"
 SCORED_GROUPS = 1024  # whose token ids and features are held in memory at once
 
 
 class RewardModel(NamedTuple):
-    """Scores completions. `base` is the frozen base the judge reads; `trunk` is the same object for a probe."""
+    """Scores completions. `base` is the frozen base the judge reads; `trunk` is the same object for a probe.
 
-    kind: str  # probe | lora | full
+    Groups and rows to be scored are in the trunk's token ids, those to be judged in the base's.
+    """
+
+    kind: str  # probe | lora | full | backbone
     trunk: Policy
     base: Policy
     head: RewardHead
@@ -48,13 +52,18 @@ class RewardModel(NamedTuple):
         """Whether the scores can be read off the hidden states of the base, as it stands in memory."""
         return self.kind == "probe"
 
+    @property
+    def is_tuned(self) -> bool:
+        """Whether the trunk was trained on rankings."""
+        return self.kind in ("lora", "full")
+
     def score(
         self,
         input_ids: Int[Tensor, "batch time"],
         attention_mask: Bool[Tensor, "batch time"],
         completion_mask: Bool[Tensor, "batch time"],
     ) -> Float[Tensor, " batch"]:
-        """One score a row; padding may stand on either side."""
+        """One score a row; padding may stand on either side (an encoder's on the right)."""
         return reward_head.score_hidden(self.head, self._hidden(input_ids, attention_mask), completion_mask)
 
     def token_scores(
@@ -77,7 +86,7 @@ class RewardModel(NamedTuple):
     @torch.no_grad()
     def explain_groups(self, groups: Sequence[Group]) -> list[Float[Tensor, " time"]]:
         """The term of each token of each completion, whose mean (or last, without terms) is the score."""
-        batch = pack(groups, pad_id=self.trunk.pad_id)
+        batch = pack(rows_for(self.trunk.model, groups), pad_id=self.trunk.pad_id)
         with using_adapter(self.trunk, self._adapter):
             inputs = packed_inputs(batch, self.trunk.model)
             hidden = hidden_states(self.trunk.model, self.head.layers, **inputs)
@@ -98,14 +107,11 @@ class RewardModel(NamedTuple):
     def _hidden(self, input_ids: Tensor, attention_mask: Tensor) -> Hidden:
         device = self.trunk.device
         attention_mask = attention_mask.to(device).long()
+        inputs = {"input_ids": input_ids.to(device), "attention_mask": attention_mask}
+        if not is_encoder(self.trunk.model):
+            inputs["position_ids"] = (attention_mask.cumsum(1) - 1).clamp(min=0)
         with using_adapter(self.trunk, self._adapter):
-            return hidden_states(
-                self.trunk.model,
-                self.head.layers,
-                input_ids=input_ids.to(device),
-                attention_mask=attention_mask,
-                position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0),
-            )
+            return hidden_states(self.trunk.model, self.head.layers, **inputs)
 
 
 def _score_groups(
@@ -148,10 +154,12 @@ def save_reward_model(model: RewardModel, path: Path, record: Mapping[str, Any])
     with new_folder(path) as folder:
         weights = {f"{name}.weight": head.weight.cpu() for name, head in heads.items() if head is not None}
         save_file(weights, folder / "head.safetensors")
-        if model.kind != "probe":
+        if model.is_tuned:
             _save_trunk(model, folder)
-        base = str(model.base.model.config.name_or_path)
-        write_manifest(folder, {"format": 1, "kind": model.kind, "base_model": base, **facts, **record})
+        models = {"base_model": str(model.base.model.config.name_or_path)}
+        if model.kind == "backbone":
+            models["backbone"] = str(model.trunk.model.config.name_or_path)
+        write_manifest(folder, {"format": 1, "kind": model.kind, **models, **facts, **record})
 
 
 def _save_trunk(model: RewardModel, folder: Path) -> None:
@@ -178,6 +186,8 @@ def load_reward_model(path: Path | str, *, base: Policy | None = None, dtype: st
     if record["kind"] == "lora":
         if ADAPTER not in base.adapters():
             base.add_adapter(ADAPTER, path)
+    elif record["kind"] == "backbone":
+        trunk = load_policy(record["backbone"], dtype=dtype, device=base.device, can_be_encoder=True)
     elif record["kind"] == "full":
         trunk = load_policy(record["base_model"], adapter=path, dtype=dtype, device=base.device)
     weights = load_file(path / "head.safetensors")

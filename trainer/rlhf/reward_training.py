@@ -3,8 +3,8 @@
     python -m trainer.rlhf reward RUN_FOLDER
 
 1. Rankings are split by prompt: to learn from, for an independent judge, held out.
-2. Features of the frozen base; cross-validation over prompts chooses poolings, layers and ridges; probes are fitted
-   and blended.
+2. Features of the frozen base, or of `reward.backbone`; cross-validation over prompts chooses poolings, layers and
+   ridges; probes are fitted and blended.
 3. Models that did not see a pair vote on it: doubtful pairs are listed, and treated as the configuration says.
 4. Where told to (or, by `auto`, where rankings are many and it wins) the trunk is fine-tuned from the probe on.
 5. The report, measured on the held-out prompts, is written last.
@@ -14,7 +14,9 @@ Texts and features stay on disk and are read where they are needed. What grows i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -34,7 +36,16 @@ from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.probe import Choice, choose, difference_scale, fit_blend, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.ranking_file import RankingFile, deal_prompts, split_by_prompt
-from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, chunks_of, group_of, sample_of
+from trainer.rlhf.reward_features import (
+    SEARCH_RANKINGS,
+    Encoded,
+    FeatureReader,
+    Key,
+    Part,
+    chunks_of,
+    group_of,
+    sample_of,
+)
 from trainer.rlhf.reward_head import Reading, RewardHead, centred, score_pooled
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
@@ -78,21 +89,24 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config)
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
-    reader = FeatureReader(base, config, folder.stage("reward") / "state", journal, processes)
     kind = kind_of(config, len(split.learning))
-    steps = 0 if kind == "probe" else steps_of(len(split.learning), config.reward)
-    tuned_steps = steps_done(folder.stage("reward") / "state" / "tuning")
-    done = reader.done + (1 + tuned_steps if tuned_steps else 0)
-    journal.plan(planned_chunks(split) + steps + 2, done=done)
+    trunk = base if kind != "backbone" else load_backbone(config)
+    state = folder.stage("reward") / "state"
+    readers = {"learning": FeatureReader(trunk, config, state, journal, processes)}
+    readers["judging"] = readers["learning"] if trunk is base else judge_reader(base, config, state, journal, processes)
+    steps = steps_of(len(split.learning), config.reward) if kind in ("lora", "full") else 0
+    tuned_steps = steps_done(state / "tuning")
+    done = readers["learning"].done + (1 + tuned_steps if tuned_steps else 0)
+    journal.plan(planned_chunks(split, trunks=1 if trunk is base else 2) + steps + 2, done=done)
 
-    learned, judged, held_out = read_and_probe(reader, split, config)
+    learned, judged, held_out = read_and_probe(readers, split, config)
     best, blend = learned.choice.candidates[0], learned.choice.blend
     journal.note(
         message=f"chosen by cross-validation: {len(blend)} readings; "
         f"best alone {best.pooling} pooling, layer {best.layer}, ridge {best.l2:g}"
     )
-    model = RewardModel("probe", base, base, learned.head, judged and judged.head, {})
-    if kind != "probe":
+    model = RewardModel("probe" if trunk is base else kind, trunk, base, learned.head, judged and judged.head, {})
+    if kind in ("lora", "full"):
         model = tuned(model, learned, kind, folder, journal, processes)
     if processes.is_first:
         save_reward_model(model, folder.stage("reward") / "model", {"seed": config.seed, "versions": versions()})
@@ -123,7 +137,14 @@ def can_teach(rankings: Sequence[Ranking]) -> bool:
 
 
 def kind_of(config: RunConfig, rankings: int) -> str:
-    """probe, lora or full: what the configuration says, and for `auto` what the number of rankings allows."""
+    """probe, lora or full: what the configuration says, and for `auto` what the number of rankings allows.
+
+    With a backbone of its own, a probe on it: `backbone`.
+    """
+    if config.reward.backbone is not None:
+        if config.reward.train in ("lora", "full"):
+            raise StageError("reward.backbone stays frozen: set reward.train to auto or probe")
+        return "backbone"
     if config.reward.train != "auto":
         return config.reward.train
     if rankings < config.reward.auto_lora_rankings:
@@ -131,32 +152,62 @@ def kind_of(config: RunConfig, rankings: int) -> str:
     return "lora" if config.lora else "full"
 
 
-def planned_chunks(split: Split) -> int:
-    """Chunks of features to read: all rankings, and before them a sample where they are many."""
+def load_backbone(config: RunConfig) -> Policy:
+    """The frozen model that the reward model reads in the base's place."""
+    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    return load_policy(config.reward.backbone, can_be_encoder=True, **options)
+
+
+def judge_reader(base: Policy, config: RunConfig, state: Path, journal: Journal, processes: Processes) -> FeatureReader:
+    """Reads the base beside a backbone, whose layer `reward.layer` is: the judge searches for one."""
+    return FeatureReader(base, replace(config, reward=replace(config.reward, layer=None)), state, journal, processes)
+
+
+def planned_chunks(split: Split, *, trunks: int) -> int:
+    """Chunks of features to read: all rankings (held-out ones by each trunk), before them a sample of many."""
     chunks = sum(chunks_of(len(rankings)) for rankings in split)
+    if trunks == 2 and split.judging:
+        chunks += chunks_of(len(split.held_out))
     if sum(map(len, split)) > SEARCH_RANKINGS:
         chunks += sum(chunks_of(min(len(part), SEARCH_RANKINGS)) for part in (split.learning, split.judging))
     return chunks
 
 
-def read_and_probe(reader: FeatureReader, split: Split, config: RunConfig) -> tuple[Probed, Probed | None, Part]:
-    """Features of all parts, and the probes of the reward model and its judge, each chosen on its own prompts."""
+def read_and_probe(
+    readers: Mapping[str, FeatureReader], split: Split, config: RunConfig
+) -> tuple[Probed, Probed | None, dict[str, Part]]:
+    """Features of all parts, and the probes of the reward model and its judge, each chosen on its own prompts.
+
+    The held-out part is as each of the two reads it.
+    """
     trained = {"learning": split.learning} | ({"judging": split.judging} if split.judging else {})
     seeds = {"learning": config.seed, "judging": config.seed + 1}
     if sum(map(len, split)) <= SEARCH_RANKINGS:
-        parts = {name: reader.read(name, rankings, reader.keys) for name, rankings in trained.items()}
+        parts = {name: readers[name].read(name, rankings, readers[name].keys) for name, rankings in trained.items()}
         choices = {name: search(part, config.reward, seeds[name]) for name, part in parts.items()}
-        keys = reader.keys
+        keys = {name: readers[name].keys for name in trained}
     else:
         samples = {name: sample_of(rankings, config.seed) for name, rankings in trained.items()}
-        searched = {name: reader.read(f"{name}.sample", sample, reader.keys) for name, sample in samples.items()}
+        searched = {
+            name: readers[name].read(f"{name}.sample", sample, readers[name].keys) for name, sample in samples.items()
+        }
         choices = {name: search(part, config.reward, seeds[name]) for name, part in searched.items()}
-        chosen = {name: sorted({member.reading for member in choice.blend}) for name, choice in choices.items()}
-        parts = {name: reader.read(name, rankings, chosen[name]) for name, rankings in trained.items()}
-        keys = sorted({reading for readings in chosen.values() for reading in readings})
-    held_out = reader.read("held_out", split.held_out, keys)
+        keys = {name: sorted({member.reading for member in choice.blend}) for name, choice in choices.items()}
+        parts = {name: readers[name].read(name, rankings, keys[name]) for name, rankings in trained.items()}
+    held_out = read_held_out(readers, split.held_out, keys)
     probed = {name: probe(part, choices[name], config.reward, seeds[name]) for name, part in parts.items()}
     return probed["learning"], probed.get("judging"), held_out
+
+
+def read_held_out(
+    readers: Mapping[str, FeatureReader], rankings: Sequence[Ranking], keys: Mapping[str, Sequence[Key]]
+) -> dict[str, Part]:
+    """The held-out part under the name of each that was trained; read once where both read the same model."""
+    if readers["learning"] is readers["judging"]:
+        part = readers["learning"].read("held_out", rankings, sorted({key for own in keys.values() for key in own}))
+        return dict.fromkeys(keys, part)
+    names = {"learning": "held_out", "judging": "held_out.judge"}
+    return {name: readers[name].read(names[name], rankings, own) for name, own in keys.items()}
 
 
 def search(part: Part, config: RewardConfig, seed: int) -> Choice:
@@ -260,11 +311,11 @@ def unranked_groups(folder: RunFolder, trunk: Policy, config: RunConfig) -> list
 
 
 def report_on(
-    model: RewardModel, learned: Probed, judged: Probed | None, held_out: Part, folder: RunFolder
+    model: RewardModel, learned: Probed, judged: Probed | None, parts: Mapping[str, Part], folder: RunFolder
 ) -> dict[str, Any]:
     """The report with its plots: the reward model and its judge on the held-out prompts, and the doubtful pairs."""
-    config = folder.config
-    if model.is_frozen_trunk:
+    config, held_out = folder.config, parts["learning"]
+    if not model.is_tuned:
         scores = scores_of(model.head, held_out)
     else:
         scores = model.score_groups(Encoded(held_out.rankings, model.trunk, config))
@@ -280,7 +331,7 @@ def report_on(
         "training_range": [model.head.low, model.head.high],
     }
     if judged is not None:
-        theirs = measured._replace(scores=scores_of(judged.head, held_out).numpy())
+        theirs = measured._replace(scores=scores_of(judged.head, parts["judging"]).numpy())
         report["judge"] = build_report(theirs, length_sign=sign, seed=config.seed)["accuracy"] | {
             "training_rankings": len(judged.part.rankings),
             "chosen": judged.choice.candidates[0]._asdict(),

@@ -15,9 +15,8 @@ from typing import Any
 
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Completion, Messages, read_completions
-from trainer.rlhf.encoding import encode_completion, encode_prompt
+from trainer.rlhf.encoding import encode_group
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
-from trainer.rlhf.packing import Group
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
 
 
@@ -45,10 +44,16 @@ def score_completions(
     model: RewardModel, config: RunConfig, prompt: Messages, completions: tuple[Completion, ...]
 ) -> Iterator[dict[str, Any]]:
     """Score, judge's score and per-token terms of each completion of one prompt."""
-    tokenizer, limit = model.base.tokenizer, config.max_completion_tokens
-    ids = [encode_completion(tokenizer, completion.text, max_tokens=limit) for completion in completions]
-    group = Group(encode_prompt(tokenizer, prompt, max_tokens=config.max_prompt_tokens), ids)
-    judged = model.judge_groups([group]).tolist() if model.judge_head is not None else None
+    texts = [completion.text for completion in completions]
+    limits = {
+        "max_prompt_tokens": config.max_prompt_tokens,
+        "max_completion_tokens": config.max_completion_tokens,
+    }
+    tokenizer = model.trunk.tokenizer
+    group = encode_group(tokenizer, prompt, texts, **limits)
+    judged = None
+    if model.judge_head is not None:
+        judged = model.judge_groups([encode_group(model.base.tokenizer, prompt, texts, **limits)]).tolist()
     for place, (completion, terms) in enumerate(zip(completions, model.explain_groups([group]), strict=True)):
         spans = tokenizer(completion.text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
         spans = [*spans, (len(completion.text),) * 2][: len(terms)]

@@ -15,10 +15,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trainer.rlhf.config import ConfigError
+from trainer.rlhf.config import ConfigError, RunConfig
 from trainer.rlhf.data import Messages
+from trainer.rlhf.encoding import encode_group
 from trainer.rlhf.experience import Observation, Rollout
 from trainer.rlhf.folder import RunFolder, StageError
+from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
@@ -31,6 +33,7 @@ class Scorer(NamedTuple):
 
     model: RewardModel | None
     function: RewardFunction | None
+    config: RunConfig
 
     @property
     def head(self) -> RewardHead | None:
@@ -56,7 +59,7 @@ class Scorer(NamedTuple):
         if observation.scores is not None:
             return observation.scores
         if self.model is not None:
-            return self.model.score_groups(rollout.groups).to(rollout.logprobs)
+            return self.model.score_groups(self._groups(rollout)).to(rollout.logprobs)
         prompts = [prompt.messages for prompt in rollout.prompts for _ in range(rollout.samples_per_prompt)]
         scores = self.function(prompts, [sample.text for sample in rollout.samples])
         if len(scores) != len(prompts) or not all(math.isfinite(score) for score in scores):
@@ -64,22 +67,41 @@ class Scorer(NamedTuple):
         return torch.tensor([float(score) for score in scores]).to(rollout.logprobs)
 
     def token_terms(self, rollout: Rollout, observation: Observation) -> list[Float[Tensor, " time"]] | None:
-        """What each token of each completion adds, the mean of which is its score; None where a score has no terms."""
-        if self.model is None or not self.model.head.has_terms:
+        """What each token of each completion adds, the mean of which is its score.
+
+        None where a score has no terms, or where the reward model's tokens are not the policy's.
+        """
+        if self.model is None or not self.model.head.has_terms or self.model.kind == "backbone":
             return None
         if observation.token_scores is None:
             return self.model.explain_groups(rollout.groups)
         return [terms[mask] for terms, mask in zip(observation.token_scores, rollout.mask, strict=True)]
 
+    def _groups(self, rollout: Rollout) -> list[Group]:
+        """The rollout in the reward model's token ids: encoded again where it has a tokenizer of its own."""
+        if self.model.kind != "backbone":
+            return rollout.groups
+        tokenizer, k = self.model.trunk.tokenizer, rollout.samples_per_prompt
+        return [
+            encode_group(
+                tokenizer,
+                prompt.messages,
+                [sample.text for sample in rollout.samples[number * k : (number + 1) * k]],
+                max_prompt_tokens=self.config.max_prompt_tokens,
+                max_completion_tokens=self.config.max_completion_tokens,
+            )
+            for number, prompt in enumerate(rollout.prompts)
+        ]
+
 
 def load_scorer(folder: RunFolder, function: str | None, *, base: Policy) -> Scorer:
     """The named function, or else the reward model of the run."""
     if function is not None:
-        return Scorer(None, _import(function))
+        return Scorer(None, _import(function), folder.config)
     path = folder.path / "reward" / "model"
     if not path.exists():
         raise StageError("there is no reward/model: run the reward stage first, or name a function with --reward")
-    return Scorer(load_reward_model(path, base=base), None)
+    return Scorer(load_reward_model(path, base=base, dtype=folder.config.dtype), None, folder.config)
 
 
 def _import(name: str) -> RewardFunction:

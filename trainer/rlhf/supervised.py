@@ -33,10 +33,10 @@ class Learner(NamedTuple):
     has_adapter: bool
 
 
-def load_learner(config: RunConfig) -> Learner:
+def load_learner(config: RunConfig, *, can_be_encoder: bool = False) -> Learner:
     """The run's base or parent, ready to be trained."""
     options = {"dtype": config.training_dtype, "trust_remote_code": config.trust_remote_code}
-    policy = load_policy(config.base_model, adapter=config.parent, **options)
+    policy = load_policy(config.base_model, adapter=config.parent, can_be_encoder=can_be_encoder, **options)
     if config.lora is None:
         if policy.adapters():
             raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")

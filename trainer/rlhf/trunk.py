@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedConfig, PreTrainedModel
 
 from trainer.rlhf.packing import Group, PackedBatch, batches, pack, pool, unpacked
 
@@ -20,6 +20,15 @@ def trunk_of(model: nn.Module) -> PreTrainedModel:
     """The model without its language-model head, adapters or not."""
     causal = model.get_base_model() if hasattr(model, "get_base_model") else model
     return getattr(causal, causal.base_model_prefix, causal)
+
+
+def is_encoder(model: nn.Module) -> bool:
+    """Whether it is a masked language model: every token sees those on both sides of it, and nothing can be sampled."""
+    return is_encoder_config(trunk_of(model).config)
+
+
+def is_encoder_config(config: PreTrainedConfig) -> bool:
+    return any(name.endswith("MaskedLM") for name in config.architectures or ())
 
 
 def depth(model: nn.Module) -> int:
@@ -72,9 +81,19 @@ def _blocks(trunk: nn.Module) -> nn.ModuleList:
     raise ValueError(f"{type(trunk).__name__} has no list of {trunk.config.num_hidden_layers} blocks")
 
 
+def rows_for(model: nn.Module, groups: Sequence[Group], *, is_packed: bool = True) -> list[Group]:
+    """Groups as the rows of a batch: packed, or, where an encoder's prompt would see all completions, one a row."""
+    if is_packed and not is_encoder(model):
+        return list(groups)
+    return [row for group in groups for row in unpacked(group)]
+
+
 def packed_inputs(batch: PackedBatch, model: nn.Module) -> dict[str, Tensor]:
-    """The forward arguments of a packed batch, on the model's device."""
+    """The forward arguments of a packed batch, on the model's device; an encoder counts its positions itself."""
     device = next(model.parameters()).device
+    if is_encoder(model):
+        is_real = batch.attention_mask[:, 0, :, 0]  # all real tokens of a row see its first one
+        return {"input_ids": batch.input_ids.to(device), "attention_mask": is_real.long().to(device)}
     return {
         "input_ids": batch.input_ids.to(device),
         "position_ids": batch.position_ids.to(device),
@@ -93,7 +112,7 @@ def pooled_features(
     is_packed: bool = True,
 ) -> dict[tuple[str, int], Float[Tensor, "completion hidden"]]:
     """Pooled hidden states of every completion, in the order of the groups, for each (pooling, layer); fp32, CPU."""
-    rows = list(groups) if is_packed else [row for group in groups for row in unpacked(group)]
+    rows = rows_for(model, groups, is_packed=is_packed)
     starts = [0]
     for row in rows:
         starts.append(starts[-1] + len(row.completions))
