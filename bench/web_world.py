@@ -20,7 +20,8 @@ WHERE p.pool_id = %(pool)s AND c.id IS NULL;
 
 INSERT INTO annotate_completion
     (comparison_id, checkpoint_id, text, token_ids, sampling, seed, finish_reason, scores, names_its_model, created_at)
-SELECT c.id, %(checkpoint)s, 'You are doing **well**, number ' || k || '. ' || repeat('A kind word costs nothing. ', 5),
+SELECT c.id, %(checkpoint)s,
+    'You are doing **well**, number ' || k || ' of ' || c.id || '. ' || repeat('A kind word costs nothing. ', 5),
     '{1,2,3,4,5,6,7,8}', '{"temperature": 1.0}', k, 'stop', '{}', false, now()
 FROM annotate_comparison c CROSS JOIN generate_series(1, %(k)s) k
 WHERE c.pool_id = %(pool)s AND NOT EXISTS (SELECT 1 FROM annotate_completion t WHERE t.comparison_id = c.id);
