@@ -1,9 +1,20 @@
 """Sign-in is allauth's; signing up is by invitation alone. The pages speak the account's language from then on."""
 
 from allauth.account.adapter import DefaultAccountAdapter
+from allauth.account.auth_backends import AuthenticationBackend
 from django.conf import settings
 from django.http import HttpResponse
 from django.utils.translation import gettext_lazy as _
+
+from annotate.models import User
+from annotate.roles import remember_roles
+
+PERSON = """
+SELECT person.*, ARRAY(
+    SELECT g.name FROM auth_group g JOIN annotate_user_groups m ON m.group_id = g.id WHERE m.user_id = person.id
+) AS group_names
+FROM annotate_user person WHERE person.id = %s
+"""
 
 
 def remember_language(response: HttpResponse, code: str) -> HttpResponse:
@@ -18,6 +29,17 @@ def remember_language(response: HttpResponse, code: str) -> HttpResponse:
             samesite="Lax",
         )
     return response
+
+
+class SignIn(AuthenticationBackend):
+    """Allauth's; but whoever a session belongs to is read with their groups: one statement a request instead of two."""
+
+    def get_user(self, user_id) -> User | None:
+        user = next(iter(User.objects.raw(PERSON, [user_id])), None)
+        if user is None or not self.user_can_authenticate(user):
+            return None
+        remember_roles(user, user.group_names)
+        return user
 
 
 class InvitedOnly(DefaultAccountAdapter):

@@ -3,6 +3,8 @@
 Managers may annotate too; a superuser may do everything.
 """
 
+from collections.abc import Iterable
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -26,8 +28,12 @@ def roles_of(user) -> frozenset[str]:
     if user.is_superuser:
         return frozenset(Role.values)
     if not hasattr(user, "_roles"):
-        user._roles = frozenset(user.groups.values_list("name", flat=True)) & frozenset(Role.values)
+        remember_roles(user, user.groups.values_list("name", flat=True))
     return user._roles
+
+
+def remember_roles(user, group_names: Iterable[str]) -> None:
+    user._roles = frozenset(group_names) & frozenset(Role.values)
 
 
 def has_role(user, allowed: frozenset[str]) -> bool:

@@ -64,7 +64,7 @@ def make_world(*, annotators: int) -> dict:
     for person in people[PAST_ANNOTATORS:]:
         session = SessionStore()
         session[SESSION_KEY] = str(person.pk)
-        session[BACKEND_SESSION_KEY] = "allauth.account.auth_backends.AuthenticationBackend"
+        session[BACKEND_SESSION_KEY] = "annotate.accounts.SignIn"
         session[HASH_SESSION_KEY] = person.get_session_auth_hash()
         session.save()
         sessions.append(session.session_key)
