@@ -78,7 +78,6 @@ def answered_assignment(annotator: User, assignment_id: int) -> Ranking | None:
     return (
         own_answers(annotator)
         .select_related("assignment__comparison__pool", "assignment__guideline_version")
-        .prefetch_related("assignment__comparison__completions")
         .filter(assignment=assignment_id)
         .first()
     )

@@ -1,33 +1,51 @@
 """Reads. Nouns; each is a query, or a small composition of queries."""
 
-from django.db.models import Count, F, Prefetch, Q, QuerySet
+from typing import Any
+
+from django.db.models import Count, F, Model, QuerySet
+from django.db.models.expressions import RawSQL
 
 from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking, User
+
+WORKABLE = """
+SELECT p.id FROM annotate_promptpool p
+WHERE p.status = 'active' AND (NOT p.members_only OR EXISTS (
+    SELECT FROM annotate_poolmember m WHERE m.pool_id = p.id AND m.user_id = %s))
+"""
+POOLS_TO_LEASE_FROM = f"""
+SELECT pool.*, EXISTS (
+    SELECT FROM annotate_poolmember q
+    WHERE q.pool_id = pool.id AND q.user_id = %s AND q.qualified_at IS NOT NULL) AS is_qualified
+FROM annotate_promptpool pool WHERE pool.id IN ({WORKABLE})
+"""  # noqa: S608 both parts stand here
+COMPLETIONS = """
+SELECT id, comparison_id, text, finish_reason, names_its_model FROM annotate_completion WHERE comparison_id = %s
+"""
+
+
+def row(model: type[Model], pk: int) -> Any:
+    """One row by its number, in SQL as it stands: building the same from a queryset costs more than all the rest of it.
+
+    For the two requests that every ranking takes. Raises IndexError where there is no such row.
+    """
+    return model._default_manager.raw(f"SELECT * FROM {model._meta.db_table} WHERE id = %s", [pk])[0]  # noqa: S608
 
 
 def workable_pools(annotator: User, pool_id: int | None = None) -> QuerySet[PromptPool]:
     """Active pools in which this person may rank."""
-    pools = PromptPool.objects.filter(status=PromptPool.Status.ACTIVE)
-    pools = pools.filter(Q(members_only=False) | Q(memberships__user=annotator)).distinct()
+    pools = PromptPool.objects.filter(pk__in=RawSQL(WORKABLE, [annotator.pk]))  # noqa: S611 no value is in the SQL
     return pools.filter(pk=pool_id) if pool_id is not None else pools
 
 
-def is_qualified(annotator: User, pool: PromptPool) -> bool:
-    return pool.memberships.filter(user=annotator).exclude(qualified_at=None).exists()
-
-
-def assignment_with_texts(assignment_id: int) -> Assignment:
-    """An assignment with all that its page shows, in two queries."""
-    return (
-        Assignment.objects.select_related("comparison__prompt", "comparison__pool", "guideline_version")
-        .prefetch_related(Prefetch("comparison__completions", queryset=Completion.objects.defer("token_ids")))
-        .defer("guideline_version__text")
-        .get(pk=assignment_id)
-    )
+def pools_to_lease_from(annotator: User, pool_id: int | None = None) -> list[PromptPool]:
+    """The same with `is_qualified`: whether this person is through the pool's training."""
+    pools = PromptPool.objects.raw(POOLS_TO_LEASE_FROM, [annotator.pk, annotator.pk])
+    return [pool for pool in pools if pool_id in (None, pool.pk)]
 
 
 def completions_as_shown(assignment: Assignment) -> list[Completion]:
-    by_id = {completion.pk: completion for completion in assignment.comparison.completions.all()}
+    found = Completion.objects.raw(COMPLETIONS, [assignment.comparison_id])
+    by_id = {completion.pk: completion for completion in found}
     return [by_id[completion_id] for completion_id in assignment.order]
 
 

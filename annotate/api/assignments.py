@@ -11,7 +11,7 @@ from rest_framework.views import APIView
 from annotate.api.errors import ERRORS
 from annotate.api.permissions import MayAnnotate
 from annotate.api.strict import ByCompletionField, IdField, StrictSerializer, checked
-from annotate.models import Assignment, Comparison, Ranking
+from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
 from annotate.own_work import own_answers
 from annotate.selectors import completions_as_shown
 from annotate.services.assignments import lease_next_comparison, skip_comparison
@@ -85,7 +85,8 @@ class AssignmentSerializer(serializers.Serializer):
         return assignment.comparison.kind == Comparison.Kind.TRAINING
 
     def get_guideline_version(self, assignment: Assignment) -> int | None:
-        return assignment.guideline_version.version if assignment.guideline_version else None
+        versions = GuidelineVersion.objects.filter(pk=assignment.guideline_version_id)
+        return versions.values_list("version", flat=True).first()
 
 
 class SpanSerializer(StrictSerializer):

@@ -8,15 +8,15 @@ on the newest version of the row: two people never get the last place. The const
 import random
 from collections.abc import Collection
 from datetime import timedelta
+from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F
 from django.utils import timezone
 
 from annotate.errors import StaleLease
-from annotate.models import Assignment, Comparison, PromptPool, User
+from annotate.models import Assignment, Comparison, Prompt, PromptPool, User
 from annotate.models.comparisons import new_fencing_token
-from annotate.selectors import assignment_with_texts, is_qualified, workable_pools
+from annotate.selectors import pools_to_lease_from, row
 
 LEASE = """
 WITH chosen AS (
@@ -28,27 +28,47 @@ WITH chosen AS (
     ORDER BY c.priority DESC, c.id
     LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 ), place AS (
-    UPDATE annotate_comparison c SET taken = c.taken + 1 FROM chosen WHERE c.id = chosen.id RETURNING c.id
+    UPDATE annotate_comparison c SET taken = c.taken + 1 FROM chosen WHERE c.id = chosen.id
+    RETURNING c.id, c.pool_id, c.prompt_id, c.kind
+), lease AS (
+    INSERT INTO annotate_assignment
+        (comparison_id, annotator_id, status, token, "order", guideline_version_id, leased_at, expires_at, skip_reason)
+    SELECT place.id, %(annotator)s, 'leased', %(token)s,
+        (SELECT array_agg(t.id ORDER BY random()) FROM annotate_completion t WHERE t.comparison_id = place.id),
+        (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1),
+        %(now)s, %(expires)s, ''
+    FROM place RETURNING *
 )
-INSERT INTO annotate_assignment
-    (comparison_id, annotator_id, status, token, "order", guideline_version_id, leased_at, expires_at, skip_reason)
-SELECT place.id, %(annotator)s, 'leased', %(token)s,
-    (SELECT array_agg(t.id ORDER BY random()) FROM annotate_completion t WHERE t.comparison_id = place.id),
-    (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1),
-    %(now)s, %(expires)s, ''
-FROM place RETURNING id
+SELECT lease.*, place.pool_id, place.prompt_id, place.kind FROM lease CROSS JOIN place
 """
 
 RENEW = """
 UPDATE annotate_assignment a SET expires_at = %(now)s + p.lease_minutes * interval '1 minute'
 FROM annotate_comparison c JOIN annotate_promptpool p ON p.id = c.pool_id
 WHERE c.id = a.comparison_id AND a.id = (
-    SELECT held.id FROM annotate_assignment held JOIN annotate_comparison hc ON hc.id = held.comparison_id
-    WHERE held.annotator_id = %(annotator)s AND held.status = 'leased' AND held.id <> ALL(%(holding)s)
-      AND (%(pool)s IS NULL OR hc.pool_id = %(pool)s)
+    SELECT held.id FROM annotate_assignment held
+    WHERE held.annotator_id = %(annotator)s AND held.finished_at IS NULL  -- the index on both: not all one ever did
+      AND held.status = 'leased' AND held.id <> ALL(%(holding)s)
+      AND (%(pool)s IS NULL OR EXISTS (
+        SELECT FROM annotate_comparison hc WHERE hc.id = held.comparison_id AND hc.pool_id = %(pool)s))
     ORDER BY held.leased_at, held.id
     LIMIT 1 FOR UPDATE OF held SKIP LOCKED)
-RETURNING a.id
+RETURNING a.*, c.pool_id, c.prompt_id, c.kind
+"""
+
+HELD = """
+SELECT a.*, c.pool_id, c.prompt_id, c.kind
+FROM annotate_assignment a JOIN annotate_comparison c ON c.id = a.comparison_id
+WHERE a.id = %(assignment)s AND a.annotator_id = %(annotator)s FOR UPDATE OF a
+"""
+
+FINISH = """
+WITH finished AS (
+    UPDATE annotate_assignment SET status = %(status)s, finished_at = %(now)s, skip_reason = %(skip_reason)s
+    WHERE id = %(assignment)s RETURNING comparison_id
+)
+UPDATE annotate_comparison c SET taken = c.taken - %(given_back)s, answered = c.answered + %(answered)s
+FROM finished WHERE c.id = finished.comparison_id
 """
 
 EXPIRE = """
@@ -76,32 +96,53 @@ def lease_next_comparison(
     closed tab, a cut network), and comes back first, the oldest first, with its time starting anew.
     """
     if holding is not None:
-        assignment_id = take_lost_lease(annotator=annotator, pool_id=pool_id, holding=holding)
-        if assignment_id is not None:
-            return assignment_with_texts(assignment_id)
-    pools = list(workable_pools(annotator, pool_id))
+        assignment = take_lost_lease(annotator=annotator, pool_id=pool_id, holding=holding)
+        if assignment is not None:
+            return with_texts(assignment)
+    pools = pools_to_lease_from(annotator, pool_id)
     random.shuffle(pools)
     for _attempt in range(2):
         for pool in pools:
-            for kind in kinds_to_offer(annotator, pool):
-                assignment_id = take_place(annotator=annotator, pool=pool, kind=kind)
-                if assignment_id is not None:
-                    return assignment_with_texts(assignment_id)
+            for kind in kinds_to_offer(pool):
+                assignment = take_place(annotator=annotator, pool=pool, kind=kind)
+                if assignment is not None:
+                    return with_texts(assignment, pool)
         if not release_expired_leases():
             return None
     return None
 
 
-def kinds_to_offer(annotator: User, pool: PromptPool) -> list[str]:
+def with_texts(assignment: Assignment, pool: PromptPool | None = None) -> Assignment:
+    """The same assignment with its prompt, and its pool unless that is at hand."""
+    comparison = assignment.comparison
+    comparison.prompt = row(Prompt, comparison.prompt_id)
+    comparison.pool = pool or row(PromptPool, comparison.pool_id)
+    return assignment
+
+
+def one_assignment(statement: str, values: dict[str, Any]) -> Assignment | None:
+    """What LEASE, RENEW or HELD gives: the assignment, on it the part of its comparison that they read with it.
+
+    Whatever else of the comparison is asked for is read then.
+    """
+    for assignment in Assignment.objects.raw(statement, values):
+        part = [assignment.comparison_id, assignment.pool_id, assignment.prompt_id, assignment.kind]
+        assignment.comparison = Comparison.from_db(connection.alias, ["id", "pool_id", "prompt_id", "kind"], part)
+        return assignment
+    return None
+
+
+def kinds_to_offer(pool: PromptPool) -> list[str]:
     """Training first, where the pool wants it; then gold, hidden among the others, as often as the pool says."""
-    if pool.training_count and not is_qualified(annotator, pool):
+    if pool.training_count and not pool.is_qualified:
         return [Comparison.Kind.TRAINING]
     if pool.gold_share and random.random() < pool.gold_share:
         return [Comparison.Kind.GOLD, Comparison.Kind.FRESH]
     return [Comparison.Kind.FRESH]
 
 
-def take_place(*, annotator: User, pool: PromptPool, kind: str) -> int | None:
+def take_place(*, annotator: User, pool: PromptPool, kind: str) -> Assignment | None:
+    """Lease the pool's next comparison of this kind. Not inside a transaction: one that failed could not try again."""
     now = timezone.now()
     values = {
         "pool": pool.pk,
@@ -113,23 +154,18 @@ def take_place(*, annotator: User, pool: PromptPool, kind: str) -> int | None:
     }
     for _attempt in range(5):
         try:
-            with transaction.atomic(), connection.cursor() as cursor:
-                cursor.execute(LEASE, values)
-                row = cursor.fetchone()
-                return row[0] if row else None
+            # One statement is all or nothing by itself; a transaction around it would cost two round trips.
+            return one_assignment(LEASE, values)
         except IntegrityError:
             # The same person in a second tab took this very comparison a moment ago: take the next one.
             continue
     return None
 
 
-def take_lost_lease(*, annotator: User, pool_id: int | None, holding: Collection[int]) -> int | None:
+def take_lost_lease(*, annotator: User, pool_id: int | None, holding: Collection[int]) -> Assignment | None:
     """The annotator's oldest live assignment outside `holding`, renewed."""
     values = {"annotator": annotator.pk, "pool": pool_id, "holding": list(holding), "now": timezone.now()}
-    with connection.cursor() as cursor:  # one statement, so no transaction of its own: two round trips less
-        cursor.execute(RENEW, values)
-        row = cursor.fetchone()
-        return row[0] if row else None
+    return one_assignment(RENEW, values)
 
 
 def release_expired_leases() -> int:
@@ -144,15 +180,8 @@ def held_assignment(*, assignment_id: int, annotator: User, token: str) -> Assig
 
     A lease past its time that nobody has reclaimed still holds its place: its answer is taken.
     """
-    try:
-        assignment = (
-            Assignment.objects.select_for_update(of=("self",))
-            .select_related("comparison__pool")
-            .get(pk=assignment_id, annotator=annotator)
-        )
-    except Assignment.DoesNotExist:
-        raise StaleLease from None
-    if assignment.token != token or assignment.status == Assignment.Status.EXPIRED:
+    assignment = one_assignment(HELD, {"assignment": assignment_id, "annotator": annotator.pk})
+    if assignment is None or assignment.token != token or assignment.status == Assignment.Status.EXPIRED:
         raise StaleLease
     return assignment
 
@@ -163,12 +192,20 @@ def skip_comparison(*, assignment_id: int, annotator: User, token: str, reason: 
     assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
     if assignment.status == Assignment.Status.LEASED:
         finish(assignment, Assignment.Status.SKIPPED, skip_reason=reason.replace("\0", "")[:200])
-        Comparison.objects.filter(pk=assignment.comparison_id).update(taken=F("taken") - 1)
     return assignment
 
 
-def finish(assignment: Assignment, status: str, **fields) -> None:
-    assignment.status, assignment.finished_at = status, timezone.now()
-    for name, value in fields.items():
-        setattr(assignment, name, value)
-    assignment.save(update_fields=["status", "finished_at", *fields])
+def finish(assignment: Assignment, status: Assignment.Status, *, skip_reason: str = "") -> None:
+    """End a locked lease, and count it on its comparison: an answer keeps its place, a skip gives it back."""
+    assignment.status, assignment.finished_at, assignment.skip_reason = status, timezone.now(), skip_reason
+    is_answer = status == Assignment.Status.ANSWERED
+    values = {
+        "assignment": assignment.pk,
+        "status": str(status),
+        "now": assignment.finished_at,
+        "skip_reason": skip_reason,
+        "answered": int(is_answer),
+        "given_back": int(not is_answer),
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(FINISH, values)

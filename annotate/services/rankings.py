@@ -4,13 +4,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import AlreadyAnswered, FrozenRanking, IncompleteRanking, KeyUsedTwice, Refused
+from annotate.errors import AlreadyAnswered, FrozenRanking, IncompleteRanking, KeyUsedTwice, Refused, StaleLease
 from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking, User
 from annotate.ranking import dense_ranks, has_ties, is_complete, kendall_tau_b
+from annotate.selectors import row
 from annotate.services.assignments import finish, held_assignment
 
 LONGEST_TEXT = 20_000
@@ -40,22 +40,25 @@ def submit_ranking(
 ) -> tuple[Ranking, bool]:
     """Store an answer; the second value says whether it is new. The same key again gives the same Ranking.
 
-    Raises StaleLease, AlreadyAnswered, KeyUsedTwice, IncompleteRanking.
+    The key is looked up only where the lease is no longer live: before that it can have stored nothing here, and the
+    database itself refuses a key that answers another assignment. Raises StaleLease, AlreadyAnswered, KeyUsedTwice,
+    IncompleteRanking.
     """
-    earlier = ranking_of_key(annotator, idempotency_key, assignment_id)
-    if earlier is None:
+    refuse_unstorable(idempotency_key)
+    refusal = AlreadyAnswered
+    try:
         assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
-        if assignment.status != Assignment.Status.LEASED:
-            # The first request may have committed while this one waited for the row.
-            earlier = ranking_of_key(annotator, idempotency_key, assignment_id)
-            if earlier is None:
-                raise AlreadyAnswered
-    if earlier is not None:
+    except StaleLease:
+        assignment, refusal = None, StaleLease
+    if assignment is None or assignment.status != Assignment.Status.LEASED:
+        earlier = ranking_of_key(annotator, idempotency_key, assignment_id)
+        if earlier is None:
+            raise refusal
         return earlier, False
 
+    assignment.comparison.pool = row(PromptPool, assignment.comparison.pool_id)
     ranking = write_ranking(assignment=assignment, revision=1, idempotency_key=idempotency_key, answer=answer)
     finish(assignment, Assignment.Status.ANSWERED)
-    Comparison.objects.filter(pk=assignment.comparison_id).update(answered=F("answered") + 1)
     if assignment.comparison.kind == Comparison.Kind.TRAINING:
         note_training_answer(ranking)
     return ranking, True
@@ -72,6 +75,7 @@ def revise_ranking(
 
     Raises FrozenRanking once a snapshot has used it, KeyUsedTwice, IncompleteRanking.
     """
+    refuse_unstorable(idempotency_key)
     assignment = (
         Assignment.objects.select_for_update(of=("self",))
         .select_related("comparison__pool")
@@ -96,10 +100,13 @@ def revise_ranking(
     return ranking, True
 
 
-def ranking_of_key(annotator: User, idempotency_key: str, assignment_id: int) -> Ranking | None:
-    """What this key has stored already. Raises KeyUsedTwice where that answers another assignment."""
+def refuse_unstorable(idempotency_key: str) -> None:
     if "\0" in idempotency_key:
         raise Refused(_("This idempotency key cannot be stored."))
+
+
+def ranking_of_key(annotator: User, idempotency_key: str, assignment_id: int) -> Ranking | None:
+    """What this key has stored already. Raises KeyUsedTwice where that answers another assignment."""
     rankings = Ranking.objects.select_related("assignment__comparison__pool")
     earlier = rankings.filter(annotator=annotator, idempotency_key=idempotency_key).first()
     if earlier is not None and earlier.assignment_id != assignment_id:
@@ -140,10 +147,9 @@ def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str
         idempotency_key=idempotency_key,
     )
     try:
-        with transaction.atomic():
-            ranking.save()
+        ranking.save()
     except IntegrityError:
-        # This key is being stored for another assignment at this very moment.
+        # This key has stored another answer. No savepoint: what raises this undoes the caller's transaction as a whole.
         raise KeyUsedTwice from None
     return ranking
 

@@ -173,8 +173,18 @@ def test_the_warning_page_shows_the_address_and_the_machine_without_disguise(ali
     assert "U+202E" in page
 
 
-def test_a_lease_costs_few_statements(alice, pairs, django_assert_max_num_queries):
+@pytest.mark.django_db(transaction=True)
+def test_a_ranking_costs_fifteen_statements(alice, pairs, django_assert_num_queries):
     alice.get("/rank/")
-    holding = [leased_by("alice").pk]
-    with django_assert_max_num_queries(12):  # four of them are savepoints, which only a test needs
-        alice.post(NEXT, {"holding": holding})
+    holding = leased_by("alice")
+    with django_assert_num_queries(7):  # session, person, lost lease?, pools, lease, prompt, completions
+        alice.post(NEXT, {"holding": [holding.pk]})
+    ranks = {str(completion): rank for rank, completion in enumerate(holding.order, start=1)}
+    with django_assert_num_queries(8):  # session, person, BEGIN, assignment, pool, ranking, done and counted, COMMIT
+        response = alice.post(
+            f"/api/v1/assignments/{holding.pk}/ranking/",
+            {"token": holding.token, "ranks": ranks},
+            content_type="application/json",
+            headers={"Idempotency-Key": "one"},
+        )
+    assert response.status_code == 201
