@@ -30,13 +30,15 @@ class Turn:
 
 @dataclass(frozen=True)
 class CompletionOnPage:
-    id: int
+    """Its numbers are texts: a template asks of each number how the language writes it, which is slow, and no id is."""
+
+    id: str
     letter: str
     html: SafeString
     raw: SafeString
     is_cut: bool
     names_its_model: bool
-    rank: int | None
+    rank: str | None
     flags: list[tuple[str, str, bool]]  # code, label, is set
     axes: list[tuple[str, str, int | None]]  # code, label, rating
 
@@ -61,7 +63,7 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         "completions": list(completions_on_page(assignment, given)),
         "k": k,
         "is_pair": k == 2,
-        "ranks": range(1, k + 1),
+        "ranks": [str(rank) for rank in range(1, k + 1)],
         "is_training": comparison.kind == comparison.Kind.TRAINING,
         "strengths": list(enumerate(STRENGTHS.get(pool.strength_scale, []), start=1)),
         "chips": [
@@ -77,18 +79,19 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
 
 def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterator[CompletionOnPage]:
     pool = assignment.comparison.pool
+    pool_flags, pool_axes = labelled(pool.flags, FLAGS), labelled(pool.axes, AXES)
     ranks, flags, axes = (given.ranks, given.flags, given.axes) if given else ({}, {}, {})
     for letter, completion in zip(ascii_lowercase, completions_as_shown(assignment), strict=False):
         key = str(completion.pk)
         set_flags, ratings = flags.get(key, []), axes.get(key, {})
         yield CompletionOnPage(
-            id=completion.pk,
+            id=key,
             letter=letter,
             html=rendered(completion.text),
             raw=raw(completion.text),
             is_cut=completion.finish_reason == Completion.FinishReason.LENGTH,
             names_its_model=completion.names_its_model,
-            rank=None if given is None or given.all_bad else ranks.get(key),
-            flags=[(code, label, code in set_flags) for code, label in labelled(pool.flags, FLAGS)],
-            axes=[(code, label, ratings.get(code)) for code, label in labelled(pool.axes, AXES)],
+            rank=None if given is None or given.all_bad else str(ranks.get(key)),
+            flags=[(code, label, code in set_flags) for code, label in pool_flags],
+            axes=[(code, label, ratings.get(code)) for code, label in pool_axes],
         )
