@@ -1,11 +1,12 @@
 """What the annotator reads: Markdown as people know it, hostile input harmless, and never a word lost."""
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import pytest
 
-from annotate.rendering import LONGEST_MARKDOWN, prose, raw, rendered
+from annotate.rendering import LONGEST_MARKDOWN, prose, raw, render, rendered
 
 
 def words(html: str) -> str:
@@ -156,3 +157,16 @@ def test_it_shows_the_raw_text_with_everything_escaped():
 
 def test_it_lets_the_lines_of_guidelines_flow():
     assert prose("one\ntwo") == '<p dir="auto">one\ntwo</p>\n'
+
+
+def test_texts_rendered_at_once_are_each_their_own():
+    """One parser, one allow-list and one cache serve all threads of a web process."""
+    texts = [
+        f"**{number}** [a](https://e.org/{number}) `{number}` ${number}^2$ <b>{number}</b>" for number in range(200)
+    ]
+    alone = [render.__wrapped__(text) for text in texts]
+    render.cache_clear()
+    with ThreadPoolExecutor(8) as threads:
+        together = list(threads.map(rendered, texts * 5))
+    assert together == alone * 5
+    assert len(set(together)) == len(texts)
