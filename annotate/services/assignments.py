@@ -125,11 +125,11 @@ def one_assignment(statement: str, values: dict[str, Any]) -> Assignment | None:
 
     Whatever else of the comparison is asked for is read then.
     """
-    for assignment in Assignment.objects.raw(statement, values):
+    assignment = next(iter(Assignment.objects.raw(statement, values)), None)
+    if assignment is not None:
         part = [assignment.comparison_id, assignment.pool_id, assignment.prompt_id, assignment.kind]
         assignment.comparison = Comparison.from_db(connection.alias, ["id", "pool_id", "prompt_id", "kind"], part)
-        return assignment
-    return None
+    return assignment
 
 
 def kinds_to_offer(pool: PromptPool) -> list[str]:
