@@ -167,7 +167,7 @@ def phases(options: argparse.Namespace) -> None:
         for update in (1, 2):
             clock = Clock()
             rollout, observation, measured = ppo.look(job, update, clock)
-            ppo.accept(job, progress, measured)
+            ppo.keep(job, progress, update, measured, is_last=False)
             ppo.learn(job, progress, update, rollout, observation, measured, clock, None)
         seen = sum(group.tokens for group in rollout.groups)
         forward = 2 * (trunk * seen + head * measured.tokens)

@@ -16,6 +16,7 @@ from trainer.rlhf.imitation import conversation_loss
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import (
     adapted_kl_coef,
+    keep,
     kl_limit,
     measure,
     minibatch_layouts,
@@ -25,7 +26,7 @@ from trainer.rlhf.ppo import (
     policy_step,
     sample_prompts,
 )
-from trainer.rlhf.ppo_job import prepare, prompts_of_update
+from trainer.rlhf.ppo_job import Progress, prepare, prompts_of_update
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.sft import run_sft
 
@@ -325,27 +326,56 @@ def test_the_final_kl_falls_as_the_coefficient_grows(tmp_path, tiny_base):
     assert kls[0] > kls[1] > kls[2]
 
 
-def test_it_stops_hard_at_the_kl_it_was_told_and_publishes_what_lay_under_it(tmp_path, tiny_base):
-    folder = make_run(tmp_path, tiny_base, ppo={"updates": 30, "learning_rate": 0.05, "kl": {"coef": 0.0, "stop": 0.5}})
+def manifest_of(folder) -> dict:
+    return json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text())
+
+
+def test_it_stops_far_past_the_kl_it_was_told_and_publishes_what_lies_under_it(tmp_path, tiny_base):
+    kl = {"coef": 0.0, "stop": 0.5}
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 30, "learning_rate": 0.05, "kl": kl})
     run(folder)
-    manifest = json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text())
+    manifest = manifest_of(folder)
     assert manifest["stopped_because"] == "kl"
     assert manifest["updates"] < 30
-    assert manifest["kl"] <= 0.5
-    assert manifest["kl"] == manifest["history"]["kl"][-1]
+    assert max(manifest["history"]["kl"]) > 1.5 * 0.5
+    assert manifest["kl"] <= 0.5 and manifest["kl"] in manifest["history"]["kl"]
 
 
-def test_it_shortens_the_step_that_went_over_the_stop_until_it_lies_under(tmp_path, tiny_base):
+def test_it_shortens_the_last_step_until_it_lies_under_the_stop(tmp_path, tiny_base):
     manifests = []
     for backtracks in (0, 4):
         kl = {"coef": 0.0, "stop": 0.5, "backtracks": backtracks}
         folder = make_run(tmp_path / str(backtracks), tiny_base, ppo={"updates": 30, "learning_rate": 0.05, "kl": kl})
         run(folder)
-        manifests.append(json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text()))
+        manifests.append(manifest_of(folder))
     plain, shortened = manifests
-    assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run up to the step that was too long
-    assert plain["kl"] < shortened["kl"] <= 0.5
-    assert shortened["stopped_because"] == "kl"
+    assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run, and one more look
+    assert plain["kl"] < shortened["kl"] == shortened["history"]["kl"][-1] <= 0.5
+
+
+def test_past_the_stop_it_keeps_what_it_had_and_makes_nats_dearer(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"kl": {"coef": 0.05, "stop": 0.2, "brake": 2.0, "backtracks": 3}})
+    job, progress = prepare(folder, folder.config, HAS_E), Progress(kl_coef=0.05)
+    rollout = sample_prompts(job, 1)
+    measured = measure(job, rollout, observe_rollout(job, rollout))
+    values = list(job.parameters.values())
+
+    def see(kl: float, *, parameters: float, is_last: bool = False) -> None:
+        for value in values:
+            value.data.fill_(parameters)
+        keep(job, progress, 1, measured._replace(kl=kl), is_last=is_last)
+
+    see(0.0, parameters=0.0)
+    see(0.1, parameters=1e-4)
+    assert (progress.accepted_kl, progress.kl_coef) == (0.1, 0.05)
+    see(0.3, parameters=2e-4)
+    assert (progress.accepted_kl, progress.kl_coef) == (0.1, 0.1)
+    see(0.2, parameters=3e-4)
+    assert (progress.accepted_kl, progress.kl_coef) == (0.2, 0.1)
+    assert progress.history["kl"] == [0.0, 0.1, 0.3, 0.2]
+    see(0.25, parameters=5e-4, is_last=True)  # so small an adapter lies under the stop at the first halving
+    assert all(torch.allclose(value, torch.tensor(4e-4)) for value in progress.accepted.values())
+    assert progress.accepted_kl == progress.history["kl"][-1] < 0.2 and len(progress.history["kl"]) == 6
 
 
 def test_a_run_may_add_only_its_share_to_the_kl():

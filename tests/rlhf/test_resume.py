@@ -12,6 +12,7 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, metrics, run
+from trainer.rlhf import ppo
 from trainer.rlhf.folder import COMPLETE, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
 from trainer.rlhf.ppo import run_ppo
 
@@ -63,6 +64,37 @@ def test_a_stopped_run_ends_bit_identical_to_one_never_stopped(tmp_path, tiny_ba
         with pytest.raises(Stopped):
             run_ppo(broken, StopAfter(updates), reward=HAS_E)
     run(broken)
+    assert adapter(broken) == adapter(whole)
+    assert untimed(broken) == untimed(whole)
+
+
+class Killed(BaseException):
+    """As if the process were gone: nothing catches it."""
+
+
+def test_a_run_killed_at_any_look_also_while_it_shortens_a_step_ends_bit_identical(tmp_path, tiny_base, monkeypatch):
+    settings = {"updates": 8, "learning_rate": 0.003, "kl": {"coef": 0.01, "stop": 0.2}}
+    whole, broken = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("whole", "broken"))
+    looks, real = [], ppo.look
+    monkeypatch.setattr(ppo, "look", lambda *given: looks.append(1) or real(*given))
+    run(whole)
+    assert len(looks) > len(metrics(whole)) + 1, "the last step was shortened"
+    kills = 0
+    for allowed in range(1, 20):
+        left = iter(range(allowed))
+
+        def mortal(*given, left=left):
+            if next(left, None) is None:
+                raise Killed
+            return real(*given)
+
+        monkeypatch.setattr(ppo, "look", mortal)
+        try:
+            run(broken)
+            break
+        except Killed:
+            kills += 1
+    assert kills > 2
     assert adapter(broken) == adapter(whole)
     assert untimed(broken) == untimed(whole)
 

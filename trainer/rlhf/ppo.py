@@ -55,6 +55,8 @@ from trainer.rlhf.ppo_job import (
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
 from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
 
+FAR = 1.5  # times the KL stop, where the coefficient no longer draws a run back and it ends
+
 
 def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
     """Trains a policy in a run folder from where its state stands; writes `ppo/policy/`."""
@@ -68,14 +70,11 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
         clock = Clock()
         rollout, observation, measured = look(job, update, clock)
         progress.stopped_because = reason_to_stop(config, progress, measured)
-        if progress.stopped_because == "kl":
-            shorten_last_step(job, progress, update)
-        if progress.stopped_because is not None:
-            if is_first:
+        is_last = progress.stopped_because is not None or update > config.updates
+        keep(job, progress, update, measured, is_last=is_last)
+        if is_last:
+            if is_first and progress.stopped_because is not None:
                 log.append(progress.update, config.updates, message=sentence_of(progress))
-            break
-        accept(job, progress, measured)
-        if update > config.updates:
             break
         learned = learn(job, progress, update, rollout, observation, measured, clock, log if is_first else None)
         progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, config.kl, completions=measured.rows)
@@ -101,28 +100,10 @@ def look(job: Job, update: int, clock: Clock) -> tuple[Rollout, Observation, Mea
     return rollout, observation, measured
 
 
-def shorten_last_step(job: Job, progress: Progress, update: int) -> None:
-    """Backtracks towards the last policy under the KL stop, by halves, and accepts the first that is under it too.
-
-    theta <- (theta + theta_kept) / 2, as the line search of TRPO (1502.05477, appendix C). Near the stop an update
-    may add nats by the handful, and what lies between the two policies would be given away. After `kl.backtracks` tries
-    in vain the kept policy stays the result.
-    """
-    limit = kl_limit(job.config.ppo.kl, progress.history["kl"][0])
-    for _ in range(job.config.ppo.kl.backtracks):
-        with torch.no_grad():
-            for name, parameter in job.parameters.items():
-                parameter.lerp_(progress.accepted[name], 0.5)
-        _, _, measured = look(job, update, Clock())
-        if measured.kl <= limit:
-            accept(job, progress, measured)
-            return
-
-
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
-    """`kl` past the hard stop, `judge` where the score rises while the judge falls, None to go on."""
+    """`kl` far past the stop, `judge` where the score rises while the judge falls, None to go on."""
     history = progress.history
-    if history["kl"] and measured.kl > kl_limit(config.kl, history["kl"][0]):
+    if history["kl"] and measured.kl > FAR * kl_limit(config.kl, history["kl"][0]):
         return "kl"
     if measured.judge is not None and is_overoptimised(
         [*history["scores"], measured.score], [*history["judge"], measured.judge], config.judge_patience
@@ -131,10 +112,44 @@ def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement)
     return None
 
 
+def keep(job: Job, progress: Progress, update: int, measured: Measurement, *, is_last: bool) -> None:
+    """Accepts the policy that wrote this rollout where it lies under the KL stop; else makes the next nats dearer.
+
+    Past the stop a run goes on learning, and the coefficient draws it back: what can be gained at that distance is
+    gained there. What is published lies under the stop, and so the last step of a run is shortened until it does.
+    """
+    if progress.stopped_because == "judge":
+        return
+    limit = kl_limit(job.config.ppo.kl, (progress.history["kl"] or [measured.kl])[0])
+    note(progress, measured)
+    if measured.kl <= limit or not progress.accepted:
+        accept(job, progress, measured)
+    elif is_last:
+        shorten_last_step(job, progress, update, limit)
+    else:
+        progress.kl_coef *= job.config.ppo.kl.brake
+
+
+def shorten_last_step(job: Job, progress: Progress, update: int, limit: float) -> None:
+    """Backtracks by halves towards the accepted policy, and accepts the first that is under the limit (nats) too.
+
+    theta <- (theta + theta_accepted) / 2, as the line search of TRPO (1502.05477, appendix C).
+    """
+    for _ in range(job.config.ppo.kl.backtracks):
+        with torch.no_grad():
+            for name, parameter in job.parameters.items():
+                parameter.lerp_(progress.accepted[name], 0.5)
+        _, _, measured = look(job, update, Clock())
+        if measured.kl <= limit:
+            note(progress, measured)
+            accept(job, progress, measured)
+            return
+
+
 def sentence_of(progress: Progress) -> str:
     """Why a run ends early, for people."""
     if progress.stopped_because == "kl":
-        return f"stopped at {progress.accepted_kl:.1f} nats from the reference: the next step is too far"
+        return f"stopped far past the KL it was told; the policy at {progress.accepted_kl:.1f} nats is kept"
     return "stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"
 
 
@@ -144,13 +159,18 @@ def kl_limit(config: KLConfig, start: float) -> float:
     return stop if config.rise is None else min(stop, start + config.rise)
 
 
-def accept(job: Job, progress: Progress, measured: Measurement) -> None:
-    """Keeps the policy that wrote this rollout: it lies under the stop, and it may be the judge's favourite so far."""
+def note(progress: Progress, measured: Measurement) -> None:
+    """Keeps what was measured, for the over-optimisation watch and for the record."""
     progress.history["kl"].append(measured.kl)
     progress.history["scores"].append(measured.score)
-    progress.accepted, progress.accepted_kl = copy_of(job.parameters), measured.kl
     if measured.judge is not None:
         progress.history["judge"].append(measured.judge)
+
+
+def accept(job: Job, progress: Progress, measured: Measurement) -> None:
+    """Keeps the policy as it stands, just noted; it may be the judge's favourite so far."""
+    progress.accepted, progress.accepted_kl = copy_of(job.parameters), measured.kl
+    if measured.judge is not None:
         recent = progress.history["judge"][-3:]  # one rollout's judge is noisy
         if sum(recent) / len(recent) > progress.peak_judge:
             progress.peak, progress.peak_kl = progress.accepted, measured.kl
