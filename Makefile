@@ -2,11 +2,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-full lint lock bench-web bench-reward bench-ppo bench-labels
+.PHONY: help run demo test test-full lint lock bench-web bench-reward bench-reward-scaling bench-ppo bench-labels
 .DEFAULT_GOAL := help
 
 help: ## list these commands
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 run: .venv/installed ## start everything, on http://127.0.0.1:8000 unless HOST and PORT say otherwise
 	@exec $(BIN)/python -m launch run
@@ -25,8 +25,13 @@ lint: .venv/installed ## style, and who may import whom
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-bench-web bench-reward bench-ppo bench-labels: bench-%: .venv/installed
-	$(BIN)/python -m bench.$*
+bench-web: ## the web server under many annotators
+bench-reward: ## reward training against TRL's
+bench-reward-scaling: ## how the cost of rankings grows with K, prompt length and their number
+bench-ppo: ## PPO against TRL's
+bench-labels: ## win rate against the number of rankings
+bench-web bench-reward bench-reward-scaling bench-ppo bench-labels: bench-%: .venv/installed
+	$(BIN)/python -m bench.$(subst -,_,$*)
 
 # Two packages are left out of the lock: this one, and the default model's (see below).
 lock: ## renew requirements.lock from pyproject.toml

@@ -166,4 +166,4 @@ class FeatureReader:
 def _column(name: str, paths: Iterator[Path]) -> Iterator[Float[Tensor, " completion"]]:
     for path in paths:
         with safe_open(path, "pt") as file:
-            yield file.get_tensor(name)
+            yield file.get_tensor(name).clone()  # as it comes, it keeps its whole file in memory
