@@ -44,7 +44,7 @@ def out_of_fold_votes(
 ) -> Votes:
     """For each fold, `members` models fitted on bootstraps of the other folds' prompts vote on its pairs.
 
-    A bootstrap draws at most `VOTER_PROMPTS` prompts: what a voter learns no longer gains by more, and its cost would.
+    A bootstrap draws at most `VOTER_PROMPTS` prompts: the votes gain little by more, and the cost would grow.
     """
     generator = np.random.default_rng(seed)
     prompts = int(pairs.prompt.max()) + 1
