@@ -109,7 +109,7 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
     from trainer.rlhf.pairs import pairs_of
     from trainer.rlhf.policy import load_policy
     from trainer.rlhf.processes import ALONE
-    from trainer.rlhf.reward_head import RewardHead
+    from trainer.rlhf.reward_head import Reading, RewardHead
     from trainer.rlhf.reward_tuning import Lesson, make_trainee, tune
     from trainer.rlhf.trunk import depth, pooled_features
 
@@ -130,15 +130,14 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
     pooled_features(
         policy.model,
         groups,
-        poolings=("mean", "last"),
-        layers=range(0, layers + 1, 4),
+        readings=[(pooling, layer) for pooling in ("mean", "last") for layer in range(0, layers + 1, 4)],
         pad_id=policy.pad_id,
         max_tokens=4096,
     )
     reading, reading_peak = time.monotonic() - started, _peak_mb()
     torch.manual_seed(1)
-    start = RewardHead("last", layers, torch.randn(size) / math.sqrt(size + 1))
-    trainee = make_trainee(policy, start, LoraConfig(), torch.ones(size), seed=1)
+    start = RewardHead((Reading("last", layers),), torch.randn(1, size) / math.sqrt(size + 1))
+    trainee = make_trainee(policy, start, LoraConfig(), torch.ones(1, size), seed=1)
     journal = Journal(MetricsLog(Path("unused"), "reward"), StopSignal(), is_writing=False)
     started = time.monotonic()
     lesson = Lesson(rankings, groups, pairs_of(rankings))
