@@ -70,11 +70,9 @@ def test_the_value_loss_takes_the_worse_of_the_plain_and_the_clipped_error():
 
 
 def test_the_kl_coefficient_moves_by_a_clipped_proportional_error():
-    config = KLConfig(target=4.0, horizon=100)
-    assert adapted_kl_coef(0.1, 4.4, config, completions=50) == pytest.approx(0.1 * (1 + 0.1 * 0.5))
-    assert adapted_kl_coef(0.1, 40.0, config, completions=50) == pytest.approx(0.1 * (1 + 0.2 * 0.5))
-    assert adapted_kl_coef(0.1, 0.0, config, completions=50) == pytest.approx(0.1 * (1 - 0.2 * 0.5))
-    assert adapted_kl_coef(0.1, 40.0, KLConfig(target=None), completions=50) == 0.1
+    assert adapted_kl_coef(0.1, 4.4, target=4.0, share=0.5) == pytest.approx(0.1 * (1 + 0.1 * 0.5))
+    assert adapted_kl_coef(0.1, 40.0, target=4.0, share=0.5) == pytest.approx(0.1 * (1 + 0.2 * 0.5))
+    assert adapted_kl_coef(0.1, 0.0, target=4.0, share=0.5) == pytest.approx(0.1 * (1 - 0.2 * 0.5))
 
 
 def test_kl_estimators_agree_with_the_closed_form_on_samples_of_the_policy():
@@ -353,8 +351,8 @@ def test_it_shortens_the_last_step_until_it_lies_under_the_stop(tmp_path, tiny_b
     assert plain["kl"] < shortened["kl"] == shortened["history"]["kl"][-1] <= 0.5
 
 
-def test_past_the_stop_it_keeps_what_it_had_and_makes_nats_dearer(tmp_path, tiny_base):
-    folder = make_run(tmp_path, tiny_base, ppo={"kl": {"coef": 0.05, "stop": 0.2, "brake": 2.0, "backtracks": 3}})
+def test_past_the_stop_it_keeps_what_it_had_and_steers_there(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"kl": {"coef": 0.05, "stop": 0.2, "backtracks": 3}})
     job, progress = prepare(folder, folder.config, HAS_E), Progress(kl_coef=0.05)
     rollout = sample_prompts(job, 1)
     measured = measure(job, rollout, observe_rollout(job, rollout))
@@ -368,14 +366,16 @@ def test_past_the_stop_it_keeps_what_it_had_and_makes_nats_dearer(tmp_path, tiny
     see(0.0, parameters=0.0)
     see(0.1, parameters=1e-4)
     assert (progress.accepted_kl, progress.kl_coef) == (0.1, 0.05)
+    see(0.22, parameters=2e-4)
+    assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1))
     see(0.3, parameters=2e-4)
-    assert (progress.accepted_kl, progress.kl_coef) == (0.1, 0.1)
-    see(0.2, parameters=3e-4)
-    assert (progress.accepted_kl, progress.kl_coef) == (0.2, 0.1)
-    assert progress.history["kl"] == [0.0, 0.1, 0.3, 0.2]
+    assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1 * 1.2))
+    see(0.18, parameters=3e-4)  # under the stop again: accepted, and nats get a little cheaper
+    assert (progress.accepted_kl, progress.kl_coef) == (0.18, pytest.approx(0.05 * 1.1 * 1.2 * 0.9))
+    assert progress.history["kl"] == [0.0, 0.1, 0.22, 0.3, 0.18]
     see(0.25, parameters=5e-4, is_last=True)  # so small an adapter lies under the stop at the first halving
     assert all(torch.allclose(value, torch.tensor(4e-4)) for value in progress.accepted.values())
-    assert progress.accepted_kl == progress.history["kl"][-1] < 0.2 and len(progress.history["kl"]) == 6
+    assert progress.accepted_kl == progress.history["kl"][-1] < 0.2 and len(progress.history["kl"]) == 7
 
 
 def test_a_run_may_add_only_its_share_to_the_kl():

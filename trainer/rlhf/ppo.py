@@ -77,7 +77,9 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
                 log.append(progress.update, config.updates, message=sentence_of(progress))
             break
         learned = learn(job, progress, update, rollout, observation, measured, clock, log if is_first else None)
-        progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, config.kl, completions=measured.rows)
+        if config.kl.target is not None:
+            share = measured.rows / config.kl.horizon
+            progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, target=config.kl.target, share=share)
         progress.update = update
         if is_first:
             if update % config.checkpoint_every == 0 or stop.is_set:
@@ -113,10 +115,10 @@ def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement)
 
 
 def keep(job: Job, progress: Progress, update: int, measured: Measurement, *, is_last: bool) -> None:
-    """Accepts the policy that wrote this rollout where it lies under the KL stop; else makes the next nats dearer.
+    """Accepts the policy that wrote this rollout where it lies under the KL stop.
 
-    Past the stop a run goes on learning, and the coefficient draws it back: what can be gained at that distance is
-    gained there. What is published lies under the stop, and so the last step of a run is shortened until it does.
+    Once a run has been past the stop it goes on learning with the coefficient steering it there: what can be gained at
+    that distance is gained. What is published lies under the stop, and so a run's last step is shortened until it does.
     """
     if progress.stopped_because == "judge":
         return
@@ -126,8 +128,8 @@ def keep(job: Job, progress: Progress, update: int, measured: Measurement, *, is
         accept(job, progress, measured)
     elif is_last:
         shorten_last_step(job, progress, update, limit)
-    else:
-        progress.kl_coef *= job.config.ppo.kl.brake
+    if max(progress.history["kl"]) > limit:
+        progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, target=limit, share=1.0)
 
 
 def shorten_last_step(job: Job, progress: Progress, update: int, limit: float) -> None:
@@ -247,12 +249,9 @@ def policy_loss(
     return PolicyLoss(torch.maximum(plain, bounded).sum(), approx_kl, clipped, ratio.detach().sum())
 
 
-def adapted_kl_coef(coef: float, kl: float, config: KLConfig, *, completions: int) -> float:
-    """beta (1 + clip(KL / target - 1, +-0.2) n / horizon)  (Ziegler et al. 1909.08593, section 2.2)."""
-    if config.target is None:
-        return coef
-    error = min(max(kl / config.target - 1, -0.2), 0.2)
-    return coef * (1 + error * completions / config.horizon)
+def adapted_kl_coef(coef: float, kl: float, *, target: float, share: float) -> float:
+    """beta (1 + clip(KL / target - 1, +-0.2) n / horizon), `share` = n / horizon  (Ziegler et al. 1909.08593, 2.2)."""
+    return coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * share)
 
 
 class Measurement(NamedTuple):
