@@ -49,7 +49,7 @@ MATRIX = {
     # programs
     **dict.fromkeys(("api", "api_schema"), WITH_ROLE),
     **dict.fromkeys(("api_assignments", "api_assignment_ranking", "api_assignment_revision"), ANNOTATE),
-    "api_assignment_skip": ANNOTATE,
+    **dict.fromkeys(("api_assignment_skip", "api_assignment_renewal"), ANNOTATE),
     **dict.fromkeys(("api_pool_prompt", "api_pool_members", "api_pool_member", "api_pool_gold"), MANAGE),
     **dict.fromkeys(("api_pool_gold_comparison", "api_people", "api_person", "api_person_withdraw"), MANAGE),
     **dict.fromkeys(("api_invitations", "api_invitation", "api_audit", "api_policy"), MANAGE),

@@ -8,9 +8,11 @@ from annotate.api.people import AuditEvents, InvitationDetail, Invitations, Peop
 from annotate.api.pools import PoolDetail, Pools
 from annotate.api.preferences import Preferences, SnapshotCard, SnapshotDetail, Snapshots
 from annotate.api.prompts import PoolPromptDetail, PoolPrompts
+from annotate.api.renewal import AssignmentRenewal
 
 urlpatterns = [
     path("assignments/", Assignments.as_view(), name="api_assignments"),
+    path("assignments/renewal/", AssignmentRenewal.as_view(), name="api_assignment_renewal"),
     path("assignments/<int:pk>/ranking/", AssignmentRanking.as_view(), name="api_assignment_ranking"),
     path("assignments/<int:pk>/revision/", AssignmentRevision.as_view(), name="api_assignment_revision"),
     path("assignments/<int:pk>/skip/", AssignmentSkip.as_view(), name="api_assignment_skip"),
