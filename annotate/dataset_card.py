@@ -58,7 +58,7 @@ answer it corrected. Base model: {base_model}.
 
 - `split` follows the prompt: a held-out prompt is in no training pair, for ever.
 - Pairs of one ranking share a `group_id` and are not independent: keep them in one batch and on one side of a split.
-- `margin` is the strength the annotator gave, or how many ranks lie between the two.
+- `margin` is how many ranks lie between the two; with the first of a ranking, at least the strength the annotator gave.
 - Prompts and completions of a language model can be wrong, rude or unsafe; nobody has edited them.
 
 ## Who is in it

@@ -11,7 +11,8 @@ from annotate.exports.columns import REAL, TEXT, WHOLE, as_text
 from annotate.preferences import RankedCompletion, RankingRow
 from annotate.ranking import preference_pairs
 
-# `margin`: the strength the annotator gave, or else how many ranks lie between the two (1: neighbours).
+# `margin`: how many ranks lie between the two (1: neighbours); of pairs with the first of the ranking, at least the
+# strength that the annotator gave, which says how much better the first is than the next.
 # `group_id`: the ranking; its pairs are not independent, keep them in one batch and on one side of a split.
 PROVENANCE = {
     "margin": REAL,
@@ -50,7 +51,8 @@ def pairs_of(row: RankingRow) -> Iterator[Pair]:
     for pair in preference_pairs(row.ranks):
         chosen, rejected = completions[pair.chosen], completions[pair.rejected]
         if chosen.text != rejected.text:
-            yield Pair(chosen, rejected, float(row.strength or pair.margin))
+            strength = (row.strength or 0) if row.ranks[pair.chosen] == 1 else 0
+            yield Pair(chosen, rejected, float(max(strength, pair.margin)))
 
 
 def provenance(row: RankingRow, pair: Pair) -> dict:

@@ -108,11 +108,13 @@ def test_a_pair_says_where_it_comes_from(cast, prompt, ranking):
     assert (first["source_id"], first["tags"], first["language"]) == ("s-1", '["greeting"]', "en")
 
 
-def test_the_margin_is_the_strength_or_else_the_distance(cast, prompt):
+def test_the_margin_is_the_distance_and_with_the_first_at_least_the_strength(cast, prompt):
     make_ranking(make_comparison(prompt, ["a", "b", "c"]), cast["alice"], [1, 2, 3])
     assert [record["margin"] for record in export()] == [1.0, 2.0, 1.0]
     Ranking.objects.update(strength=4)
-    assert [record["margin"] for record in export()] == [4.0, 4.0, 4.0]
+    assert [record["margin"] for record in export()] == [4.0, 4.0, 1.0]
+    Ranking.objects.update(strength=1)
+    assert [record["margin"] for record in export()] == [1.0, 2.0, 1.0]
 
 
 def test_ties_and_all_bad_make_no_pairs_but_are_rankings(cast, prompt):

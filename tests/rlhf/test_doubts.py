@@ -94,5 +94,5 @@ def test_it_lists_doubtful_pairs_by_their_ids(voted):
 
 def test_it_takes_margins_from_annotators_or_votes(voted):
     rankings, pairs, votes = voted
-    assert strength_margin(pairs, rankings).tolist() == [2.0, 2.0, 2.0]
+    assert strength_margin(pairs, rankings).tolist() == [2.0, 2.0, 0.0]  # a tie has no first
     assert voting_margin(votes).tolist() == [0.0, 2.0, 0.0]

@@ -9,7 +9,7 @@ are listed in the report; a run may also soften, flip or drop them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,9 +81,20 @@ def mend(pairs: Pairs, votes: Votes, how: str) -> Pairs:
 
 
 def strength_margin(pairs: Pairs, rankings: Sequence[Ranking]) -> Float[Tensor, " pair"]:
-    """The annotator's own strength as margin inside the sigmoid; 0 where none was given."""
-    strengths = np.fromiter((ranking.strength or 0.0 for ranking in rankings), float, len(rankings))
-    return torch.from_numpy(strengths)[pairs.ranking]
+    """The annotator's own strength as margin inside the sigmoid; 0 where none was given.
+
+    It says how much better the first of a ranking is than the next: so it holds for the first against every other, and
+    nothing is known of the pairs without the first, nor of a tie.
+    """
+    firsts = torch.from_numpy(np.fromiter(_strengths_of_firsts(rankings), float, sum(sizes_of(rankings))))
+    return firsts[pairs.winner] - firsts[pairs.loser]
+
+
+def _strengths_of_firsts(rankings: Sequence[Ranking]) -> Iterator[float]:
+    """For each completion its ranking's strength where it is the first, else 0."""
+    for ranking in rankings:
+        best = min(ranking.ranks)
+        yield from ((ranking.strength or 0.0) if rank == best else 0.0 for rank in ranking.ranks)
 
 
 def voting_margin(votes: Votes) -> Float[Tensor, " pair"]:
