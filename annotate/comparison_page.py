@@ -72,7 +72,7 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         ],
         "asks_why": bool(pool.rationale_chips or pool.asks_rationale),
         "given": given,
-        "seconds": max(0, pool.lease_minutes * 60 - 60),
+        "seconds": pool.lease_minutes * 60,
         "idempotency_key": get_random_string(24),
     }
 

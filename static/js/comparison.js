@@ -74,6 +74,10 @@ export class Comparison extends EventTarget {
     return this.#history.length > 0;
   }
 
+  get hasStrength() {
+    return this.#strength !== null;
+  }
+
   get asksStrength() {
     return Number(this.form.dataset.strengths) > 0;
   }
@@ -131,10 +135,21 @@ export class Comparison extends EventTarget {
     return true;
   }
 
+  /* None, then each of the scale in turn, then none again; returns its words, or null for none. */
+  nextStrength() {
+    const radios = [...this.form.querySelectorAll('input[name="strength"]')];
+    const at = radios.findIndex((radio) => radio.checked);
+    this.#remember();
+    this.setStrength(null);
+    if (at + 1 === radios.length) return null;
+    radios[at + 1].checked = true;
+    return radios[at + 1].parentElement.textContent.trim();
+  }
+
   setStrength(n) {
-    const radio = this.form.querySelector(`input[name="strength"][value="${n}"]`);
-    if (radio) radio.checked = true;
-    return Boolean(radio);
+    const radios = [...this.form.querySelectorAll('input[name="strength"]')];
+    for (const radio of radios) radio.checked = Number(radio.value) === n;
+    return radios.some((radio) => radio.checked);
   }
 
   undo() {
@@ -144,6 +159,7 @@ export class Comparison extends EventTarget {
     before.ranks.forEach((rank, index) => this.#write(index, rank));
     this.#writeAllBad(before.allBad);
     this.verdict = before.verdict;
+    this.setStrength(before.strength);
     this.#draw();
     return true;
   }
@@ -183,7 +199,7 @@ export class Comparison extends EventTarget {
       flags: byCompletion((id) => nonEmpty(data.getAll(`flag-${id}`))),
       axes: byCompletion((id) => this.#ratings(data, id)),
       spans: this.spans.map(({ completion, start, end, label, note }) => ({ completion, start, end, label, note })),
-      strength: Number(data.get("strength")) || null,
+      strength: new Set(ranks).size > 1 ? this.#strength : null, // of the first over the next, where there is a next
       rationale: data.get("rationale") ?? "",
       chips: data.getAll("chip"),
       better_answer: data.get("better_answer") ?? "",
@@ -191,6 +207,10 @@ export class Comparison extends EventTarget {
       first_action_ms: this.#firstActionMs === null ? null : Math.round(this.#firstActionMs),
       changes: this.#changes,
     };
+  }
+
+  get #strength() {
+    return Number(this.form.querySelector('input[name="strength"]:checked')?.value) || null;
   }
 
   #ratings(data, id) {
@@ -224,7 +244,7 @@ export class Comparison extends EventTarget {
 
   #remember() {
     this.#firstActionMs ??= performance.now() - this.#shownAt;
-    this.#history.push({ ranks: this.ranks, allBad: this.allBad, verdict: this.verdict });
+    this.#history.push({ ranks: this.ranks, allBad: this.allBad, verdict: this.verdict, strength: this.#strength });
   }
 
   #changed(event) {

@@ -76,9 +76,10 @@ export function printKeys(root, keys) {
   }
 }
 
-/* Enter and Space press a focused button, arrows move within radios: that is the control's business. */
+/* Enter and Space press a focused button, arrows move within radios and scroll panes: that is the control's business. */
 function isForTheControl(event, target) {
   if (event.key === " ") return true;
   if (event.key === "Enter") return target.matches("button, a, summary");
+  if (/^Arrow(Up|Down)$/.test(event.key) && target.matches("[data-pane]")) return true;
   return event.key.startsWith("Arrow") && target.matches("input[type=radio]");
 }

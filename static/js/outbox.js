@@ -47,8 +47,8 @@ export class Outbox extends EventTarget {
   }
 
   /* Keep an answer; when the promise resolves it is on the disk. */
-  async add({ assignment, kind, body }) {
-    const entry = { key: randomKey(), user: this.user, assignment, kind, body, at: Date.now(), problem: null };
+  async add({ assignment, kind, body, problem = null }) {
+    const entry = { key: randomKey(), user: this.user, assignment, kind, body, at: Date.now(), problem };
     entry.id = await this.#write((store) => store.add(entry));
     await this.#tell();
     this.flush();

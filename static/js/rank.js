@@ -6,7 +6,9 @@ import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
 import { Marks } from "./marks.js";
 import { Outbox, csrfToken } from "./outbox.js";
+import { Panes } from "./panes.js";
 import { showDifferences, toggleGuidelines, toggleRaw } from "./reading.js";
+import { Renewal } from "./renewal.js";
 
 const AHEAD = 2;
 const TOAST_MS = 6_000;
@@ -19,6 +21,8 @@ const onlyOne = stage.dataset.only === "1"; // the page that corrects one answer
 
 const outbox = new Outbox(page);
 const leases = new Leases(outbox);
+const renewal = new Renewal(page.urls.renewal);
+const panes = new Panes(document.getElementById("main"), $("panes-button"));
 const ahead = [];
 const answered = [];
 let current = null;
@@ -42,7 +46,7 @@ async function fetchAhead() {
       retryMs = 0;
       const comparison = new Comparison(form);
       if (!(await leases.claim(comparison.id))) continue;
-      comparison.staleAt = performance.now() + Number(form.dataset.seconds) * 1000;
+      renewal.lent(comparison);
       ahead.push(comparison);
       if (!current && !isSending && !trained) showNext();
     }
@@ -90,7 +94,7 @@ function fetchLater() {
 
 function showNext() {
   let next = ahead.shift();
-  while (next && next.staleAt < performance.now()) {
+  while (next && renewal.isStale(next)) {
     leases.letGo(next.id); // its lease is about to end: the server hands it back renewed
     next = ahead.shift();
   }
@@ -108,9 +112,31 @@ function show(comparison) {
   stage.querySelector("h1").focus({ preventScroll: true });
   comparison.shown();
   marks.show(comparison);
+  panes.show(comparison);
   const link = $("guidelines-link");
   link.hidden = !comparison.form.dataset.guidelines;
   link.href = comparison.form.dataset.guidelines;
+}
+
+/* Say on the server that somebody is at work here; and here, at once, what was lent to somebody else meanwhile. */
+async function renewLeases() {
+  const held = [current, ...ahead].filter((comparison) => comparison?.mode === "ranking");
+  const lost = await renewal.renew(held);
+  for (const comparison of ahead.filter((one) => lost.includes(one))) {
+    ahead.splice(ahead.indexOf(comparison), 1);
+    leases.letGo(comparison.id);
+  }
+  if (lost.includes(current) && !isSending) giveUp(current); // and not answered while the server was asked
+}
+
+async function giveUp(comparison) {
+  const body = comparison.answer();
+  leases.letGo(comparison.id);
+  showNext();
+  toast(say("lost"));
+  if (!body.rationale && !body.better_answer) return;
+  await outbox.add({ assignment: comparison.id, kind: "ranking", body, problem: { code: "lost", detail: say("lost") } });
+  showProblems();
 }
 
 function announce(text) {
@@ -267,11 +293,15 @@ function askReason(id) {
 const placed = (index) =>
   index !== null && announce(say("placed", { letter: current.letters[index], rank: current.ranks[index] }));
 
+/* Where the pool asks how much better, a pick waits for it: until it is said, left open, or the same is picked again. */
 const pick = (verdict) => {
   if (!current.isPair) return;
+  const isRepeated = current.verdict === verdict;
   if (!current.pick(verdict)) return announce(say("noTies"));
-  if (!current.asksStrength || verdict === "tie" || verdict === "bad") return submit();
-  announce(say("strength"));
+  const isStrict = verdict === "first" || verdict === "second";
+  const isSaid = current.hasStrength && current.mode !== "revision";
+  if (current.asksStrength && isStrict && !isRepeated && !isSaid) return announce(say("strength"));
+  submit();
 };
 
 const actions = {
@@ -285,6 +315,9 @@ const actions = {
   },
   focus: (n) => current.activate(n - 1),
   tie: () => (current.isPair ? pick("tie") : placed(current.tieWithBefore())),
+  strength() {
+    if (current.asksStrength) announce(current.nextStrength() ?? say("noStrength"));
+  },
   all_bad() {
     if (current.isPair) return pick("bad");
     current.setAllBad(!current.allBad);
@@ -304,6 +337,7 @@ const actions = {
   mark_bad: () => marks.add(current, "bad"),
   why: () => openDetails(".why"),
   better: () => openDetails(".better"),
+  panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
   guidelines: toggleGuidelines,
   help: () => $("help-dialog").showModal(),
 };
@@ -317,6 +351,9 @@ document.addEventListener("click", (event) => {
     event.preventDefault();
     return toggleGuidelines();
   }
+  const strength = event.target.closest('input[name="strength"]');
+  // A pointer says how much better and is done; with arrows one only looks through the steps, and Enter submits.
+  if (strength && current?.isPair && current.isComplete && isFromPointer()) return submit();
   if (!button) return;
   const index = current ? current.cards.indexOf(button.closest(".completion")) : -1;
   const acts = {
@@ -337,21 +374,36 @@ document.addEventListener("click", (event) => {
   }
 });
 
+let pointerAt = 0;
+document.addEventListener("pointerup", () => (pointerAt = performance.now()), { capture: true });
+
+/* A label passes its click on to its radio, which then looks like one of the keyboard. */
+function isFromPointer() {
+  return performance.now() - pointerAt < 100;
+}
+
 document.addEventListener("submit", (event) => {
   if (!event.target.matches(".comparison")) return;
   event.preventDefault();
-  if (event.submitter?.name === "verdict") pick(event.submitter.value);
-  else submit();
+  if (event.submitter?.name === "verdict") return pick(event.submitter.value);
+  if (event.submitter?.matches(".leave-open")) current?.setStrength(null);
+  submit();
 });
 
-for (const type of ["pointermove", "pointerdown", "keydown", "scroll", "touchstart"]) {
-  document.addEventListener(type, () => current?.noteActivity(), { passive: true, capture: true });
+function noteActivity() {
+  current?.noteActivity();
+  renewal.noteActivity();
 }
 
-/* --- a rest now and then --- */
+for (const type of ["pointermove", "pointerdown", "keydown", "wheel", "scroll", "touchstart", "focusin", "input"]) {
+  document.addEventListener(type, noteActivity, { passive: true, capture: true });
+}
+
+/* --- every few seconds: leases, and a rest now and then --- */
 
 let workedMs = 0;
 setInterval(() => {
+  renewLeases();
   if (!current?.tick()) return;
   workedMs += 5_000;
   if (workedMs >= page.breakAfterMinutes * 60_000) {
@@ -370,8 +422,10 @@ async function start() {
     const isAnswered = (await outbox.all()).some((entry) => entry.assignment === comparison.id);
     if (!isAnswered && (await leases.claim(comparison.id))) {
       current = comparison;
+      renewal.lent(comparison);
       comparison.shown();
       marks.show(comparison);
+      panes.show(comparison);
     } else if (!onlyOne) {
       stage.replaceChildren();
     }

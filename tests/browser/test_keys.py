@@ -114,6 +114,30 @@ def test_it_asks_how_much_better_where_the_pool_does(open_browser, policy):
     assert list(Ranking.objects.order_by("id").values_list("strength", flat=True)) == [3, None]
 
 
+def test_it_asks_how_much_better_the_first_of_four_is_and_costs_no_key_who_does_not_say(open_browser, policy):
+    make_work(policy, 4, strength_scale=3)
+    visit = open_browser().ready()
+    answer(visit, *"1234", "Enter")
+    answer(visit, *"1234", "t", "t", "Enter")
+    answer(visit, *"1234", *"tttt", "Enter")  # through the scale, and open again
+    answer(visit, *"1234", "t", "t", "u", "Enter")
+    answer(visit, *"1111", "t", "Enter")  # no first, no next
+    assert list(Ranking.objects.order_by("id").values_list("strength", flat=True)) == [None, 2, None, 1, None]
+
+
+def test_a_correction_asks_again_how_much_better(open_browser, policy):
+    make_work(policy, 2, strength_scale=3)
+    visit = open_browser().ready()
+    done = answer(visit, "ArrowRight", "3")
+    following = visit.shown
+    visit.press("u")
+    visit.wait_for_another_than(following)
+    visit.press("ArrowLeft", "1")
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert Ranking.objects.get(is_current=True).strength == 1
+
+
 def test_it_keeps_still_while_an_input_method_composes(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()

@@ -1,6 +1,9 @@
 """Nothing is lost and nothing is sent twice, whatever breaks: each of these breaks it for real."""
 
+import os
+import signal
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.contrib.sessions.models import Session
@@ -8,10 +11,10 @@ from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.servers.basehttp import WSGIRequestHandler
 from django.test.testcases import LiveServerThread
 from django.utils import timezone
-from playwright.sync_api import Error
 
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.services.assignments import release_expired_leases
+from tests.browser.conftest import ARGUMENTS, CHROMIUM
 from tests.browser.visit import Visit, make_work, ranks_as_shown
 
 
@@ -86,7 +89,14 @@ def test_it_keeps_answers_through_a_reload(open_browser, policy):
     assert stored_once(*done)
 
 
-def test_it_keeps_answers_when_the_tab_is_killed(open_browser, policy):
+def processes(browser) -> dict[int, str]:
+    """What runs of this Chromium: process id to its kind."""
+    found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    return {process["id"]: process["type"] for process in found}
+
+
+def test_it_keeps_answers_when_the_tab_is_killed(open_browser, chromium, policy):
+    """The process that draws the page is killed, as a machine out of memory would."""
     make_work(policy, 2)
     visit = open_browser().ready()
     visit.expected = ("ERR_FAILED",)
@@ -94,12 +104,37 @@ def test_it_keeps_answers_when_the_tab_is_killed(open_browser, policy):
     done = visit.shown
     visit.press("ArrowLeft")
     visit.wait_for_text("1 waiting")
-    with pytest.raises(Error, match="crash"):
-        visit.page.goto("chrome://crash")
+    with visit.page.expect_event("crash"):
+        for process, kind in processes(chromium).items():
+            if kind == "renderer":
+                os.kill(process, signal.SIGKILL)
     visit.page = visit.context.new_page()
     visit.page.goto("/rank/")
     visit.ready().wait_until_sent()
     assert stored_once(done)
+
+
+def test_it_keeps_answers_when_the_whole_browser_is_killed(chromium, live_server, cast, policy, tmp_path):
+    """Killed a moment after the key; the next start finds the answer on the disk and sends it."""
+    make_work(policy, 2)
+    start = partial(
+        chromium.browser_type.launch_persistent_context, tmp_path, executable_path=CHROMIUM, args=ARGUMENTS
+    )  # fmt: skip
+    visit = Visit(chromium, live_server.url, cast["alice"], open_context=start)
+    visit.ready()
+    visit.page.route("**/ranking/", lambda route: route.abort())
+    done = visit.shown
+    visit.press("ArrowLeft")
+    visit.wait_for_text("1 waiting")
+    [browser] = [process for process, kind in processes(visit.context.browser).items() if kind == "browser"]
+    os.kill(browser, signal.SIGKILL)
+    visit.page.wait_for_event("close")
+    (tmp_path / "SingletonLock").unlink(missing_ok=True)
+    visit = Visit(chromium, live_server.url, cast["alice"], open_context=start)
+    visit.ready().wait_until_sent()
+    assert stored_once(done)
+    visit.close()
+    assert visit.problems == []
 
 
 def test_it_loses_no_lease_when_a_page_is_reloaded(open_browser, policy):
@@ -191,6 +226,30 @@ def test_it_sends_once_though_the_first_response_never_came(open_browser, policy
     visit.wait_until_sent()
     assert lost
     assert stored_once(done)
+
+
+def test_it_sends_skips_and_corrections_once_as_well(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    wait_until_fetched_ahead(visit)
+    corrected = visit.shown
+    visit.press("ArrowLeft")
+    skipped = visit.wait_for_another_than(corrected)
+    visit.wait_until_sent()
+    wait_until_fetched_ahead(visit)
+    visit.context.set_offline(True)
+    visit.press("u")
+    visit.wait_for_another_than(skipped)
+    visit.press("ArrowRight")
+    visit.wait_for_text("1 waiting")
+    visit.wait_for_another_than(corrected)
+    visit.press("s", "1")
+    visit.wait_for_text("2 waiting")
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert ranks_as_shown(corrected) == [2, 1]
+    assert Ranking.objects.count() == 2
+    assert Assignment.objects.get(pk=skipped).status == "skipped"
 
 
 def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open_browser, policy):

@@ -107,6 +107,46 @@ def test_it_fits_a_phone_of_360_pixels_and_is_ranked_by_touch(open_browser, poli
     assert ranks_as_shown(done) == ([2, 1] if k == 2 else list(range(1, k + 1)))
 
 
+@pytest.mark.parametrize(
+    ("first", "then", "ranks", "strength"),
+    [
+        ("A is better", "much better", [1, 2], 3),
+        ("B is better", "Leave it open", [2, 1], None),
+        ("A is better", "A is better", [1, 2], None),
+        ("Equally good", None, [1, 1], None),
+    ],
+)
+@pytest.mark.parametrize("is_phone", [True, False])
+def test_how_much_better_is_said_by_touch_and_by_mouse(open_browser, policy, is_phone, first, then, ranks, strength):
+    make_work(policy, 2, count=3, strength_scale=3)
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    visit = open_browser(**(phone if is_phone else {})).ready()
+    done = visit.shown
+    for name in (first, then):
+        if name:
+            found = visit.page.locator("#stage .bar").locator("button, label", has_text=name)
+            found.tap() if is_phone else found.click()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == ranks
+    assert Ranking.objects.get().strength == strength
+
+
+def test_how_much_better_the_first_of_four_is_is_asked_on_a_phone_once_all_are_ranked(open_browser, policy):
+    make_work(policy, 4, count=3, strength_scale=3)
+    visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
+    assert not visit.page.locator("#stage .strengths").is_visible()
+    for button in visit.page.locator("#stage .take-next").all():
+        button.tap()
+    visit.page.get_by_text("much better", exact=True).tap()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360
+    done = visit.shown
+    visit.page.locator("#stage button.submit").tap()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert Ranking.objects.get().strength == 3
+
+
 def test_it_fits_at_200_percent(open_browser, policy):
     make_work(policy, 4, texts=["word " * 200] * 4)
     visit = open_browser(viewport={"width": 640, "height": 400}, device_scale_factor=2).ready()

@@ -24,10 +24,10 @@ def make_work(policy, k: int, count: int = 6, texts: list[str] | None = None, **
 class Visit:
     """A context of its own: cookies, storage, and every complaint of its pages in `problems`."""
 
-    def __init__(self, chromium, url: str, person: User | None, path: str = "/rank/", **options):
+    def __init__(self, chromium, url: str, person: User | None, path: str = "/rank/", open_context=None, **options):
         self.url, self.person = url, person
         self.problems: list[str] = []
-        self.context = chromium.new_context(base_url=url, locale="en-GB", **options)
+        self.context = (open_context or chromium.new_context)(base_url=url, locale="en-GB", **options)
         self.context.on("page", self.watch)
         if person:
             self.sign_in()

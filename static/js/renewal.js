@@ -1,0 +1,58 @@
+/* Keeping leases while somebody is at work on them.
+ *
+ * A third of the way through its lease a comparison is due. It is renewed if the page is seen and something was done
+ * on it since the lease began anew: a tab that was left renews at most once more, and then its leases end.
+ * Date.now(), since performance.now() may stand still while the machine sleeps.
+ */
+
+import { csrfToken } from "./outbox.js";
+
+const DUE = 1 / 3;
+const STALE = 9 / 10;
+const RETRY_MS = 20_000;
+
+export class Renewal {
+  #since = new WeakMap(); // comparison → when its lease began or began anew
+  #lastActivity = 0;
+  #notBefore = 0;
+
+  constructor(url) {
+    this.url = url;
+  }
+
+  lent(comparison) {
+    this.#since.set(comparison, Date.now());
+  }
+
+  noteActivity() {
+    this.#lastActivity = Date.now();
+  }
+
+  /* Its lease is about to end: not one to begin with. */
+  isStale(comparison) {
+    return this.#share(comparison) > STALE;
+  }
+
+  /* Renew what is due among this tab's comparisons. Returns those that are this person's no longer. */
+  async renew(comparisons) {
+    const isDue = (one) => this.#share(one) > DUE && this.#lastActivity > this.#since.get(one);
+    if (document.hidden || Date.now() < this.#notBefore || !comparisons.some(isDue)) return [];
+    this.#notBefore = Infinity; // one at a time
+    const response = await fetch(this.url, {
+      method: "POST",
+      headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
+      body: JSON.stringify({ holding: comparisons.map((one) => one.id) }),
+      redirect: "manual",
+      signal: AbortSignal.timeout(15_000),
+    }).catch(() => null);
+    const renewed = response?.ok ? (await response.json().catch(() => ({}))).renewed : null;
+    this.#notBefore = renewed ? 0 : Date.now() + RETRY_MS;
+    if (!renewed) return [];
+    for (const one of comparisons) if (one.id in renewed) this.lent(one);
+    return comparisons.filter((one) => !(one.id in renewed));
+  }
+
+  #share(comparison) {
+    return (Date.now() - this.#since.get(comparison)) / (Number(comparison.form.dataset.seconds) * 1000);
+  }
+}

@@ -1,0 +1,125 @@
+"""Long completions in panes that scroll together: by mouse and keyboard, remembered, and only where they make sense."""
+
+import pytest
+
+from annotate.models import Ranking
+from tests.browser.test_pages import violations
+from tests.browser.visit import make_work
+
+LONG = [("word " * 60 + "\n\n") * n for n in (12, 24, 8, 16, 10, 14, 18, 20, 9)]
+SHARES = (
+    "() => [...document.querySelectorAll('#stage .completion > .text')]"
+    ".map(pane => pane.scrollTop / (pane.scrollHeight - pane.clientHeight))"
+)
+AGREE = f"([least, most]) => ({SHARES})().every(share => share >= least && share <= most)"
+
+
+@pytest.fixture
+def reader(open_browser, policy):
+    make_work(policy, 2, texts=LONG)
+    return open_browser(reduced_motion="reduce").ready()
+
+
+def wait_for_shares(visit, least: float, most: float) -> None:
+    visit.page.wait_for_function(AGREE, arg=[least, most])
+
+
+def panes_of(visit) -> int:
+    return visit.page.locator("#stage [data-pane]").count()
+
+
+def test_panes_scroll_together_each_by_its_share(reader):
+    assert panes_of(reader) == 0
+    reader.press("p")
+    reader.page.locator("#stage [data-pane]").nth(1).wait_for()
+    for share in (0.5, 1, 0.25):
+        reader.page.locator("#stage .completion > .text").first.evaluate(
+            "(pane, share) => { pane.scrollTop = share * (pane.scrollHeight - pane.clientHeight) }", share
+        )
+        wait_for_shares(reader, share - 0.01, share + 0.01)
+
+
+def test_the_wheel_moves_both(reader):
+    reader.page.locator("#panes-button").click()
+    reader.page.mouse.move(300, 400)
+    reader.page.mouse.wheel(0, 300)
+    wait_for_shares(reader, 0.02, 0.9)
+
+
+def test_space_brings_them_into_sight_and_then_moves_them(reader):
+    reader.press("p", "Space")
+    assert reader.page.evaluate(SHARES) == [0, 0]
+    box = reader.page.locator("#stage .completion").first.bounding_box()
+    bar = reader.page.locator("#stage .bar").bounding_box()
+    assert 0 <= box["y"] < 20
+    assert box["y"] + box["height"] <= bar["y"] + 12  # the card's own padding
+    reader.press("Space")
+    wait_for_shares(reader, 0.05, 1)
+    reader.press("Shift+Space")
+    wait_for_shares(reader, 0, 0)
+
+
+def test_a_pane_is_reached_with_tab_and_its_arrows_answer_nothing(reader):
+    reader.press("p")
+    for _ in range(20):
+        reader.press("Tab")
+        if reader.page.evaluate("document.activeElement.matches('[data-pane]')"):
+            break
+    reader.press("ArrowDown", "ArrowDown")
+    wait_for_shares(reader, 0.001, 1)
+    assert not Ranking.objects.exists()
+    done = reader.shown
+    reader.press("ArrowLeft")
+    reader.wait_for_another_than(done)
+    reader.wait_until_sent()
+
+
+def test_it_is_remembered_and_nothing_jumps(reader):
+    reader.press("p")
+    done = reader.shown
+    reader.press("ArrowLeft")
+    reader.wait_for_another_than(done)
+    reader.page.locator("#stage [data-pane]").nth(1).wait_for()
+    reader.page.add_init_script(
+        "window.shift = 0; new PerformanceObserver(list => { for (const entry of list.getEntries())"
+        " window.shift += entry.value }).observe({type: 'layout-shift', buffered: true})"
+    )
+    reader.page.goto("/rank/")
+    reader.ready().page.locator("#stage [data-pane]").nth(1).wait_for()
+    assert reader.page.get_attribute("#panes-button", "aria-pressed") == "true"
+    assert reader.page.evaluate("window.shift") == 0
+    reader.press("p")
+    reader.page.goto("/rank/")
+    assert panes_of(reader.ready()) == 0
+
+
+def test_the_text_as_it_was_written_scrolls_too(reader):
+    reader.press("p", "r")
+    reader.page.wait_for_function("document.querySelectorAll('#stage .raw[data-pane]').length === 2")
+
+
+def test_short_texts_are_no_panes(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready().press("p")
+    visit.page.wait_for_timeout(200)
+    assert panes_of(visit) == 0
+
+
+@pytest.mark.parametrize("viewport", [{"width": 360, "height": 740}, {"width": 640, "height": 400}])
+def test_where_texts_do_not_stand_beside_each_other_there_are_none(open_browser, policy, viewport):
+    """A phone, and a window at 200 %: whatever is remembered, the page scrolls as one."""
+    make_work(policy, 2, texts=LONG)
+    visit = open_browser(viewport=viewport)
+    visit.context.add_cookies([{"name": "whetstone_panes", "value": "1", "url": visit.url}])
+    visit.page.goto("/rank/")
+    visit.ready().page.wait_for_timeout(200)
+    assert panes_of(visit) == 0
+    assert not visit.page.locator("#panes-button").is_visible()
+
+
+@pytest.mark.parametrize("k", [2, 4, 9])
+def test_axe_finds_nothing_with_panes(open_browser, policy, k):
+    make_work(policy, k, texts=LONG, strength_scale=3)
+    visit = open_browser().ready().press("p")
+    visit.page.locator("#stage [data-pane]").nth(1).wait_for()
+    assert violations(visit.page) == []
