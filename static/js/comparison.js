@@ -7,6 +7,7 @@
 import { Tray } from "./tray.js";
 
 const IDLE_MS = 30_000;
+const OF_A_DRAFT = /^(rank|flag|axis)-|^(all_bad|strength|chip|rationale|better_answer)$/;
 const FOOT_PX = 160; // the bar, and room for the head and a line above it
 const VERDICTS = {
   first: { ranks: [1, 2], allBad: false },
@@ -207,6 +208,29 @@ export class Comparison extends EventTarget {
       first_action_ms: this.#firstActionMs === null ? null : Math.round(this.#firstActionMs),
       changes: this.#changes,
     };
+  }
+
+  /* What was begun and is not sent yet; null where nothing was. */
+  get draft() {
+    const fields = [...new FormData(this.form)].filter(([name, value]) => OF_A_DRAFT.test(name) && value);
+    const spans = this.spans.map(({ range, ...span }) => span);
+    return fields.length || spans.length || this.verdict ? { fields, spans, verdict: this.verdict } : null;
+  }
+
+  restore({ fields, spans, verdict }) {
+    for (const [name, value] of fields) {
+      for (const input of this.form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
+        const isChoice = input.matches("[type=radio], [type=checkbox]");
+        if (isChoice && input.value !== value) continue;
+        if (isChoice) input.checked = true;
+        else input.value = value;
+        const details = input.closest("details");
+        if (details) details.open = true;
+      }
+    }
+    this.spans = spans.map((span) => ({ ...span, range: null })); // listed; where they stand in the view is not kept
+    this.verdict = verdict;
+    this.#draw();
   }
 
   get #strength() {

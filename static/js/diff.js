@@ -1,18 +1,23 @@
-/* What differs between two texts: by word, by character in Chinese and its kin, by line where the texts are huge.
+/* What differs between two texts: by word (in Chinese and its kin by character), by character, by line where huge.
  *
  * Myers' O(ND) algorithm (1986) over tokens, after what both begin and end with is set aside.
  */
 
 const MOST_EDITS = 1_000;
 
-export function tokens(text) {
+function characters(text) {
+  if (!("Segmenter" in Intl)) return [...text];
+  return [...new Intl.Segmenter(undefined, { granularity: "grapheme" }).segment(text)].map((part) => part.segment);
+}
+
+function tokens(text) {
   if (!("Segmenter" in Intl)) return text.match(/[\p{Script=Han}]|[\p{L}\p{N}]+|\s+|[^\p{L}\p{N}\s]/gu) ?? [];
   const words = [...new Intl.Segmenter(undefined, { granularity: "word" }).segment(text)].map((part) => part.segment);
   return words.flatMap((word) => (/[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}\p{Script=Thai}]/u.test(word) ? [...word] : [word]));
 }
 
 /* [["same" | "del" | "ins", text], …], or null where more than MOST_EDITS tokens differ. */
-export function diff(before, after) {
+function diff(before, after) {
   let start = 0;
   while (start < before.length && start < after.length && before[start] === after[start]) start += 1;
   let end = 0;
@@ -65,14 +70,15 @@ function walkBack(trace, a, b) {
   return path.reverse();
 }
 
-/* Fill `element`; returns "words", "lines" or "same". */
-export function showDiff(element, before, after) {
+/* Fill `element`; returns "parts", "lines" or "same". */
+export function showDiff(element, before, after, isByCharacter = false) {
   if (before === after) {
     element.textContent = before;
     return "same";
   }
-  let kind = "words";
-  let parts = before.length + after.length < 60_000 ? diff(tokens(before), tokens(after)) : null;
+  let kind = "parts";
+  const split = isByCharacter ? characters : tokens;
+  let parts = before.length + after.length < 60_000 ? diff(split(before), split(after)) : null;
   if (parts === null) {
     kind = "lines";
     const lines = (text) => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];

@@ -4,17 +4,37 @@
  * made in.
  */
 
+const RECENT_MS = 3_000;
+
 export class Marks {
+  #last = null;
+
   constructor(say, announce) {
     this.say = say;
     this.announce = announce;
+    document.addEventListener("selectionchange", () => this.#remember());
+  }
+
+  /* Where a tap on a button ends the selection, the words are still those selected a moment ago. */
+  #remember() {
+    const selection = getSelection();
+    const range = selection.rangeCount ? selection.getRangeAt(0) : null;
+    if (range && !range.collapsed && viewAround(range)) this.#last = { range: range.cloneRange(), at: performance.now() };
+  }
+
+  #selected() {
+    const selection = getSelection();
+    const range = selection.rangeCount ? selection.getRangeAt(0) : null;
+    if (range && !range.collapsed) return range;
+    return this.#last && performance.now() - this.#last.at < RECENT_MS && this.#last.range.startContainer.isConnected
+      ? this.#last.range
+      : null;
   }
 
   add(comparison, label) {
     if (!comparison.form.dataset.spans) return;
-    const selection = getSelection();
-    const range = selection.rangeCount ? selection.getRangeAt(0) : null;
-    const view = range && !range.collapsed ? viewAround(range) : null;
+    const range = this.#selected();
+    const view = range ? viewAround(range) : null;
     const index = view ? comparison.cards.indexOf(view.closest(".completion")) : -1;
     if (index < 0) return this.announce(this.say("selectFirst"));
     const raw = comparison.cards[index].querySelector(".raw").textContent;
@@ -32,14 +52,15 @@ export class Marks {
       note: [...note].slice(0, 1000).join(""),
       range: range.cloneRange(),
     });
-    selection.removeAllRanges();
+    getSelection().removeAllRanges();
+    this.#last = null;
     this.announce(this.say("marked", { text: note }));
     this.show(comparison);
   }
 
   show(comparison) {
     for (const label of ["good", "bad"]) {
-      const ranges = comparison.spans.filter((span) => span.label === label).map((span) => span.range);
+      const ranges = comparison.spans.filter((span) => span.label === label && span.range).map((span) => span.range);
       if ("highlights" in CSS) CSS.highlights.set(`mark-${label}`, new Highlight(...ranges));
     }
     comparison.cards.forEach((card, index) => {

@@ -1,6 +1,7 @@
 /* The ranking page: one comparison on the stage, two fetched ahead, answers in the outbox. */
 
 import { Comparison } from "./comparison.js";
+import { Drafts } from "./drafts.js";
 import { AS_FRAGMENT, fragment } from "./fragments.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
@@ -22,6 +23,7 @@ const onlyOne = stage.dataset.only === "1"; // the page that corrects one answer
 const outbox = new Outbox(page);
 const leases = new Leases(outbox);
 const renewal = new Renewal(page.urls.renewal);
+const drafts = new Drafts(page.user, () => current);
 const panes = new Panes(document.getElementById("main"), $("panes-button"));
 const ahead = [];
 const answered = [];
@@ -110,12 +112,18 @@ function show(comparison) {
   stage.replaceChildren(comparison.form);
   scrollTo(0, 0);
   stage.querySelector("h1").focus({ preventScroll: true });
-  comparison.shown();
-  marks.show(comparison);
-  panes.show(comparison);
+  prepare(comparison);
   const link = $("guidelines-link");
   link.hidden = !comparison.form.dataset.guidelines;
   link.href = comparison.form.dataset.guidelines;
+}
+
+/* What was begun on it comes back, its clock starts, its marks and panes are drawn. */
+function prepare(comparison) {
+  if (drafts.restore(comparison)) toast(say("restored"));
+  comparison.shown();
+  marks.show(comparison);
+  panes.show(comparison);
 }
 
 /* Say on the server that somebody is at work here; and here, at once, what was lent to somebody else meanwhile. */
@@ -132,6 +140,7 @@ async function renewLeases() {
 async function giveUp(comparison) {
   const body = comparison.answer();
   leases.letGo(comparison.id);
+  drafts.drop(comparison);
   showNext();
   toast(say("lost"));
   if (!body.rationale && !body.better_answer) return;
@@ -147,6 +156,7 @@ function toast(text, canUndo = false) {
   const element = $("toast");
   element.firstElementChild.textContent = text;
   element.querySelector("button").hidden = !canUndo;
+  element.style.insetBlockEnd = `${(stage.querySelector(".bar")?.offsetHeight ?? 0) + 12}px`; // over no button
   element.hidden = false;
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => (element.hidden = true), TOAST_MS);
@@ -193,6 +203,7 @@ async function keep(comparison, kind, body) {
     isSending = false;
   }
   leases.letGo(comparison.id);
+  drafts.drop(comparison);
   const waitsForFeedback = comparison.isTraining && kind === "ranking";
   if (onlyOne || waitsForFeedback) {
     current = null; // what is on the stage is answered: no key changes it now
@@ -290,8 +301,12 @@ function askReason(id) {
   if (current && current.mode !== "revision") $(id).showModal();
 }
 
-const placed = (index) =>
-  index !== null && announce(say("placed", { letter: current.letters[index], rank: current.ranks[index] }));
+function placed(index) {
+  if (index === null) return;
+  const [letter, rank] = [current.letters[index], current.ranks[index]];
+  const text = rank === null ? say("unplaced", { letter }) : say("placed", { letter, rank });
+  announce(current.isComplete ? `${text}. ${say("complete")}` : text);
+}
 
 /* Where the pool asks how much better, a pick waits for it: until it is said, left open, or the same is picked again. */
 const pick = (verdict) => {
@@ -358,8 +373,15 @@ document.addEventListener("click", (event) => {
   const index = current ? current.cards.indexOf(button.closest(".completion")) : -1;
   const acts = {
     raw: () => current && toggleRaw(current.cards[index]),
-    next: () => current?.toggleNextPlace(index),
+    next: () => current?.toggleNextPlace(index) && placed(index),
     skip: actions.skip,
+    "not-rankable": () => {
+      button.closest("dialog").close();
+      actions.not_rankable();
+    },
+    diff: () => current && actions.diff(),
+    "mark-good": () => current && marks.add(current, "good"),
+    "mark-bad": () => current && marks.add(current, "bad"),
     "take-back": takeBack,
   };
   acts[button.dataset.act]?.();
@@ -373,6 +395,10 @@ document.addEventListener("click", (event) => {
     skip(words ? `${button.dataset.reason} · ${words}` : button.dataset.reason);
   }
 });
+
+/* A button for the selected words takes the selection with it, unless it never gets the press. */
+document.addEventListener("pointerdown", (event) => event.target.closest(".marking button") && event.preventDefault());
+document.addEventListener("mousedown", (event) => event.target.closest(".marking button") && event.preventDefault());
 
 let pointerAt = 0;
 document.addEventListener("pointerup", () => (pointerAt = performance.now()), { capture: true });
@@ -423,9 +449,7 @@ async function start() {
     if (!isAnswered && (await leases.claim(comparison.id))) {
       current = comparison;
       renewal.lent(comparison);
-      comparison.shown();
-      marks.show(comparison);
-      panes.show(comparison);
+      prepare(comparison);
     } else if (!onlyOne) {
       stage.replaceChildren();
     }

@@ -15,7 +15,13 @@ export async function showDifferences(comparison, first, second, say) {
   const { showDiff } = await import("./diff.js");
   const dialog = $("diff-dialog");
   const rawOf = (index) => comparison.cards[index].querySelector(".raw").textContent;
-  const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second));
+  const unit = dialog.querySelector(".diff-unit");
+  const isByCharacter = unit.getAttribute("aria-pressed") === "true";
+  unit.onclick = () => {
+    unit.setAttribute("aria-pressed", String(!isByCharacter));
+    showDifferences(comparison, first, second, say);
+  };
+  const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
   const notes = { same: "same", lines: "diffTooLong" };
   dialog.querySelector(".diff-note").textContent = kind in notes ? say(notes[kind]) : "";
   dialog.querySelector(".diff-choice").replaceChildren(

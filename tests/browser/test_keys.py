@@ -205,6 +205,39 @@ def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy)
     visit.page.locator("#help-dialog").wait_for()
 
 
+def parts_of_the_difference(visit) -> set[str]:
+    """What is in only one of the two."""
+    changed = visit.page.locator("#diff-dialog .diff-text :is(ins, del)")
+    changed.first.wait_for()
+    return set(changed.all_inner_texts())
+
+
+@pytest.mark.parametrize(
+    ("texts", "by_word", "by_character"),
+    [
+        (["The colour of honey", "The color of honey"], {"colour", "color"}, {"u"}),
+        (["今天天气很好", "今天空气很好"], {"天", "空"}, {"天", "空"}),
+    ],
+)
+def test_differences_are_shown_by_word_and_by_character(open_browser, policy, texts, by_word, by_character):
+    make_work(policy, 2, texts=texts)
+    visit = open_browser().ready().press("d")
+    assert parts_of_the_difference(visit) == by_word
+    visit.page.get_by_role("button", name="Letter by letter").click()
+    visit.page.wait_for_function("() => document.querySelector('.diff-unit').getAttribute('aria-pressed') === 'true'")
+    assert parts_of_the_difference(visit) == by_character
+
+
+def test_it_says_what_a_key_did_and_that_all_have_a_rank(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    said = visit.page.locator("#announcer")
+    visit.press("1")
+    assert said.inner_text() == "A: rank 1"
+    visit.press("2", "3")
+    assert said.inner_text() == "C: rank 3. Every completion has a rank. Enter submits."
+
+
 def test_it_prints_the_persons_own_keys(open_browser, policy, cast):
     make_work(policy, 2)
     cast["alice"].keys = {"skip": "z", "pick_first": "F2"}

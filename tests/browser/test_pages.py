@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from annotate.models import Completion, Ranking
+from annotate.models import Assignment, Completion, Ranking
 from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
 from tests.browser.visit import make_work, ranks_as_shown
@@ -105,6 +105,8 @@ def test_it_fits_a_phone_of_360_pixels_and_is_ranked_by_touch(open_browser, poli
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
     assert ranks_as_shown(done) == ([2, 1] if k == 2 else list(range(1, k + 1)))
+    toast, bar = (visit.page.locator(part).bounding_box() for part in ("#toast", "#stage .bar"))
+    assert toast["y"] + toast["height"] <= bar["y"]  # it lies over no button
 
 
 @pytest.mark.parametrize(
@@ -145,6 +147,30 @@ def test_how_much_better_the_first_of_four_is_is_asked_on_a_phone_once_all_are_r
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
     assert Ranking.objects.get().strength == 3
+
+
+def test_what_a_key_does_a_finger_does_too(open_browser, policy):
+    """Differences, marked words, guidelines, and that a comparison cannot be ranked."""
+    make_work(policy, 2, count=3, asks_spans=True)
+    visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
+    page = visit.page
+    page.get_by_role("button", name="Differences").tap()
+    page.locator("#diff-dialog :is(ins, del)").first.wait_for()
+    page.locator("#diff-dialog [data-close]").tap()
+    page.get_by_role("link", name="Guidelines").tap()
+    page.locator("#guidelines-panel").get_by_text("Be kind.").wait_for()
+    page.locator("#guidelines-panel [data-close]").tap()
+    page.evaluate("getSelection().selectAllChildren(document.querySelector('#stage .completion .text p'))")
+    page.locator("#stage .marking button").nth(1).tap()
+    page.locator("#stage .marks li").wait_for()
+    assert page.locator("#stage .marks li").inner_text().startswith("bad: “")
+    done = visit.shown
+    page.get_by_role("button", name="Skip").tap()
+    page.get_by_role("button", name="It cannot be ranked").tap()
+    page.get_by_role("button", name="The prompt makes no sense").tap()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert Assignment.objects.get(pk=done).skip_reason == "not rankable: no_sense"
 
 
 def test_it_fits_at_200_percent(open_browser, policy):
@@ -294,3 +320,30 @@ def test_a_newcomer_gets_from_the_invitation_to_the_tenth_ranking(open_browser, 
         visit.wait_for_another_than(was)
     visit.wait_until_sent()
     assert Ranking.objects.filter(annotator__email="dora@example.org").count() == 10
+
+
+@pytest.mark.parametrize(
+    "options", [{"forced_colors": "active"}, {"contrast": "more"}, {"contrast": "more", "color_scheme": "dark"}]
+)
+def test_high_contrast_is_followed(open_browser, policy, options):
+    make_work(policy, 4, count=3, strength_scale=3)
+    visit = open_browser(**options).ready().press("1", "2", "t")
+    assert violations(visit.page) == []
+    look = "card => { const { outlineStyle, boxShadow } = getComputedStyle(card); return [outlineStyle, boxShadow] }"
+    outline, shadow = visit.page.locator("#stage .completion.is-active").evaluate(look)
+    assert (outline if "forced_colors" in options else shadow) != "none"
+
+
+def test_nothing_moves_for_who_wants_less_motion(open_browser, policy):
+    make_work(policy, 4, count=3)
+    visit = open_browser(reduced_motion="reduce").ready().press("1", "2")
+    durations = "all => [...new Set(all.map(one => getComputedStyle(one).transitionDuration))]"
+    assert visit.page.locator("body *").evaluate_all(durations) == ["0s"]
+    assert visit.page.evaluate("document.getAnimations().length") == 0
+
+
+def test_it_proposes_a_rest(open_browser, policy, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.BREAK_AFTER_MINUTES", 5 / 60)
+    make_work(policy, 2, count=3)
+    visit = open_browser().ready().press("a")
+    visit.wait_for_text("A short rest keeps the judgement sharp.")

@@ -95,7 +95,7 @@ def test_it_is_remembered_and_nothing_jumps(reader):
 
 def test_the_text_as_it_was_written_scrolls_too(reader):
     reader.press("p", "r")
-    reader.page.wait_for_function("document.querySelectorAll('#stage .raw[data-pane]').length === 2")
+    reader.page.wait_for_function("() => document.querySelectorAll('#stage .raw[data-pane]').length === 2")
 
 
 def test_short_texts_are_no_panes(open_browser, policy):
