@@ -237,6 +237,14 @@ export class Comparison extends EventTarget {
     return Number(this.form.querySelector('input[name="strength"]:checked')?.value) || null;
   }
 
+  /* "C > A = B", for people; empty where a completion has no rank. */
+  get order() {
+    const ranks = this.verdict ? VERDICTS[this.verdict].ranks : this.ranks;
+    if (ranks.includes(null)) return "";
+    const levels = [...new Set(ranks)].sort();
+    return levels.map((level) => this.letters.filter((_, index) => ranks[index] === level).join(" = ")).join(" > ");
+  }
+
   #ratings(data, id) {
     const prefix = `axis-${id}-`;
     const found = [...data].filter(([name]) => name.startsWith(prefix));

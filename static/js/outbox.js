@@ -46,9 +46,9 @@ export class Outbox extends EventTarget {
     document.addEventListener("visibilitychange", () => document.hidden || this.flush());
   }
 
-  /* Keep an answer; when the promise resolves it is on the disk. */
-  async add({ assignment, kind, body, problem = null }) {
-    const entry = { key: randomKey(), user: this.user, assignment, kind, body, at: Date.now(), problem };
+  /* Keep an answer; when the promise resolves it is on the disk. `order`: its ranks as a person reads them. */
+  async add({ assignment, kind, body, order = "", problem = null }) {
+    const entry = { key: randomKey(), user: this.user, assignment, kind, body, order, at: Date.now(), problem };
     entry.id = await this.#write((store) => store.add(entry));
     await this.#tell();
     this.flush();

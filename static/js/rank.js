@@ -195,7 +195,7 @@ async function keep(comparison, kind, body) {
   isSending = true;
   performance.mark("whetstone-answer");
   try {
-    await outbox.add({ assignment: comparison.id, kind, body });
+    await outbox.add({ assignment: comparison.id, kind, body, order: kind === "skip" ? "" : comparison.order });
   } catch {
     notice(say("notKept"));
     return false;
@@ -267,10 +267,9 @@ async function showProblems() {
   const dialog = $("problem-dialog");
   const problem = (await outbox.problems())[0];
   if (!problem) return dialog.close();
-  const { rationale, better_answer: better, ranks, reason } = problem.body;
+  const { rationale, better_answer: better, reason } = problem.body;
   dialog.querySelector(".problem-reason").textContent = problem.problem.detail;
-  const ranked = ranks && Object.keys(ranks).length ? JSON.stringify(ranks) : "";
-  dialog.querySelector(".problem-text").value = [rationale, better, ranked, reason].filter(Boolean).join("\n\n");
+  dialog.querySelector(".problem-text").value = [rationale, better, problem.order, reason].filter(Boolean).join("\n\n");
   dialog.querySelector('[data-act="dismiss-problem"]').onclick = async () => {
     await outbox.dismiss(problem);
     showProblems();

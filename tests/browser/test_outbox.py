@@ -332,7 +332,7 @@ def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
     dialog = visit.page.locator("#problem-dialog")
     dialog.wait_for()
     assert "the time is over" in dialog.inner_text()
-    assert "because it is kind" in dialog.locator("textarea").input_value()
+    assert dialog.locator("textarea").input_value() == "because it is kind\n\nA > B"
     dialog.get_by_role("button", name="I have read it").click()
     visit.wait_until_sent()
     assert not Ranking.objects.exists()
