@@ -38,10 +38,11 @@ def own_numbers(annotator: User) -> dict[str, Any]:
 
 
 def agreement_with_others(annotator: User) -> list[float]:
-    """τ-b with each other person's ranking of the same comparison."""
+    """τ-b with each other person's ranking of the same comparison; second opinions left out, as in `progress.py`."""
     own = dict(
         Ranking.objects.current()
         .filter(annotator=annotator, assignment__comparison__answered__gte=2)
+        .filter(assignment__comparison__asked_again_at=None)
         .order_by("-id")
         .values_list("assignment__comparison_id", "ranks")[:NEWEST]
     )

@@ -78,9 +78,10 @@ def agreement_by_annotator() -> dict[int, Agreement]:
 def agreeing_pairs(pool: PromptPool | None = None) -> Iterable[tuple[int, int, float]]:
     """(annotator, annotator, τ-b) of every two rankings of one fresh comparison, over the newest comparisons.
 
-    Gold has no end of annotators, and what they agree on there is the gold: it is left out.
+    Gold has no end of annotators, and what they agree on there is the gold: it is left out. So are second opinions,
+    which are asked for where an answer looked wrong.
     """
-    comparisons = Comparison.objects.filter(kind=Comparison.Kind.FRESH, answered__gte=2)
+    comparisons = Comparison.objects.filter(kind=Comparison.Kind.FRESH, answered__gte=2, asked_again_at=None)
     if pool is not None:
         comparisons = comparisons.filter(pool=pool)
     newest = list(comparisons.order_by("-id").values_list("id", flat=True)[:NEWEST_COMPARISONS])

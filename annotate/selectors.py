@@ -50,8 +50,9 @@ def completions_as_shown(assignment: Assignment) -> list[Completion]:
 
 
 def open_comparisons() -> QuerySet[Comparison]:
-    """Fresh comparisons with a place left."""
-    return Comparison.objects.filter(kind=Comparison.Kind.FRESH, is_withdrawn=False, taken__lt=F("overlap"))
+    """Fresh comparisons with a place left; not those that wait for a second opinion, which not everybody can give."""
+    fresh = Comparison.objects.filter(kind=Comparison.Kind.FRESH, is_withdrawn=False, asked_again_at=None)
+    return fresh.filter(taken__lt=F("overlap"))
 
 
 def buffer_progress() -> tuple[int, int]:

@@ -5,7 +5,8 @@
 `rankings.jsonl` is as in docs/run-folder.md; prompts are dealt to folds, and no prompt is on both sides. Ours is the
 `reward` stage with its defaults, which chooses by cross-validation inside the training folds. TRL's RewardTrainer
 gets the same training rankings as pairs, LoRA or full weights, one epoch; that is slow on a processor: `--peer-folds`.
-Accuracy is of pairs with different ranks, the interval a bootstrap over prompts for ours and over pairs for TRL's.
+Accuracy is of pairs with different ranks. A fold's interval is a bootstrap over prompts; those of the last lines are
+Wilson's, as if pairs were independent. Where TRL was not trained on all folds, ours is repeated on those it was.
 """
 
 from __future__ import annotations
@@ -50,7 +51,8 @@ def main() -> None:
         ours.append(run_ours(options, parts, fold))
         if fold < options.peer_folds:
             theirs.append(run_theirs(options, parts, fold))
-    for name, results in (("ours", ours), ("theirs", theirs)):
+    both = ours[: len(theirs)] if len(theirs) < len(ours) else []
+    for name, results in (("ours", ours), ("ours, on their folds", both), ("theirs", theirs)):
         if results:
             right, pairs = (sum(column) for column in zip(*results, strict=True))
             low, high = wilson(right / pairs, pairs)

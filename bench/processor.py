@@ -11,22 +11,14 @@ from torch.profiler import ProfilerActivity, profile
 
 # An operator belongs to the first kind that has one of its words in its name.
 KINDS = {
-    "matrix products": ("mm", "linear", "conv", "dot", "matmul", "einsum"),
     "attention kernel": ("scaled_dot_product", "flash_attention"),
+    "matrix products": ("mm", "linear", "conv", "dot", "matmul", "einsum"),
+    "copies and indexing": (
+        *("copy", "cat", "index", "gather", "scatter", "clone", "contiguous", "fill", "zero"),
+        *("slice", "expand"),
+    ),
     "softmax, exp, log": ("softmax", "logsumexp", "exp", "log"),
     "optimiser": ("foreach", "adam", "addcdiv", "addcmul", "lerp"),
-    "copies and indexing": (
-        "copy",
-        "cat",
-        "index",
-        "gather",
-        "scatter",
-        "clone",
-        "contiguous",
-        "fill",
-        "zero",
-        "slice",
-    ),
     "search, sort, sums": ("sort", "searchsorted", "cumsum", "sum", "mean", "max", "min", "norm"),
     "element by element": (
         "mul",

@@ -36,6 +36,6 @@ def pieces(text: str, terms: list[list[float]] | None, *, largest: float) -> lis
 def attributed(sample: dict) -> list[list[Piece]]:
     """The candidate's and the parent's text in pieces, on one scale; both empty where the run's score has no terms."""
     terms = (sample.get("terms") or [None, None])[:2]
-    largest = max((abs(term) for own in terms for _, _, term in own or []), default=0.0)
+    largest = max((abs(term) for own in terms for start, end, term in own or [] if end > start), default=0.0)
     texts = (sample.get("candidate", ""), sample.get("parent", ""))
     return [pieces(text, own, largest=largest) for text, own in zip(texts, terms, strict=True)]

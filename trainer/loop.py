@@ -23,7 +23,7 @@ from trainer.run_folder import checkpoint_folder, keep_candidate, run_folder, wr
 from trainer.services import enter, make_serving
 
 FEWEST_RANKINGS = 8
-RANKINGS_A_DOUBT = 20  # for so many that a run learned from, one may go back to a person
+RANKINGS_A_DOUBT = 20  # for so many that a run learned from, one at most goes back to a person
 
 
 def turn(run: TrainingRun) -> None:
@@ -121,14 +121,14 @@ def register_candidate(run: TrainingRun) -> PolicyCheckpoint:
 def send_doubts_back(run: TrainingRun) -> None:
     """Ask somebody else about the rankings that models which never saw them contradict most firmly."""
     report = json.loads((run_folder(run) / "reward" / "report.json").read_text())
-    doubtful = dict.fromkeys(int(pair["ranking"]) for pair in report.get("strength", {}).get("doubtful", []))
-    asked = ask_again(ranking_ids=list(doubtful)[: run.snapshot.size // RANKINGS_A_DOUBT], why=str(run))
+    doubtful = [int(pair["ranking"]) for pair in report.get("strength", {}).get("doubtful", [])]
+    asked = ask_again(ranking_ids=doubtful, most=run.snapshot.size // RANKINGS_A_DOUBT, why=str(run))
     run.verdict = {**run.verdict, "second_opinions": asked}
     run.save(update_fields=["verdict"])
 
 
 def open_fresh_comparisons(run: TrainingRun, checkpoint: PolicyCheckpoint) -> None:
-    """Have the serving checkpoint write the next comparisons; they come ahead of all older ones."""
+    """Have the serving checkpoint write the next comparisons; they come ahead of older fresh ones."""
     from trainer.tasks import fill_buffers
 
     if checkpoint.status == PolicyCheckpoint.Status.SERVING:

@@ -75,7 +75,7 @@ def finish(run: TrainingRun, status: str, *, reason: str = "", can_retry: bool =
 
 
 def make_serving(checkpoint: PolicyCheckpoint) -> None:
-    """Let a checkpoint serve; the one before retires. Its comparisons come ahead of all older ones."""
+    """Let a checkpoint serve; the one before retires. Its comparisons come ahead of older fresh ones."""
     policy = Policy.objects.select_for_update().get(pk=checkpoint.policy_id)
     policy.checkpoints.filter(status=PolicyCheckpoint.Status.SERVING).exclude(pk=checkpoint.pk).update(
         status=PolicyCheckpoint.Status.RETIRED

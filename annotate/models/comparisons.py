@@ -37,8 +37,9 @@ class Comparison(models.Model):
     overlap = models.PositiveIntegerField(default=1)
     taken = models.PositiveIntegerField(default=0)
     answered = models.PositiveIntegerField(default=0)
-    priority = models.IntegerField(default=0, help_text=_("Higher comes first: the serving checkpoint's number."))
+    priority = models.IntegerField(default=0, help_text=_("Higher comes first."))
     is_withdrawn = models.BooleanField(default=False)
+    asked_again_at = models.DateTimeField(null=True, blank=True, help_text=_("When a second opinion was asked for."))
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

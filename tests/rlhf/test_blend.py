@@ -44,6 +44,11 @@ def test_it_keeps_the_scale_finite_where_all_are_right_or_nothing_differs():
     assert nll.tolist() == pytest.approx([0.0, 0.6931], abs=1e-4)
 
 
+def test_it_leaves_a_head_where_every_setting_predicts_the_wrong_way():
+    (share,) = select_blend(-noisy(200, 0.5, 1)[None], decided(200), most=4)
+    assert share.factor == pytest.approx(0.01, rel=0.2)
+
+
 def test_it_adds_what_errs_elsewhere_and_leaves_noise_out():
     first, second = noisy(600, 1.5, 1), noisy(600, 1.5, 2)  # two views whose errors are independent
     chance = 3 * torch.randn(600, generator=torch.Generator().manual_seed(3)).double()

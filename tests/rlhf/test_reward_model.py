@@ -14,7 +14,7 @@ from trainer.rlhf.encoding import encode_completion, encode_prompt
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import load_policy
-from trainer.rlhf.reward_head import Reading, RewardHead, centred, read, score_pooled, token_scores
+from trainer.rlhf.reward_head import Reading, RewardHead, centred, head_of, read, score_pooled, token_scores
 from trainer.rlhf.reward_model import RewardModel, load_reward_model, save_reward_model
 from trainer.rlhf.score import run_score
 from trainer.rlhf.trunk import hidden_states
@@ -91,8 +91,14 @@ def test_it_adds_up_its_readings_by_hand():
     hidden = {0: torch.tensor([[[5.0], [1.0], [3.0], [4.0]]]), 3: torch.tensor([[[9.0], [7.0], [0.5], [0.1]]])}
     owner = torch.tensor([[-1, 0, 0, 1]])
     assert score_pooled(head, read(head, hidden, owner, 2)).tolist() == pytest.approx([2 * 2 + 5 + 1, 8 + 1 + 1])
-    # The last token of the first completion carries 10 x 0.5, twice, since two tokens share the mean.
-    assert token_scores(head, hidden, owner)[0].tolist() == pytest.approx([0, 2 + 1, 6 + 10 + 1, 8 + 1 + 1])
+    # The last token of the first completion says 10 x 0.5 of the whole, so each of its two tokens has that.
+    assert token_scores(head, hidden, owner)[0].tolist() == pytest.approx([0, 2 + 5 + 1, 6 + 5 + 1, 8 + 1 + 1])
+
+
+def test_it_reads_a_head_that_was_saved_when_it_had_one_reading():
+    facts = {"pooling": "last", "layer": 3, "bias": 0.5, "mean": 0.0, "std": 2.0, "low": -1.0, "high": 1.0}
+    head = head_of(facts | {"weight": "head.weight in head.safetensors"}, torch.tensor([1.0, 2.0]))
+    assert head.readings == (Reading("last", 3),) and head.weight.tolist() == [[1.0, 2.0]] and head.std == 2.0
 
 
 def test_it_scores_to_the_bit_as_it_was_saved(tiny_base, tmp_path):

@@ -1,8 +1,8 @@
 """Which readings of the trunk make up a score, and with what shares: ensemble selection (Caruana et al., ICML 2004).
 
 Every setting of the probe (pooling, layer, ridge) has predicted every training pair from the other folds. From nothing
-on, the setting that lowers the out-of-fold likelihood of the sum the most is added, again and again and maybe the
-same one twice, while the sum's one temperature is fitted along:
+on, the setting whose addition makes the sum likeliest out of fold is added, again and again and maybe the same one
+twice, while the sum's one temperature is fitted along:
 
     D = s * sum_m n_m D_m,   s = argmin_s NLL(s * sum_m n_m D_m)
 
@@ -23,7 +23,9 @@ from trainer.rlhf.pairs import Pairs
 
 LEAST_GAIN = 5e-4  # nats a pair; less is noise
 MOST_PICKS = 8
-LARGEST_MARGIN = 20.0  # root mean square of s D: data that one line separates would ask for an infinite one
+# Root mean square of s D. Data that one line separates would ask for an infinite one; settings that predict the wrong
+# way, as where there is no preference, for none: a head of zeros.
+SMALLEST_MARGIN, LARGEST_MARGIN = 0.01, 20.0
 
 
 class Share(NamedTuple):
@@ -62,6 +64,7 @@ def scaled_nll(
         slope = (share * (chance - pairs.target) * deltas).sum(1, keepdim=True)
         curvature = (share * chance * (1 - chance) * deltas.square()).sum(1, keepdim=True)
         step = slope / curvature.clamp(min=1e-30)
-        scale = torch.maximum(torch.minimum(scale - step, 2 * scale), scale / 2).clamp(max=LARGEST_MARGIN / unit)
+        scale = torch.maximum(torch.minimum(scale - step, 2 * scale), scale / 2)
+        scale = torch.minimum(torch.maximum(scale, SMALLEST_MARGIN / unit), LARGEST_MARGIN / unit)
     margin = scale * deltas
     return scale[:, 0], (share * (softplus(-margin) + (1 - pairs.target) * margin)).sum(1)

@@ -22,7 +22,7 @@ class RewardConfig:
     pooling: Literal["auto", "last", "mean"] = "auto"  # auto: cross-validation over prompts decides
     layer: int | None = None  # index into hidden_states; None: cross-validation decides
     l2: float | None = None  # ridge of the probe on standardised features; None: cross-validation decides
-    blend: int = 4  # at most so many readings (pooling, layer) make up the score; 1: the best alone
+    blend: int = 4  # at most so many settings (pooling, layer, ridge) make up the score; 1: the best alone
     folds: int = 5
     held_out_share: float = 0.2  # of prompts, when the rankings carry no split
     judge_share: float = 0.3  # of the training prompts, kept from the reward model for an independent judge; 0: none

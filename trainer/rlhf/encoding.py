@@ -63,11 +63,12 @@ def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str, *, max_toke
 def token_spans(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[tuple[int, int]]:
     """Where each token stands in the text that the ids decode to, without special tokens; these have empty spans.
 
-    A character of several tokens belongs to the last of them, the others' spans are empty.
+    A character of several tokens belongs to the last of them, the others' spans are empty. NUL is left out, as sampling
+    leaves it out.
     """
     spans, before = [], 0
     for end in range(1, len(ids) + 1):
-        text = tokenizer.decode(ids[:end], skip_special_tokens=True)
+        text = tokenizer.decode(ids[:end], skip_special_tokens=True).replace("\0", "")
         after = before if text.endswith("\N{REPLACEMENT CHARACTER}") else max(before, len(text))
         spans.append((before, after))
         before = after

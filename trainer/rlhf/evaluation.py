@@ -134,8 +134,8 @@ def write_and_measure(
     scores = scorer.scores(rollout, observation).tolist()
     judged = [None] * len(scores) if observation.judge is None else observation.judge.tolist()
     sums = torch.stack([rollout.logprobs.sum(1), observation.ref_logprobs.sum(1)], dim=1).tolist()
-    terms = scorer.token_terms(rollout, observation)
-    shown = range(0, settings.samples * max(0, settings.shown - first), settings.samples) if terms else ()
+    shown = range(0, settings.samples * max(0, settings.shown - first), settings.samples)
+    terms = scorer.token_terms(rollout, observation) if shown else None
     return [
         Written(
             prompts[row // settings.samples].id,
@@ -144,7 +144,7 @@ def write_and_measure(
             *sums[row],
             scores[row],
             judged[row],
-            placed_terms(base.tokenizer, sample, terms[row].tolist()) if row in shown else None,
+            placed_terms(base.tokenizer, sample, terms[row].tolist()) if terms and row in shown else None,
         )
         for row, sample in enumerate(rollout.samples)
     ]

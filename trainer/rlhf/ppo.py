@@ -7,7 +7,8 @@
         advantage       GAE, whitened over all tokens
         learn           clipped policy loss, clipped value loss, ptx        (minibatches of prompts)
 
-The last pass of the loop only measures, so that the checkpoint's KL is its own. Every draw is a function of (seed,
+The last pass of the loop only measures, so that the checkpoint's KL is its own. At the KL stop a run learns on, steered
+there by the KL coefficient; what is published lies under it (`keep`). Every draw is a function of (seed,
 update, prompt, sample): nothing but the state on disk decides what the next update does.
 
 Left out: reference resets, asynchronous rollouts, one reward model for several policies.
@@ -103,14 +104,14 @@ def look(job: Job, update: int, clock: Clock) -> tuple[Rollout, Observation, Mea
 
 
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
-    """`kl` far past the stop, `judge` where the score rises while the judge falls, None to go on."""
+    """`judge` where the score rises while the judge falls, `kl` far past the stop, None to go on."""
     history = progress.history
-    if history["kl"] and measured.kl > FAR * kl_limit(config.kl, history["kl"][0]):
-        return "kl"
     if measured.judge is not None and is_overoptimised(
         [*history["scores"], measured.score], [*history["judge"], measured.judge], config.judge_patience
     ):
         return "judge"
+    if history["kl"] and measured.kl > FAR * kl_limit(config.kl, history["kl"][0]):
+        return "kl"
     return None
 
 

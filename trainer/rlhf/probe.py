@@ -190,7 +190,7 @@ def choose(
         tried += [_try(features, trials[0][0].reading, rest, pairs, folds) for trials in best]
     ordered = sorted((trial for trials in tried for trial in trials), key=lambda trial: trial[0].nll)
     candidates = [candidate for candidate, _ in ordered]
-    shares = select_blend(torch.stack([prediction for _, prediction in ordered]), pairs, most=most)
+    shares = select_blend(torch.stack([prediction for _, prediction in ordered]), pairs, most=max(1, most))
     return Choice(candidates, [Member(*candidates[share.setting][:3], share.factor) for share in shares])
 
 

@@ -59,8 +59,13 @@ class RewardHead(NamedTuple):
         return self._asdict() | {"readings": [list(reading) for reading in self.readings], "weight": None}
 
 
-def head_of(facts: Mapping[str, Any], weight: Float[Tensor, "reading hidden"]) -> RewardHead:
-    """The inverse of `facts`."""
+def head_of(facts: Mapping[str, Any], weight: Float[Tensor, "*reading hidden"]) -> RewardHead:
+    """The inverse of `facts`; also of those written when a head had one reading."""
+    if "readings" not in facts:
+        facts = {name: value for name, value in facts.items() if name not in Reading._fields} | {
+            "readings": [(facts["pooling"], facts["layer"])]
+        }
+        weight = weight[None]
     readings = tuple(Reading(*reading) for reading in facts["readings"])
     # The copy lies where the allocator puts any tensor: sums over a file's own, odd addresses round differently.
     return RewardHead(**{**facts, "readings": readings, "weight": weight.clone()})
@@ -91,9 +96,9 @@ def score_hidden(
 def token_scores(head: RewardHead, hidden: Hidden, owner: Int[Tensor, "batch time"]) -> Float[Tensor, "batch time"]:
     """The term of each completion token, 0 where `owner` is -1; a completion's tokens stand side by side.
 
-    Where the head `has_terms` the mean of a completion's terms is its score, exactly: what `last` readings say is on
-    its last token, times its length. Else a token's term is the score the completion would have if it ended there, and
-    the last term is the score.
+    Where the head `has_terms` the mean of a completion's terms is its score, exactly: what `last` readings say is said
+    of the whole, and part of every token's term alike. Else a token's term is the score the completion would have if it
+    ended there, and the last term is the score.
     """
     terms: dict[str, Tensor | float] = {"last": 0.0, "mean": 0.0}
     for reading, weight in zip(head.readings, head.weight, strict=True):
@@ -104,8 +109,8 @@ def token_scores(head: RewardHead, hidden: Hidden, owner: Int[Tensor, "batch tim
     if isinstance(at_last, Tensor):
         is_last = owner >= 0
         is_last[:, :-1] &= owner[:, 1:] != owner[:, :-1]
-        lengths = torch.bincount(owner[owner >= 0])[owner.clamp(min=0)]
-        at_every = at_every + torch.where(is_last, lengths * at_last, 0.0)
+        of_whole = at_last.new_zeros(int(owner.max()) + 1).index_put((owner[is_last],), at_last[is_last])
+        at_every = at_every + of_whole[owner.clamp(min=0)]
     return torch.where(owner >= 0, at_every + head.bias, 0.0)
 
 

@@ -100,9 +100,9 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     journal.plan(planned_chunks(split, trunks=1 if trunk is base else 2) + steps + 2, done=done)
 
     learned, judged, held_out = read_and_probe(readers, split, config)
-    best, blend = learned.choice.candidates[0], learned.choice.blend
+    best = learned.choice.candidates[0]
     journal.note(
-        message=f"chosen by cross-validation: {len(blend)} readings; "
+        message=f"chosen by cross-validation: {len(learned.head.readings)} readings; "
         f"best alone {best.pooling} pooling, layer {best.layer}, ridge {best.l2:g}"
     )
     model = RewardModel("probe" if trunk is base else kind, trunk, base, learned.head, judged and judged.head, {})

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from trainer.rlhf.packing import Group, PackedBatch, batches, pack, pool, unpacked
 
@@ -28,7 +29,10 @@ def is_encoder(model: nn.Module) -> bool:
 
 
 def is_encoder_config(config: PreTrainedConfig) -> bool:
-    return any(name.endswith("MaskedLM") for name in config.architectures or ())
+    names = config.architectures or ()
+    if any(name.endswith(("MaskedLM", "CausalLM", "LMHeadModel")) for name in names):
+        return any(name.endswith("MaskedLM") for name in names)
+    return config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES and not getattr(config, "is_decoder", False)
 
 
 def depth(model: nn.Module) -> int:
