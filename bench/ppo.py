@@ -166,9 +166,10 @@ def phases(options: argparse.Namespace) -> None:
         clock = Clock()
         for update in (1, 2):
             clock = Clock()
-            rollout, observation, measured = ppo.look(job, update, clock)
+            seen = ppo.look(job, update, clock)
+            rollout, _, measured = seen
             ppo.keep(job, progress, update, measured, is_last=False)
-            ppo.learn(job, progress, update, rollout, observation, measured, clock, None)
+            ppo.learn(job, progress, update, seen, clock, None)
         seen = sum(group.tokens for group in rollout.groups)
         forward = 2 * (trunk * seen + head * measured.tokens)
         print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s")
@@ -178,7 +179,7 @@ def phases(options: argparse.Namespace) -> None:
             "training": (
                 "policy",
                 2 * forward,
-                lambda: ppo.learn(job, progress, 3, rollout, observation, measured, Clock(), None),
+                lambda: ppo.learn(job, progress, 3, seen, Clock(), None),
             ),
         }
         for name, (phase, flop, again) in work.items():

@@ -25,7 +25,7 @@ from trainer.rlhf.folder import RunFolder
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import load_policy
-from trainer.rlhf.ppo import learn, measure, observe_rollout, policy_step
+from trainer.rlhf.ppo import Seen, learn, measure, observe_rollout, policy_step
 from trainer.rlhf.ppo_job import Clock, Job, Progress, prepare
 from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_loss import pairwise_loss
@@ -398,7 +398,7 @@ def test_a_whole_update_is_trls_where_no_completion_ends(world):
     job, stats = world.job, world.theirs["stats"]
     measured = measure(job, world.rollout, world.observation)
     progress = Progress(kl_coef=world.theirs["settings"]["kl_coef"])
-    found = learn(job, progress, 1, world.rollout, world.observation, measured, Clock(), None)
+    found = learn(job, progress, 1, Seen(world.rollout, world.observation, measured), Clock(), None)
     count = int(world.mask.sum())
     close(found["ppo/loss/policy"], stats["pg_loss"][0])  # near 0: whitened advantages at ratio 1
     close_gradients(world, 1, factor=((count - 1) / count) ** 0.5)

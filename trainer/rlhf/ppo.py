@@ -23,10 +23,18 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from trainer.rlhf.advantage import centred_terms, explained_variance, gae, normalised, token_rewards, whitened
+from trainer.rlhf.advantage import (
+    Advantages,
+    centred_terms,
+    explained_variance,
+    gae,
+    normalised,
+    token_rewards,
+    whitened,
+)
 from trainer.rlhf.config import KLConfig, PPOConfig
 from trainer.rlhf.critic import critic_step, pretrain_critic, rollout_values, standardise, start_from_reward
 from trainer.rlhf.experience import (
@@ -53,6 +61,7 @@ from trainer.rlhf.ppo_job import (
     resume,
     save_progress,
 )
+from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
 from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
 
@@ -69,7 +78,8 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
     pace = Pace(config.updates)
     for update in range(progress.update + 1, config.updates + 2):
         clock = Clock()
-        rollout, observation, measured = look(job, update, clock)
+        seen = look(job, update, clock)
+        measured = seen.measured
         progress.stopped_because = reason_to_stop(config, progress, measured)
         is_last = progress.stopped_because is not None or update > config.updates
         keep(job, progress, update, measured, is_last=is_last)
@@ -77,7 +87,7 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
             if is_first and progress.stopped_because is not None:
                 log.append(progress.update, config.updates, message=sentence_of(progress))
             break
-        learned = learn(job, progress, update, rollout, observation, measured, clock, log if is_first else None)
+        learned = learn(job, progress, update, seen, clock, log if is_first else None)
         if config.kl.target is not None:
             share = measured.rows / config.kl.horizon
             progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, target=config.kl.target, share=share)
@@ -93,14 +103,22 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
     job.processes.barrier()
 
 
-def look(job: Job, update: int, clock: Clock) -> tuple[Rollout, Observation, Measurement]:
-    """Completions of the policy as it stands, and what they say of it."""
+class Seen(NamedTuple):
+    """Completions of a policy, what the frozen models say of them, and what that says of the policy."""
+
+    rollout: Rollout
+    observation: Observation
+    measured: Measurement
+
+
+def look(job: Job, update: int, clock: Clock) -> Seen:
+    """Samples from the policy as it stands, and measures it."""
     rollout = sample_prompts(job, update)
     clock.lap("rollout")
     observation = observe_rollout(job, rollout)
     measured = measure(job, rollout, observation)
     clock.lap("observe")
-    return rollout, observation, measured
+    return Seen(rollout, observation, measured)
 
 
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
@@ -142,7 +160,7 @@ def shorten_last_step(job: Job, progress: Progress, update: int, limit: float) -
         with torch.no_grad():
             for name, parameter in job.parameters.items():
                 parameter.lerp_(progress.accepted[name], 0.5)
-        _, _, measured = look(job, update, Clock())
+        measured = look(job, update, Clock()).measured
         if measured.kl <= limit:
             note(progress, measured)
             accept(job, progress, measured)
@@ -312,50 +330,14 @@ def measure(job: Job, rollout: Rollout, observation: Observation) -> Measurement
 
 
 def learn(
-    job: Job,
-    progress: Progress,
-    update: int,
-    rollout: Rollout,
-    observation: Observation,
-    measured: Measurement,
-    clock: Clock,
-    log: MetricsLog | None,
+    job: Job, progress: Progress, update: int, seen: Seen, clock: Clock, log: MetricsLog | None
 ) -> dict[str, float]:
     """One PPO update: rewards, advantages, then minibatch steps of policy and critic."""
-    config, processes, mask = job.config.ppo, job.processes, rollout.mask
-
-    # r~ = clip((r - mu) / sigma, +-delta), mu and sigma over the whole history                       (eq. 18)
-    progress.moments = progress.moments.updated(measured.all_scores)
-    score = measured.scores
-    if config.score.is_normalised:
-        score = normalised(score, progress.moments, config.score.clip)
-    if config.score.no_eos_penalty is not None:
-        score = torch.where(rollout.is_stopped, score, config.score.no_eos_penalty)
-
-    # r_t = -eta (log pi - log pi_ref), + r~ at the last real token                                   (eq. 19)
-    terms = None
-    if observation.token_scores is not None and config.score.is_dense is not False:
-        std = progress.moments.std if config.score.is_normalised else 1.0
-        terms = centred_terms(observation.token_scores, mask, std)
-    rewards = token_rewards(measured.token_kl, score, mask, progress.kl_coef, terms=terms)
-
+    config, processes, (rollout, observation, _) = job.config.ppo, job.processes, seen
+    rewards = rewards_of(job, progress, seen)
     if update == 1:
         warm_up_critic(job, progress, rollout, observation, rewards, log)
-    features = observation.features
-    values = rollout_values(job.critic, rollout, features, pad_id=job.pad_id, max_tokens=config.micro_tokens)
-    is_bootstrapped = ~rollout.is_stopped if config.advantage.truncation == "bootstrap" else None
-    estimated = gae(
-        rewards,
-        values,
-        mask,
-        gamma=config.advantage.gamma,
-        lam=config.advantage.lam,
-        is_bootstrapped=is_bootstrapped,
-    )
-    advantages = estimated.advantages
-    if config.advantage.is_whitened:
-        advantages = whitened(advantages, mask, processes)
-
+    values, estimated = advantages_of(job, rollout, observation, rewards)
     old_logprobs = rollout.logprobs
     if config.old_logprobs == "recompute":
         old_logprobs = rollout_logprobs(
@@ -365,15 +347,15 @@ def learn(
     for epoch in range(config.epochs):
         for minibatch in range(config.minibatches):
             packed = minibatch_layouts(job, rollout, minibatch)
-            tokens = float(processes.sum(sum(mask[layout.rows].sum() for layout in packed).double()))
-            step = policy_step(job, rollout, packed, update, epoch, old_logprobs, advantages, tokens)
+            tokens = float(processes.sum(sum(rollout.mask[layout.rows].sum() for layout in packed).double()))
+            step = policy_step(job, rollout, packed, update, epoch, old_logprobs, estimated.advantages, tokens)
             clock.lap("policy")
             value = critic_step(
                 job.critic,
                 rollout,
                 packed,
-                features=features,
-                old_values=values[:, :-1],
+                features=observation.features,
+                old_values=values,
                 returns=estimated.returns,
                 tokens=tokens,
                 clip=config.loss.value_clip,
@@ -382,17 +364,71 @@ def learn(
             )
             clock.lap("critic")
             metrics.add(step | {"ppo/loss/value": float(value.loss), "ppo/val/clipfrac": float(value.clipped)})
-    explained = explained_variance(values[:, :-1], estimated.returns, mask, processes)
+    return (
+        metrics.means()
+        | critic_metrics(values, estimated.returns, rollout.mask, processes)
+        | {
+            "objective/kl_coef": progress.kl_coef,
+            "scores/running_mean": progress.moments.mean,
+            "scores/running_std": progress.moments.std,
+        }
+    )
+
+
+def rewards_of(job: Job, progress: Progress, seen: Seen) -> Float[Tensor, "batch time"]:
+    """What each token is paid; the running moments take this rollout's scores in first."""
+    config, (rollout, observation, measured) = job.config.ppo, seen
+
+    # r~ = clip((r - mu) / sigma, +-delta), mu and sigma over the whole history                       (eq. 18)
+    progress.moments = progress.moments.updated(measured.all_scores)
+    score = measured.scores
+    if config.score.is_normalised:
+        score = normalised(score, progress.moments, config.score.clip)
+    if config.score.no_eos_penalty is not None:
+        score = torch.where(rollout.is_stopped, score, config.score.no_eos_penalty)
+
+    # r_t = -eta (log pi - log pi_ref), + r~ at the last real token, or to each token its term of it  (eq. 19)
+    terms = None
+    if observation.token_scores is not None and config.score.is_dense is not False:
+        std = progress.moments.std if config.score.is_normalised else 1.0
+        terms = centred_terms(observation.token_scores, rollout.mask, std)
+    return token_rewards(measured.token_kl, score, rollout.mask, progress.kl_coef, terms=terms)
+
+
+def advantages_of(
+    job: Job, rollout: Rollout, observation: Observation, rewards: Float[Tensor, "batch time"]
+) -> tuple[Float[Tensor, "batch time"], Advantages]:
+    """V of the state before each token, and A_t with the returns; A_t whitened over all tokens where told to."""
+    config = job.config.ppo
+    values = rollout_values(
+        job.critic, rollout, observation.features, pad_id=job.pad_id, max_tokens=config.micro_tokens
+    )
+    estimated = gae(
+        rewards,
+        values,
+        rollout.mask,
+        gamma=config.advantage.gamma,
+        lam=config.advantage.lam,
+        is_bootstrapped=~rollout.is_stopped if config.advantage.truncation == "bootstrap" else None,
+    )
+    if config.advantage.is_whitened:
+        estimated = estimated._replace(advantages=whitened(estimated.advantages, rollout.mask, job.processes))
+    return values[:, :-1], estimated
+
+
+def critic_metrics(
+    values: Float[Tensor, "batch time"],
+    returns: Float[Tensor, "batch time"],
+    mask: Bool[Tensor, "batch time"],
+    processes: Processes,
+) -> dict[str, float]:
+    """How well the critic foresaw the returns, over the tokens of all processes."""
     count = processes.sum(mask.sum().double())
-    sums = torch.stack([part[mask].double().sum() for part in (values[:, :-1], estimated.returns)])
-    means = processes.sum(sums) / count
-    return metrics.means() | {
-        "objective/kl_coef": progress.kl_coef,
-        "ppo/val/var_explained": explained,
+    means = processes.sum(torch.stack([part[mask].double().sum() for part in (values, returns)])) / count
+    return {
+        "ppo/val/var_explained": explained_variance(values, returns, mask, processes),
         "ppo/val/mean": float(means[0]),
         "ppo/returns/mean": float(means[1]),
-        "scores/running_mean": progress.moments.mean,
-        "scores/running_std": progress.moments.std,
     }
 
 
