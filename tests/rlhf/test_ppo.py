@@ -335,7 +335,7 @@ def test_it_stops_far_past_the_kl_it_was_told_and_publishes_what_lies_under_it(t
     manifest = manifest_of(folder)
     assert manifest["stopped_because"] == "kl"
     assert manifest["updates"] < 30
-    assert max(manifest["history"]["kl"]) > 1.5 * 0.5
+    assert max(manifest["history"]["kl"]) > 2 * 0.5
     assert manifest["kl"] <= 0.5 and manifest["kl"] in manifest["history"]["kl"]
 
 
@@ -369,9 +369,9 @@ def test_past_the_stop_it_keeps_what_it_had_and_steers_there(tmp_path, tiny_base
     see(0.22, parameters=2e-4)
     assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1))
     see(0.3, parameters=2e-4)
-    assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1 * 1.2))
+    assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1 * 1.5))
     see(0.18, parameters=3e-4)  # under the stop again: accepted, and nats get a little cheaper
-    assert (progress.accepted_kl, progress.kl_coef) == (0.18, pytest.approx(0.05 * 1.1 * 1.2 * 0.9))
+    assert (progress.accepted_kl, progress.kl_coef) == (0.18, pytest.approx(0.05 * 1.1 * 1.5 * 0.9))
     assert progress.history["kl"] == [0.0, 0.1, 0.22, 0.3, 0.18]
     see(0.25, parameters=5e-4, is_last=True)  # so small an adapter lies under the stop at the first halving
     assert all(torch.allclose(value, torch.tensor(4e-4)) for value in progress.accepted.values())

@@ -65,7 +65,7 @@ from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
 from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
 
-FAR = 1.5  # times the KL stop, where the coefficient no longer draws a run back and it ends
+FAR = 2.0  # times the KL stop, where the coefficient no longer draws a run back and it ends
 
 
 def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
@@ -148,7 +148,7 @@ def keep(job: Job, progress: Progress, update: int, measured: Measurement, *, is
     elif is_last:
         shorten_last_step(job, progress, update, limit)
     if max(progress.history["kl"]) > limit:
-        progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, target=limit, share=1.0)
+        progress.kl_coef *= min(max(measured.kl / limit, 0.8), 1.5)
 
 
 def shorten_last_step(job: Job, progress: Progress, update: int, limit: float) -> None:
