@@ -48,6 +48,7 @@ from trainer.rlhf.experience import (
     rollout_logprobs,
 )
 from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StopSignal
+from trainer.rlhf.measurement import Measurement, measure
 from trainer.rlhf.overoptimisation import is_overoptimised
 from trainer.rlhf.ppo_job import (
     Clock,
@@ -55,6 +56,7 @@ from trainer.rlhf.ppo_job import (
     Progress,
     StepMetrics,
     copy_of,
+    my_places,
     prepare,
     prompts_of_update,
     publish,
@@ -63,7 +65,6 @@ from trainer.rlhf.ppo_job import (
 )
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
-from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
 
 FAR = 2.0  # times the KL stop, where the coefficient no longer draws a run back and it ends
 
@@ -198,16 +199,6 @@ def accept(job: Job, progress: Progress, measured: Measurement) -> None:
             progress.peak_judge = sum(recent) / len(recent)
 
 
-def my_places(job: Job) -> list[int]:
-    """Numbers within the update of this process's prompts: an equal part of each minibatch."""
-    config, processes = job.config.ppo, job.processes
-    return [
-        number
-        for minibatch in range(config.minibatches)
-        for number in list(range(minibatch, config.prompts, config.minibatches))[processes.rank :: processes.world]
-    ]
-
-
 def sample_prompts(job: Job, update: int) -> Rollout:
     """This process's completions of an update."""
     config, dealt = job.config.ppo, prompts_of_update(job, update)
@@ -271,62 +262,6 @@ def policy_loss(
 def adapted_kl_coef(coef: float, kl: float, *, target: float, share: float) -> float:
     """beta (1 + clip(KL / target - 1, +-0.2) n / horizon), `share` = n / horizon  (Ziegler et al. 1909.08593, 2.2)."""
     return coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * share)
-
-
-class Measurement(NamedTuple):
-    """What a rollout says about the policy that wrote it, the same in every process."""
-
-    scores: Float[Tensor, " batch"]  # this process's
-    token_kl: Float[Tensor, "batch time"]  # log pi - log pi_ref of each token, this process's
-    kl: float  # nats a completion, mean over all processes
-    score: float
-    judge: float | None
-    rows: int
-    tokens: int
-    all_scores: Float[Tensor, " rows"]  # every process's
-    metrics: dict[str, float]
-
-
-def measure(job: Job, rollout: Rollout, observation: Observation) -> Measurement:
-    """KL, scores and the monitors that show collapse, over the completions of all processes."""
-    scores = job.scorer.scores(rollout, observation)
-    token_kl = torch.where(rollout.mask, rollout.logprobs - observation.ref_logprobs, 0.0)  # k1: E[k1] = KL
-    samples = rollout.samples_per_prompt
-    numbers = [number * samples + sample for number in my_places(job) for sample in range(samples)]
-    records = {
-        number: (
-            float(token_kl[row].sum()),
-            float(scores[row]),
-            None if observation.judge is None else float(observation.judge[row]),
-            float(observation.ref_logprobs[row].sum()),
-            rollout.samples[row].finish_reason == "length",
-            rollout.samples[row].token_ids,
-        )
-        for row, number in enumerate(numbers)
-    }
-    kls, all_scores, judged, ref_sums, is_cut, ids = zip(*job.processes.gather(records), strict=True)
-    rows, lengths = len(kls), [len(row) for row in ids]
-    low, high = job.scorer.training_range
-    judge = None if judged[0] is None else sum(judged) / rows
-    kl, score = sum(kls) / rows, sum(all_scores) / rows
-    metrics = {
-        "objective/kl": kl,
-        "objective/kl_per_token": sum(kls) / sum(lengths),
-        "objective/scores": score,
-        "objective/scores_std": float(torch.tensor(all_scores).std(correction=0)),
-        "scores/outside_training_range": sum(not low <= value <= high for value in all_scores) / rows,
-        "length/mean": sum(lengths) / rows,
-        "length/p95": percentile(lengths, 0.95),
-        "length/clipped_share": sum(is_cut) / rows,
-        "perplexity/reference": float(torch.tensor(-sum(ref_sums) / sum(lengths)).exp()),
-        "text/distinct_1": distinct(ids, 1),
-        "text/distinct_2": distinct(ids, 2),
-        "text/repetition": repetition(ids),
-        "text/duplicates": duplicate_share(ids),
-    }
-    if judge is not None:
-        metrics["objective/judge"] = judge
-    return Measurement(scores, token_kl, kl, score, judge, rows, sum(lengths), torch.tensor(all_scores), metrics)
 
 
 def learn(

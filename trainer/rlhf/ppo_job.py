@@ -157,6 +157,16 @@ def prompts_of_update(job: Job, update: int) -> list[int]:
     ]
 
 
+def my_places(job: Job) -> list[int]:
+    """Numbers within the update of this process's prompts: an equal part of each minibatch."""
+    config, processes = job.config.ppo, job.processes
+    return [
+        number
+        for minibatch in range(config.minibatches)
+        for number in list(range(minibatch, config.prompts, config.minibatches))[processes.rank :: processes.world]
+    ]
+
+
 def _permutation(count: int, seed: int) -> list[int]:
     order = list(range(count))
     random.Random(seed).shuffle(order)
