@@ -75,7 +75,7 @@ TEXTS = (
         "chosen by cross-validation: {count} readings; best alone {pooling} pooling, layer {layer}, ridge {ridge}"
     ),
     gettext_noop("stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"),
-    gettext_noop("stopped far past the KL it was told; the policy at {kl} nats is kept"),
+    gettext_noop("stopped at {kl} nats from the reference: the next step is too far"),
     gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
     # trainer.generation: why a pool was paused
     gettext_noop(

@@ -168,7 +168,7 @@ def phases(options: argparse.Namespace) -> None:
             clock = Clock()
             seen = ppo.look(job, update, clock)
             rollout, _, measured = seen
-            ppo.keep(job, progress, update, measured, is_last=False)
+            ppo.accept(job, progress, measured)
             ppo.learn(job, progress, update, seen, clock, None)
         seen = sum(group.tokens for group in rollout.groups)
         forward = 2 * (trunk * seen + head * measured.tokens)

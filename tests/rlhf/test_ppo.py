@@ -16,7 +16,6 @@ from trainer.rlhf.imitation import conversation_loss
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import (
     adapted_kl_coef,
-    keep,
     kl_limit,
     measure,
     minibatch_layouts,
@@ -24,6 +23,7 @@ from trainer.rlhf.ppo import (
     observe_rollout,
     policy_loss,
     policy_step,
+    reason_to_stop,
     sample_prompts,
 )
 from trainer.rlhf.ppo_job import Progress, prepare, prompts_of_update
@@ -328,18 +328,17 @@ def manifest_of(folder) -> dict:
     return json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text())
 
 
-def test_it_stops_far_past_the_kl_it_was_told_and_publishes_what_lies_under_it(tmp_path, tiny_base):
+def test_it_stops_hard_at_the_kl_it_was_told_and_publishes_what_lay_under_it(tmp_path, tiny_base):
     kl = {"coef": 0.0, "stop": 0.5}
     folder = make_run(tmp_path, tiny_base, ppo={"updates": 30, "learning_rate": 0.05, "kl": kl})
     run(folder)
     manifest = manifest_of(folder)
     assert manifest["stopped_because"] == "kl"
     assert manifest["updates"] < 30
-    assert max(manifest["history"]["kl"]) > 2 * 0.5
-    assert manifest["kl"] <= 0.5 and manifest["kl"] in manifest["history"]["kl"]
+    assert manifest["kl"] == manifest["history"]["kl"][-1] <= 0.5
 
 
-def test_it_shortens_the_last_step_until_it_lies_under_the_stop(tmp_path, tiny_base):
+def test_it_shortens_the_step_that_went_over_the_stop_until_it_lies_under(tmp_path, tiny_base):
     manifests = []
     for backtracks in (0, 4):
         kl = {"coef": 0.0, "stop": 0.5, "backtracks": backtracks}
@@ -347,35 +346,20 @@ def test_it_shortens_the_last_step_until_it_lies_under_the_stop(tmp_path, tiny_b
         run(folder)
         manifests.append(manifest_of(folder))
     plain, shortened = manifests
-    assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run, and one more look
+    assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run up to the step that was too long
     assert plain["kl"] < shortened["kl"] == shortened["history"]["kl"][-1] <= 0.5
 
 
-def test_past_the_stop_it_keeps_what_it_had_and_steers_there(tmp_path, tiny_base):
-    folder = make_run(tmp_path, tiny_base, ppo={"kl": {"coef": 0.05, "stop": 0.2, "backtracks": 3}})
-    job, progress = prepare(folder, folder.config, HAS_E), Progress(kl_coef=0.05)
+def test_it_asks_the_judge_before_it_looks_at_the_kl(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"judge_patience": 2, "kl": {"stop": 0.2}})
+    job, progress = prepare(folder, folder.config, HAS_E), Progress()
     rollout = sample_prompts(job, 1)
     measured = measure(job, rollout, observe_rollout(job, rollout))
-    values = list(job.parameters.values())
-
-    def see(kl: float, *, parameters: float, is_last: bool = False) -> None:
-        for value in values:
-            value.data.fill_(parameters)
-        keep(job, progress, 1, measured._replace(kl=kl), is_last=is_last)
-
-    see(0.0, parameters=0.0)
-    see(0.1, parameters=1e-4)
-    assert (progress.accepted_kl, progress.kl_coef) == (0.1, 0.05)
-    see(0.22, parameters=2e-4)
-    assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1))
-    see(0.3, parameters=2e-4)
-    assert (progress.accepted_kl, progress.kl_coef) == (0.1, pytest.approx(0.05 * 1.1 * 1.5))
-    see(0.18, parameters=3e-4)  # under the stop again: accepted, and nats get a little cheaper
-    assert (progress.accepted_kl, progress.kl_coef) == (0.18, pytest.approx(0.05 * 1.1 * 1.5 * 0.9))
-    assert progress.history["kl"] == [0.0, 0.1, 0.22, 0.3, 0.18]
-    see(0.25, parameters=5e-4, is_last=True)  # so small an adapter lies under the stop at the first halving
-    assert all(torch.allclose(value, torch.tensor(4e-4)) for value in progress.accepted.values())
-    assert progress.accepted_kl == progress.history["kl"][-1] < 0.2 and len(progress.history["kl"]) == 7
+    progress.history = {"kl": [0.0, 0.1, 0.1], "scores": [0.0, 0.1, 0.5], "judge": [1.0, 1.1, 0.2]}
+    over = measured._replace(kl=0.3, score=0.6, judge=0.1)
+    assert reason_to_stop(folder.config.ppo, progress, over) == "judge"
+    assert reason_to_stop(folder.config.ppo, progress, over._replace(judge=1.2)) == "kl"
+    assert reason_to_stop(folder.config.ppo, progress, over._replace(judge=1.2, kl=0.2)) is None
 
 
 def test_a_run_may_add_only_its_share_to_the_kl():

@@ -73,12 +73,12 @@ class Killed(BaseException):
 
 
 def test_a_run_killed_at_any_look_also_while_it_shortens_a_step_ends_bit_identical(tmp_path, tiny_base, monkeypatch):
-    settings = {"updates": 8, "learning_rate": 0.003, "kl": {"coef": 0.01, "stop": 0.2}}
+    settings = {"updates": 12, "learning_rate": 0.003, "kl": {"coef": 0.0, "stop": 0.15}}
     whole, broken = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("whole", "broken"))
     looks, real = [], ppo.look
     monkeypatch.setattr(ppo, "look", lambda *given: looks.append(1) or real(*given))
     run(whole)
-    assert len(looks) > len(metrics(whole)) + 1, "the last step was shortened"
+    assert len(looks) > len(metrics(whole)) + 1, "the step that went over was shortened"
     kills = 0
     for allowed in range(1, 20):
         left = iter(range(allowed))
@@ -94,7 +94,7 @@ def test_a_run_killed_at_any_look_also_while_it_shortens_a_step_ends_bit_identic
             break
         except Killed:
             kills += 1
-    assert kills > 2
+    assert kills > 1
     assert adapter(broken) == adapter(whole)
     assert untimed(broken) == untimed(whole)
 

@@ -7,9 +7,9 @@
         advantage       GAE, whitened over all tokens
         learn           clipped policy loss, clipped value loss, ptx        (minibatches of prompts)
 
-The last pass of the loop only measures, so that the checkpoint's KL is its own. At the KL stop a run learns on, steered
-there by the KL coefficient; what is published lies under it (`keep`). Every draw is a function of (seed,
-update, prompt, sample): nothing but the state on disk decides what the next update does.
+The last pass of the loop only measures, so that the checkpoint's KL is its own. Past the KL stop a run ends, its last
+step shortened. Every draw is a function of (seed, update, prompt, sample): nothing but the state on disk decides what
+the next update does.
 
 Left out: reference resets, asynchronous rollouts, one reward model for several policies.
 
@@ -66,8 +66,6 @@ from trainer.rlhf.ppo_job import (
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
 
-FAR = 2.0  # times the KL stop, where the coefficient no longer draws a run back and it ends
-
 
 def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
     """Trains a policy in a run folder from where its state stands; writes `ppo/policy/`."""
@@ -82,11 +80,13 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
         seen = look(job, update, clock)
         measured = seen.measured
         progress.stopped_because = reason_to_stop(config, progress, measured)
-        is_last = progress.stopped_because is not None or update > config.updates
-        keep(job, progress, update, measured, is_last=is_last)
-        if is_last:
-            if is_first and progress.stopped_because is not None:
-                log.append(progress.update, config.updates, message=sentence_of(progress))
+        if progress.stopped_because is None:
+            accept(job, progress, measured)
+        elif progress.stopped_because == "kl":
+            shorten_last_step(job, progress, update)
+        if progress.stopped_because is not None and is_first:
+            log.append(progress.update, config.updates, message=sentence_of(progress))
+        if progress.stopped_because is not None or update > config.updates:
             break
         learned = learn(job, progress, update, seen, clock, log if is_first else None)
         if config.kl.target is not None:
@@ -123,47 +123,30 @@ def look(job: Job, update: int, clock: Clock) -> Seen:
 
 
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
-    """`judge` where the score rises while the judge falls, `kl` far past the stop, None to go on."""
+    """`judge` where the score rises while the judge falls, `kl` past the stop, None to go on."""
     history = progress.history
     if measured.judge is not None and is_overoptimised(
         [*history["scores"], measured.score], [*history["judge"], measured.judge], config.judge_patience
     ):
         return "judge"
-    if history["kl"] and measured.kl > FAR * kl_limit(config.kl, history["kl"][0]):
+    if history["kl"] and measured.kl > kl_limit(config.kl, history["kl"][0]):
         return "kl"
     return None
 
 
-def keep(job: Job, progress: Progress, update: int, measured: Measurement, *, is_last: bool) -> None:
-    """Accepts the policy that wrote this rollout where it lies under the KL stop.
+def shorten_last_step(job: Job, progress: Progress, update: int) -> None:
+    """Backtracks by halves towards the policy accepted last, and accepts the first that lies under the KL stop too.
 
-    Once a run has been past the stop it goes on learning with the coefficient steering it there: what can be gained at
-    that distance is gained. What is published lies under the stop, and so a run's last step is shortened until it does.
+    theta <- (theta + theta_accepted) / 2, as the line search of TRPO (1502.05477, appendix C). Near the stop an update
+    may add nats by the handful, and what lies between the two policies would be given away.
     """
-    if progress.stopped_because == "judge":
-        return
-    limit = kl_limit(job.config.ppo.kl, (progress.history["kl"] or [measured.kl])[0])
-    note(progress, measured)
-    if measured.kl <= limit or not progress.accepted:
-        accept(job, progress, measured)
-    elif is_last:
-        shorten_last_step(job, progress, update, limit)
-    if max(progress.history["kl"]) > limit:
-        progress.kl_coef *= min(max(measured.kl / limit, 0.8), 1.5)
-
-
-def shorten_last_step(job: Job, progress: Progress, update: int, limit: float) -> None:
-    """Backtracks by halves towards the accepted policy, and accepts the first that is under the limit (nats) too.
-
-    theta <- (theta + theta_accepted) / 2, as the line search of TRPO (1502.05477, appendix C).
-    """
+    limit = kl_limit(job.config.ppo.kl, progress.history["kl"][0])
     for _ in range(job.config.ppo.kl.backtracks):
         with torch.no_grad():
             for name, parameter in job.parameters.items():
                 parameter.lerp_(progress.accepted[name], 0.5)
         measured = look(job, update, Clock()).measured
         if measured.kl <= limit:
-            note(progress, measured)
             accept(job, progress, measured)
             return
 
@@ -171,7 +154,7 @@ def shorten_last_step(job: Job, progress: Progress, update: int, limit: float) -
 def sentence_of(progress: Progress) -> str:
     """Why a run ends early, for people."""
     if progress.stopped_because == "kl":
-        return f"stopped far past the KL it was told; the policy at {progress.accepted_kl:.1f} nats is kept"
+        return f"stopped at {progress.accepted_kl:.1f} nats from the reference: the next step is too far"
     return "stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"
 
 
@@ -181,18 +164,13 @@ def kl_limit(config: KLConfig, start: float) -> float:
     return stop if config.rise is None else min(stop, start + config.rise)
 
 
-def note(progress: Progress, measured: Measurement) -> None:
-    """Keeps what was measured, for the over-optimisation watch and for the record."""
+def accept(job: Job, progress: Progress, measured: Measurement) -> None:
+    """Keeps the policy that wrote this rollout: it lies under the stop, and it may be the judge's favourite so far."""
     progress.history["kl"].append(measured.kl)
     progress.history["scores"].append(measured.score)
-    if measured.judge is not None:
-        progress.history["judge"].append(measured.judge)
-
-
-def accept(job: Job, progress: Progress, measured: Measurement) -> None:
-    """Keeps the policy as it stands, just noted; it may be the judge's favourite so far."""
     progress.accepted, progress.accepted_kl = copy_of(job.parameters), measured.kl
     if measured.judge is not None:
+        progress.history["judge"].append(measured.judge)
         recent = progress.history["judge"][-3:]  # one rollout's judge is noisy
         if sum(recent) / len(recent) > progress.peak_judge:
             progress.peak, progress.peak_kl = progress.accepted, measured.kl
