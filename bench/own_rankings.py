@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("rankings", type=Path)
     parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder")
     parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--run-folds", type=int, help="on how many of the folds ours is trained; default: all")
     parser.add_argument("--peer-folds", type=int, default=0, help="on how many of the folds TRL is trained too")
     parser.add_argument("--peer-mode", choices=("lora", "full"), default="lora")
     parser.add_argument("--max-prompt", type=int, default=384, help="tokens")
@@ -45,7 +46,7 @@ def main() -> None:
     random.Random(options.seed).shuffle(keys)
     print(f"{len(rankings)} rankings of {len(keys)} prompts, {options.folds} folds")
     ours, theirs = [], []
-    for fold in range(options.folds):
+    for fold in range(options.run_folds or options.folds):
         held_out = set(keys[fold :: options.folds])
         parts = [ranking | {"split": "held_out" if key_of(ranking) in held_out else "train"} for ranking in rankings]
         ours.append(run_ours(options, parts, fold))

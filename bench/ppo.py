@@ -170,8 +170,8 @@ def phases(options: argparse.Namespace) -> None:
             rollout, _, measured = seen
             ppo.accept(job, progress, measured)
             ppo.learn(job, progress, update, seen, clock, None)
-        seen = sum(group.tokens for group in rollout.groups)
-        forward = 2 * (trunk * seen + head * measured.tokens)
+        packed_tokens = sum(group.tokens for group in rollout.groups)
+        forward = 2 * (trunk * packed_tokens + head * measured.tokens)
         print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s")
         work = {
             "sampling": ("rollout", forward, lambda: ppo.sample_prompts(job, 3)),
