@@ -26,6 +26,7 @@ export class Comparison extends EventTarget {
   #firstActionMs = null;
   #changes = 0;
   #lastRank = null;
+  #given = null; // in a correction: what was said before
 
   constructor(form) {
     super();
@@ -48,14 +49,27 @@ export class Comparison extends EventTarget {
       if (card) this.#mark(this.cards.indexOf(card));
     });
     this.#draw();
+    if (this.mode === "revision") this.#given = this.#said;
   }
 
   get mode() {
     return this.form.dataset.mode;
   }
 
-  set mode(mode) {
-    this.form.dataset.mode = mode;
+  /* An answer that was sent, to be corrected. */
+  reopen() {
+    this.form.dataset.mode = "revision";
+    this.#given = this.#said;
+  }
+
+  /* A correction in which nothing was corrected. */
+  get isUnchanged() {
+    return this.#given === this.#said;
+  }
+
+  /* All that was said, without how long it took. */
+  get #said() {
+    return JSON.stringify({ ...this.answer(), active_ms: 0, first_action_ms: 0, changes: 0 });
   }
 
   get ranks() {
@@ -101,11 +115,13 @@ export class Comparison extends EventTarget {
     return true;
   }
 
-  /* The digit keys: rank the marked completion, and mark the next one that has no rank. */
+  /* The digit keys: rank the marked completion, and mark the next one that has no rank. In a correction, where all
+   * have one already, simply the next; the digit that completes an answer leaves the mark, so that a slip is mended. */
   placeActive(rank) {
     const index = this.active;
+    const hadAll = !this.ranks.includes(null);
     if (!this.place(index, rank)) return null;
-    this.#markNext(index);
+    this.#markNext(index, hadAll);
     return index;
   }
 
@@ -304,12 +320,12 @@ export class Comparison extends EventTarget {
     if (box) box.checked = on;
   }
 
-  #markNext(index) {
+  #markNext(index, hadAll) {
     const ranks = this.ranks;
     const hadFocus = this.cards[index].contains(document.activeElement);
     for (let step = 1; step < this.k; step += 1) {
       const next = (index + step) % this.k;
-      if (ranks[next] === null) return this.activate(next, hadFocus);
+      if (hadAll || ranks[next] === null) return this.activate(next, hadFocus);
     }
   }
 

@@ -46,13 +46,16 @@ export class Keyboard {
     return name && (comparison || !needsComparison) ? this.actions[name] : null;
   }
 
-  /* In a dialog a digit chooses a reason; Enter closes one that only tells something. */
+  /* In a dialog a digit chooses a reason, a button's own key presses it; Enter closes one that only tells something. */
   #inDialog(event, dialog) {
     const reasons = dialog.querySelectorAll("[data-reason]");
     const digit = Number(digitOf(event) ?? event.key);
-    if (digit && reasons[digit - 1]) {
+    const badges = [...dialog.querySelectorAll("button kbd[data-key]")];
+    const badge = badges.find((one) => this.keys[one.dataset.key].toLowerCase() === event.key.toLowerCase());
+    const button = (digit && reasons[digit - 1]) || badge?.closest("button");
+    if (button) {
       event.preventDefault();
-      reasons[digit - 1].click();
+      if (!event.repeat) button.click();
     } else if (event.key === "Enter" && dialog.id === "feedback-dialog" && !event.repeat) {
       event.preventDefault();
       dialog.close();
@@ -68,11 +71,13 @@ function digitOf(event) {
 
 const PRINTED = { ArrowLeft: "←", ArrowRight: "→", ArrowUp: "↑", ArrowDown: "↓", Enter: "↵" };
 
-/* Write the person's own keys where the page shows the usual ones. */
-export function printKeys(root, keys) {
+/* Write the person's own keys where the page shows the usual ones; with Shift where a completion has the letter. */
+export function printKeys(root, keys, k) {
+  const letters = Array.from({ length: k }, (_, n) => keys[`focus_${n + 1}`].toLowerCase());
   for (const element of root.querySelectorAll("kbd[data-key]")) {
-    const key = keys[element.dataset.key];
-    element.textContent = PRINTED[key] ?? key;
+    const action = element.dataset.key;
+    const isTaken = !action.startsWith("focus_") && letters.includes(keys[action].toLowerCase());
+    element.textContent = (isTaken ? "⇧" : "") + (PRINTED[keys[action]] ?? keys[action]);
   }
 }
 

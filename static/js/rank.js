@@ -15,7 +15,11 @@ const AHEAD = 2;
 const TOAST_MS = 6_000;
 
 const page = JSON.parse(document.getElementById("page-data").textContent);
-const say = (name, values = {}) => page.strings[name].replace(/\{(\w+)\}/g, (_all, key) => values[key]);
+/* `n` chooses between one and many, where the page has a sentence for one. */
+const say = (name, values = {}) => {
+  const sentence = (values.n === 1 && page.strings[`${name}One`]) || page.strings[name];
+  return sentence.replace(/\{(\w+)\}/g, (_all, key) => values[key]);
+};
 const $ = (id) => document.getElementById(id);
 const stage = $("stage");
 const onlyOne = stage.dataset.only === "1"; // the page that corrects one answer
@@ -108,7 +112,6 @@ function showNext() {
 
 function show(comparison) {
   current = comparison;
-  printKeys(comparison.form, page.keys);
   stage.replaceChildren(comparison.form);
   scrollTo(0, 0);
   stage.querySelector("h1").focus({ preventScroll: true });
@@ -120,6 +123,7 @@ function show(comparison) {
 
 /* What was begun on it comes back, its clock starts, its marks and panes are drawn. */
 function prepare(comparison) {
+  printKeys(document, page.keys, comparison.k);
   if (drafts.restore(comparison)) toast(say("restored"));
   comparison.shown();
   marks.show(comparison);
@@ -172,6 +176,7 @@ async function submit() {
     announce(say("incomplete"));
     return;
   }
+  if (comparison.isUnchanged) return leaveAsItWas(comparison);
   const answer = comparison.answer();
   const body = comparison.mode === "revision" ? answer : { token: comparison.form.dataset.token, ...answer };
   if (!(await keep(comparison, comparison.mode, body)) || onlyOne) return;
@@ -181,6 +186,15 @@ async function submit() {
   const text = say("sent", { n: sitting });
   announce(text);
   toast(text, !comparison.isTraining);
+}
+
+function leaveAsItWas(comparison) {
+  if (!onlyOne) {
+    answered.push(comparison);
+    showNext();
+  }
+  announce(say("unchanged"));
+  toast(say("unchanged"));
 }
 
 async function skip(reason) {
@@ -220,7 +234,7 @@ function takeBack() {
   if (!comparison || onlyOne) return announce(say("nothingToTakeBack"));
   $("toast").hidden = true;
   if (current?.mode === "ranking") ahead.unshift(current);
-  comparison.mode = "revision";
+  comparison.reopen();
   show(comparison);
   toast(say("takenBack"));
   announce(say("takenBack"));
@@ -386,14 +400,30 @@ document.addEventListener("click", (event) => {
   acts[button.dataset.act]?.();
   if (button.id === "help-button") actions.help();
   if ("close" in button.dataset) (button.closest("dialog") ?? { close: toggleGuidelines }).close();
-  if (button.dataset.reason) {
-    const dialog = button.closest("dialog");
-    const words = dialog.querySelector("input").value.trim();
-    dialog.querySelector("input").value = "";
-    dialog.close();
-    skip(words ? `${button.dataset.reason} · ${words}` : button.dataset.reason);
-  }
+  if (button.dataset.reason) giveReason(button);
 });
+
+/* "Another reason" goes into the field for its words, and Enter there gives it. */
+function giveReason(button) {
+  const dialog = button.closest("dialog");
+  const field = dialog.querySelector("input");
+  const words = field.value.trim();
+  if (isOther(button) && !words) return field.focus();
+  field.value = "";
+  dialog.close();
+  skip(words ? `${button.dataset.reason} · ${words}` : button.dataset.reason);
+}
+
+function isOther(button) {
+  return button.dataset.reason.endsWith(": other");
+}
+
+for (const field of document.querySelectorAll("dialog:has([data-reason]) input")) {
+  field.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || event.isComposing || event.keyCode === 229) return;
+    giveReason([...field.closest("dialog").querySelectorAll("[data-reason]")].find(isOther));
+  });
+}
 
 /* A button for the selected words takes the selection with it, unless it never gets the press. */
 document.addEventListener("pointerdown", (event) => event.target.closest(".marking button") && event.preventDefault());
@@ -440,7 +470,7 @@ setInterval(() => {
 /* --- start --- */
 
 async function start() {
-  printKeys(document, page.keys);
+  printKeys(document, page.keys, 0);
   const form = stage.querySelector("form");
   if (form) {
     const comparison = new Comparison(form);

@@ -97,8 +97,52 @@ def test_it_takes_the_last_answer_back_and_stores_the_correction_as_a_revision(o
     assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
 
 
-@pytest.mark.parametrize(("keys", "reason"), [(("s", "2"), "skip: knowledge"), (("x", "1"), "not rankable: no_sense")])
-def test_it_leaves_a_comparison_with_a_reason_in_two_keys(open_browser, policy, keys, reason):
+def take_back(visit) -> int:
+    """Have the last answer back; returns the comparison that it came before."""
+    following = visit.shown
+    visit.press("u")
+    visit.wait_for_another_than(following)
+    return following
+
+
+def test_a_correction_by_digits_goes_from_one_completion_to_the_next(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    done = answer(visit, *"1234", "Enter")
+    take_back(visit)
+    answer(visit, *"432", "Enter")
+    assert ranks_as_shown(done) == [3, 2, 1, 3]  # 4 3 2 4, without the place that nobody took
+
+
+def test_the_digit_that_completes_an_answer_can_be_mended_at_once(open_browser, policy):
+    make_work(policy, 4)
+    assert ranks_as_shown(answer(open_browser().ready(), *"1233", "4", "Enter")) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("k", "keys"), [(2, ["ArrowLeft"]), (3, [*"123", "Enter"])])
+def test_a_correction_that_changes_nothing_is_not_stored(open_browser, policy, k, keys):
+    make_work(policy, k)
+    visit = open_browser().ready()
+    done = answer(visit, *keys)
+    following = take_back(visit)
+    visit.press(*keys).wait_for_text("Nothing was changed.")
+    assert visit.wait_for_another_than(done) == following
+    take_back(visit)
+    assert visit.shown == done  # it can still be had back
+    visit.wait_until_sent()
+    assert Ranking.objects.get().revision == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "reason"),
+    [
+        (("s", "2"), "skip: knowledge"),
+        (("x", "1"), "not rankable: no_sense"),
+        (("s", "x", "1"), "not rankable: no_sense"),
+        (("s", "5", "Enter", "d", "u", "l", "l", "Enter"), "skip: other · dull"),
+    ],
+)
+def test_it_leaves_a_comparison_with_a_reason(open_browser, policy, keys, reason):
     make_work(policy, 3)
     visit = open_browser().ready()
     done = answer(visit, *keys)
@@ -236,6 +280,21 @@ def test_it_says_what_a_key_did_and_that_all_have_a_rank(open_browser, policy):
     assert said.inner_text() == "A: rank 1"
     visit.press("2", "3")
     assert said.inner_text() == "C: rank 3. Every completion has a rank. Enter submits."
+
+
+@pytest.mark.parametrize(
+    ("k", "own", "printed"), [(3, {}, "d"), (4, {}, "⇧d"), (4, {"diff": "b"}, "⇧b"), (4, {"diff": "g"}, "g")]
+)
+def test_it_prints_shift_where_a_completion_has_the_letter(open_browser, policy, cast, k, own, printed):
+    make_work(policy, k, count=1)
+    cast["alice"].keys = own
+    cast["alice"].save()
+    visit = open_browser().ready()
+    badges = visit.page.locator("kbd[data-key=diff]")
+    assert badges.count() == 2  # on the button and in the list
+    assert set(badges.all_text_contents()) == {printed}
+    visit.press(printed.replace("⇧", "Shift+"))
+    visit.page.locator("#diff-dialog").wait_for()
 
 
 def test_it_prints_the_persons_own_keys(open_browser, policy, cast):
