@@ -14,6 +14,7 @@ class SignInForm(Plain, forms.LoginForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.fields["login"].label = ADDRESS
+        self.fields["login"].widget.attrs["autofocus"] = True
         self.fields["password"].help_text = ""
         for field in self.fields.values():
             field.widget.attrs.pop("placeholder", None)  # it says what the label says

@@ -16,7 +16,7 @@ from annotate.comparison_page import comparison_page
 from annotate.errors import Refused
 from annotate.keys import key_table
 from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
-from annotate.models import Assignment, Comparison, GuidelineVersion
+from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
 from annotate.page_data import page_data
 from annotate.rendering import prose
 from annotate.roles import MAY_ANNOTATE
@@ -41,6 +41,7 @@ def rank(request):
         "pools": pools,
         "chosen_pool": chosen_pool,
         "assignment": assignment,
+        "is_beginner": not Ranking.objects.filter(annotator=request.user).exists(),
     }
     return render(request, "rank.html", context | (comparison_page(assignment) if assignment else {}))
 

@@ -37,7 +37,7 @@ let isFetching = false;
 let isSending = false;
 let retryMs = 0;
 let retryTimer = 0;
-let sitting = 0;
+let hasWaited = false; // an answer of this page waited once, and was not refused
 let toastTimer = 0;
 
 /* --- fetching ahead --- */
@@ -76,17 +76,30 @@ async function fetchNext() {
     });
     html = await response.text();
   } catch {
+    sayNothingIsLeft();
     return fetchLater();
   }
   if (response.type === "opaqueredirect" || response.status === 403) {
     showSignedOut();
     return fetchLater();
   }
-  if (!response.ok) return fetchLater();
+  if (!response.ok) {
+    sayNothingIsLeft();
+    return fetchLater();
+  }
   const node = fragment(html).firstElementChild;
   if (node.matches("form")) return node;
   if (!current && !ahead.length && !stage.querySelector("[data-nothing]")) stage.replaceChildren(node);
   return fetchLater();
+}
+
+/* Without a connection, and with all that was fetched answered, the stage says so. */
+function sayNothingIsLeft() {
+  if (current || trained || ahead.length || stage.firstElementChild) return;
+  const line = document.createElement("p");
+  line.className = "nothing empty";
+  line.textContent = say("nothingIsLeft");
+  stage.replaceChildren(line);
 }
 
 function fetchLater() {
@@ -95,6 +108,8 @@ function fetchLater() {
   retryTimer = setTimeout(fetchAhead, retryMs);
   return null;
 }
+
+addEventListener("online", fetchAhead);
 
 /* --- the stage --- */
 
@@ -112,6 +127,7 @@ function showNext() {
 
 function show(comparison) {
   current = comparison;
+  $("toast").hidden = true; // it spoke of the one before
   stage.replaceChildren(comparison.form);
   scrollTo(0, 0);
   stage.querySelector("h1").focus({ preventScroll: true });
@@ -121,11 +137,24 @@ function show(comparison) {
   link.href = comparison.form.dataset.guidelines;
 }
 
+/* The line for beginners says how this comparison is answered, until the first answer. */
+function showBeginning(comparison) {
+  const kind = comparison.isPair ? "pair" : comparison.tiesAllowed ? "ties" : "strict";
+  const line = $("beginning");
+  if (line) line.hidden = false;
+  for (const sentence of line?.children ?? []) sentence.hidden = sentence.dataset.for !== kind;
+}
+
 /* What was begun on it comes back, its clock starts, its marks and panes are drawn. */
 function prepare(comparison) {
   printKeys(document, page.keys, comparison.k);
   if (drafts.restore(comparison)) toast(say("restored"));
+  showBeginning(comparison);
   comparison.shown();
+  comparison.addEventListener("change", drawUndo);
+  drawUndo();
+  barSize.disconnect();
+  barSize.observe(comparison.form.querySelector(".bar"));
   marks.show(comparison);
   panes.show(comparison);
 }
@@ -152,18 +181,32 @@ async function giveUp(comparison) {
   showProblems();
 }
 
+/* "B, C and D" in the page's language. */
+function listed(words) {
+  return new Intl.ListFormat(document.documentElement.lang, { type: "conjunction" }).format(words);
+}
+
 function announce(text) {
   $("announcer").textContent = text;
 }
 
-function toast(text, canUndo = false) {
+function toast(text) {
   const element = $("toast");
-  element.firstElementChild.textContent = text;
-  element.querySelector("button").hidden = !canUndo;
-  element.style.insetBlockEnd = `${(stage.querySelector(".bar")?.offsetHeight ?? 0) + 12}px`; // over no button
+  element.textContent = text;
   element.hidden = false;
   clearTimeout(toastTimer);
   toastTimer = setTimeout(() => (element.hidden = true), TOAST_MS);
+}
+
+/* The toast stands on the bar, also when that grows or goes. */
+const barSize = new ResizeObserver(() => {
+  $("toast").style.setProperty("--bar-height", `${stage.querySelector(".bar")?.offsetHeight ?? 0}px`);
+});
+
+function drawUndo() {
+  const canTakeBack = answered.length > 0 && !onlyOne;
+  const button = current?.form.querySelector('[data-act="undo"]');
+  button?.setAttribute("aria-disabled", String(!current.canUndo && !canTakeBack));
 }
 
 /* --- answering --- */
@@ -173,19 +216,18 @@ async function submit() {
   if (!comparison || isSending) return;
   if (!comparison.isComplete) {
     comparison.activate(Math.max(0, comparison.ranks.indexOf(null)));
-    announce(say("incomplete"));
-    return;
+    const letters = comparison.letters.filter((_letter, index) => comparison.ranks[index] === null);
+    const text = comparison.isPair ? say("incomplete") : say("noRank", { n: letters.length, letters: listed(letters) });
+    toast(text);
+    return announce(text);
   }
   if (comparison.isUnchanged) return leaveAsItWas(comparison);
   const answer = comparison.answer();
   const body = comparison.mode === "revision" ? answer : { token: comparison.form.dataset.token, ...answer };
-  if (!(await keep(comparison, comparison.mode, body)) || onlyOne) return;
-  if (!comparison.isTraining) answered.push(comparison);
+  if (!(await keep(comparison, comparison.mode, body)) || onlyOne || comparison.isTraining) return;
+  answered.push(comparison);
   answered.splice(0, answered.length - 10);
-  sitting += 1;
-  const text = say("sent", { n: sitting });
-  announce(text);
-  toast(text, !comparison.isTraining);
+  drawUndo();
 }
 
 function leaveAsItWas(comparison) {
@@ -201,7 +243,7 @@ async function skip(reason) {
   const comparison = current;
   if (!comparison || isSending || comparison.mode === "revision") return;
   const body = { token: comparison.form.dataset.token, reason: reason.slice(0, 200) };
-  if (await keep(comparison, "skip", body)) toast(say("skipped"));
+  if (await keep(comparison, "skip", body)) announce(say("skipped"));
 }
 
 /* Put it into the outbox, and only then leave the comparison. Returns whether it is kept. */
@@ -216,6 +258,7 @@ async function keep(comparison, kind, body) {
   } finally {
     isSending = false;
   }
+  if (kind === "ranking") $("beginning")?.remove();
   leases.letGo(comparison.id);
   drafts.drop(comparison);
   const waitsForFeedback = comparison.isTraining && kind === "ranking";
@@ -232,7 +275,6 @@ async function keep(comparison, kind, body) {
 function takeBack() {
   const comparison = answered.pop();
   if (!comparison || onlyOne) return announce(say("nothingToTakeBack"));
-  $("toast").hidden = true;
   if (current?.mode === "ranking") ahead.unshift(current);
   comparison.reopen();
   show(comparison);
@@ -241,7 +283,8 @@ function takeBack() {
 }
 
 outbox.addEventListener("change", ({ detail: { waiting, state } }) => {
-  $("saved").textContent = waiting ? say("waiting", { n: waiting }) : say("saved");
+  hasWaited ||= waiting > 0;
+  $("saved").textContent = waiting ? say("waiting", { n: waiting }) : hasWaited ? say("saved") : "";
   $("saved").classList.toggle("is-waiting", waiting > 0);
   if (state === "signed out") showSignedOut(waiting);
   else if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
@@ -255,6 +298,7 @@ outbox.addEventListener("sent", ({ detail: entry }) => {
 });
 
 outbox.addEventListener("problem", ({ detail: entry }) => {
+  hasWaited = false;
   showProblems();
   if (trained?.id !== entry.assignment) return;
   trained = null;
@@ -366,7 +410,7 @@ const actions = {
   why: () => openDetails(".why"),
   better: () => openDetails(".better"),
   panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
-  guidelines: toggleGuidelines,
+  guidelines: () => toggleGuidelines(say),
   help: () => $("help-dialog").showModal(),
 };
 
@@ -377,7 +421,7 @@ document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   if (event.target.closest("#guidelines-link")) {
     event.preventDefault();
-    return toggleGuidelines();
+    return actions.guidelines();
   }
   const strength = event.target.closest('input[name="strength"]');
   // A pointer says how much better and is done; with arrows one only looks through the steps, and Enter submits.
@@ -395,11 +439,11 @@ document.addEventListener("click", (event) => {
     diff: () => current && actions.diff(),
     "mark-good": () => current && marks.add(current, "good"),
     "mark-bad": () => current && marks.add(current, "bad"),
-    "take-back": takeBack,
+    undo: actions.undo,
   };
   acts[button.dataset.act]?.();
   if (button.id === "help-button") actions.help();
-  if ("close" in button.dataset) (button.closest("dialog") ?? { close: toggleGuidelines }).close();
+  if ("close" in button.dataset) (button.closest("dialog") ?? { close: actions.guidelines }).close();
   if (button.dataset.reason) giveReason(button);
 });
 
@@ -470,8 +514,8 @@ setInterval(() => {
 /* --- start --- */
 
 async function start() {
-  printKeys(document, page.keys, 0);
   const form = stage.querySelector("form");
+  printKeys(document, page.keys, Number(form?.dataset.k ?? 0));
   if (form) {
     const comparison = new Comparison(form);
     const isAnswered = (await outbox.all()).some((entry) => entry.assignment === comparison.id);

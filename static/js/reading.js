@@ -38,7 +38,7 @@ export async function showDifferences(comparison, first, second, say) {
   if (!dialog.open) dialog.showModal();
 }
 
-export async function toggleGuidelines() {
+export async function toggleGuidelines(say) {
   const panel = $("guidelines-panel");
   panel.hidden = !panel.hidden;
   if (panel.hidden) return $("guidelines-link").focus();
@@ -46,7 +46,6 @@ export async function toggleGuidelines() {
   const url = $("guidelines-link").href;
   if (panel.dataset.url === url) return;
   const response = await fetch(url, AS_FRAGMENT).catch(() => null);
-  if (!response?.ok) return;
-  panel.querySelector(".text").replaceChildren(fragment(await response.text()));
-  panel.dataset.url = url;
+  panel.dataset.url = response?.ok ? url : "";
+  panel.querySelector(".text").replaceChildren(response?.ok ? fragment(await response.text()) : say("noGuidelines"));
 }

@@ -67,8 +67,10 @@ def test_it_goes_to_a_completion_by_its_letter(open_browser, policy):
 def test_it_does_not_submit_before_every_completion_has_a_rank(open_browser, policy):
     make_work(policy, 4)
     visit = open_browser().ready()
-    visit.press("1", "2", "3", "Enter")
-    visit.wait_for_text("Every completion needs a rank first.")
+    said = visit.page.locator("#announcer")
+    visit.press("1", "2", "Enter").wait_for_text("C and D have no rank yet.")
+    assert said.inner_text() == "C and D have no rank yet."
+    visit.press("3", "Enter").wait_for_text("D has no rank yet.")
     assert not Ranking.objects.exists()
 
 

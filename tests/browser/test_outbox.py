@@ -79,6 +79,21 @@ def test_it_keeps_answers_without_a_network_and_sends_each_once_when_it_is_back(
     assert stored_once(*done)
 
 
+def test_it_says_so_when_nothing_is_left_and_the_network_is_gone(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    assert visit.page.locator("#saved").inner_text() == ""  # nothing was yet
+    answer_offline(visit, 1)
+    visit.wait_for_text("No connection: 1 answer is kept in this browser and will be sent automatically.")
+    visit.press("l").wait_for_text("The guidelines cannot be loaded now.")
+    visit.press("Escape", "ArrowLeft", "ArrowLeft")
+    visit.wait_for_text("Nothing more was fetched. It goes on when the connection is back.")
+    visit.wait_for_text("No connection: 3 answers are kept in this browser and will be sent automatically.")
+    visit.context.set_offline(False)
+    visit.ready().wait_until_sent()
+    visit.press("l").wait_for_text("Be kind.")
+
+
 def test_it_keeps_answers_through_a_reload(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()
@@ -334,7 +349,8 @@ def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
     assert "the time is over" in dialog.inner_text()
     assert dialog.locator("textarea").input_value() == "because it is kind\n\nA > B"
     dialog.get_by_role("button", name="I have read it").click()
-    visit.wait_until_sent()
+    dialog.wait_for(state="hidden")
+    assert visit.page.locator("#saved").inner_text() == ""  # and nothing was saved
     assert not Ranking.objects.exists()
 
 

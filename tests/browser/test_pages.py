@@ -105,8 +105,11 @@ def test_it_fits_a_phone_of_360_pixels_and_is_ranked_by_touch(open_browser, poli
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
     assert ranks_as_shown(done) == ([2, 1] if k == 2 else list(range(1, k + 1)))
+    assert not visit.page.locator("#toast").is_visible()  # nothing lies over the next one's texts and buttons
+    visit.page.get_by_role("button", name="Undo").tap()
     toast, bar = (visit.page.locator(part).bounding_box() for part in ("#toast", "#stage .bar"))
     assert toast["y"] + toast["height"] <= bar["y"]  # it lies over no button
+    assert visit.shown == done
 
 
 @pytest.mark.parametrize(
@@ -196,6 +199,28 @@ def test_it_ranks_with_a_mouse_by_clicks_and_by_dragging(open_browser, policy):
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
     assert ranks_as_shown(done) == [4, 1, 3, 2]
+
+
+@pytest.mark.parametrize(
+    ("k", "ties", "sentence"),
+    [
+        (2, True, "Read both, then say at the foot of the page which is better."),
+        (4, True, "Rank the completions: 1 is the best; equal ones may share a number."),
+        (4, False, "Rank the completions: 1 is the best; each number goes to one alone."),
+    ],
+)
+def test_a_beginner_is_told_how_it_is_done_until_the_first_answer(open_browser, policy, k, ties, sentence):
+    make_work(policy, k, ties_allowed=ties)
+    visit = open_browser().ready()
+    beginning = visit.page.locator("#beginning")
+    assert beginning.inner_text() == sentence
+    done = visit.shown
+    visit.press(*(["ArrowLeft"] if k == 2 else [*"1234", "Enter"]))
+    visit.wait_for_another_than(done)
+    assert beginning.count() == 0
+    visit.wait_until_sent().page.reload()
+    visit.ready()
+    assert beginning.count() == 0
 
 
 @pytest.mark.parametrize("k", [2, 4])
