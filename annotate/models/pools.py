@@ -7,6 +7,7 @@ from django.contrib.postgres.fields import ArrayField
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from annotate.models.people import User
@@ -147,7 +148,7 @@ class Prompt(models.Model):
         constraints = [models.UniqueConstraint(fields=["pool", "content_hash"], name="prompt_once_per_pool")]
 
     def __str__(self) -> str:
-        return self.messages[-1]["content"][:80]
+        return Truncator(self.messages[-1]["content"]).chars(80)
 
     def save(self, *args, **kwargs):
         self.set_content_hash()

@@ -8,7 +8,8 @@ import { Tray } from "./tray.js";
 
 const IDLE_MS = 30_000;
 const OF_A_DRAFT = /^(rank|flag|axis)-|^(all_bad|strength|chip|rationale|better_answer)$/;
-const FOOT_PX = 160; // the bar, and room for the head and a line above it
+const HEAD_PX = 100; // room for the head of a completion and a line of it
+const GAP_PX = 8;
 const VERDICTS = {
   first: { ranks: [1, 2], allBad: false },
   second: { ranks: [2, 1], allBad: false },
@@ -193,12 +194,16 @@ export class Comparison extends EventTarget {
     this.cards.forEach((card, at) => card.classList.toggle("is-active", at === index));
   }
 
-  /* Only a completion whose head is out of sight moves the page: what one reads stays where it is. */
+  /* A completion that has room above the bar comes there whole, ranks and all; of a longer one the head has to be in
+   * sight. Otherwise the page does not move: what one reads stays where it is. */
   #bringIntoSight(card) {
     const box = card.getBoundingClientRect();
     const strip = card.parentElement.getBoundingClientRect();
     if (box.left < strip.left || box.right > strip.right) card.parentElement.scrollBy({ left: box.left - strip.left - 4 });
-    if (box.top < 0 || box.top > innerHeight - FOOT_PX) scrollBy({ top: box.top - 8 });
+    const bar = this.form.querySelector(".bar").getBoundingClientRect();
+    const isShort = box.height <= bar.top - 2 * GAP_PX;
+    if (isShort && box.bottom > bar.top) scrollBy({ top: box.bottom - bar.top + GAP_PX });
+    else if (box.top < 0 || box.top > bar.top - HEAD_PX) scrollBy({ top: box.top - GAP_PX });
   }
 
   /* --- the answer --- */

@@ -176,6 +176,35 @@ def test_what_a_key_does_a_finger_does_too(open_browser, policy):
     assert Assignment.objects.get(pk=done).skip_reason == "not rankable: no_sense"
 
 
+def top_of(locator) -> float:
+    return locator.bounding_box()["y"]
+
+
+def test_a_key_brings_the_whole_completion_above_the_bar(open_browser, policy):
+    make_work(policy, 4, texts=["word " * 80] * 4)
+    visit = open_browser(viewport={"width": 1280, "height": 800}).ready().press("1", "2")
+    box = visit.page.locator("#stage .completion.is-active").bounding_box()
+    assert box["y"] + box["height"] <= top_of(visit.page.locator("#stage .bar"))
+
+
+def test_what_one_opens_or_places_moves_no_other_button(open_browser, policy):
+    make_work(policy, 3, axes=["helpful"])
+    visit = open_browser(viewport={"width": 1280, "height": 800}).ready()
+    neighbour = visit.page.locator("#stage .ranks").nth(1)
+    places = visit.page.locator("#stage .tray-place:not(.is-waiting)")
+    before = top_of(neighbour), [place.bounding_box() for place in places.all()]
+    visit.page.locator("#stage .more summary").first.click()
+    visit.press("1")
+    assert (top_of(neighbour), [place.bounding_box() for place in places.all()]) == before
+
+
+def test_my_work_fits_a_phone(open_browser, policy, cast):
+    pool = make_work(policy, 3, count=1)
+    make_ranking(pool.comparisons.get(), cast["alice"], [1, 2, 3])
+    visit = open_browser(path="/work/", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
+    assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+
+
 def test_it_fits_at_200_percent(open_browser, policy):
     make_work(policy, 4, texts=["word " * 200] * 4)
     visit = open_browser(viewport={"width": 640, "height": 400}, device_scale_factor=2).ready()
