@@ -49,6 +49,9 @@ NAMED_KEYS = {
     *("Backspace", "Delete", *(f"F{n}" for n in range(1, 13))),
 }
 PRINTED = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown": "↓", "Enter": "↵"}
+# How the page's own list groups them; whatever is in neither of the two answers.
+READING = {"diff", "raw", "panes", "guidelines", "help"}
+SAYING_MORE = {"strength", "more", "mark_good", "mark_bad", "why", "better"}
 # These may share a letter with a completion: the completion wins, and Shift does the action.
 LETTERS = {f"focus_{n}" for n in range(1, MOST_COMPLETIONS + 1)}
 
@@ -65,6 +68,17 @@ def keys_of(user: User) -> dict[str, str]:
 def key_table(user: User) -> list[tuple[str, str, str]]:
     """(action, key as printed, label) of every action."""
     return [(action, PRINTED.get(key, key), ACTIONS[action][1]) for action, key in keys_of(user).items()]
+
+
+def key_groups(user: User) -> list[tuple[str, list[tuple[str, str, str]]]]:
+    """The rows of `key_table` under three headings."""
+    groups = (
+        (_("Answer"), ACTIONS.keys() - READING - SAYING_MORE),
+        (_("Say more"), SAYING_MORE),
+        (_("Read"), READING),
+    )
+    table = key_table(user)
+    return [(title, [row for row in table if row[0] in actions]) for title, actions in groups]
 
 
 def change_keys(*, user: User, chosen: Mapping[str, str]) -> None:

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.answer_form import answer_from_form
 from annotate.comparison_page import comparison_page
 from annotate.errors import Refused
-from annotate.keys import key_table
+from annotate.keys import key_groups
 from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
 from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
 from annotate.page_data import page_data
@@ -88,7 +88,7 @@ def page_context(annotator, pool=None) -> dict:
     return {
         "skip_reasons": SKIP_REASONS.items(),
         "not_rankable_reasons": NOT_RANKABLE_REASONS.items(),
-        "key_table": key_table(annotator),
+        "key_groups": key_groups(annotator),
         "page_data": page_data(annotator, pool),
     }
 

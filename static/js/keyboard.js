@@ -81,6 +81,14 @@ export function printKeys(root, keys, k) {
   }
 }
 
+/* In the list of keys, those alone that do something with the comparison on the stage; all, where there is none. */
+export function listKeys(dialog, comparison) {
+  const isUsed = (kbd) => !comparison || comparison.uses(kbd.dataset.key);
+  for (const kbd of dialog.querySelectorAll("kbd[data-key]")) kbd.closest("tr").hidden = !isUsed(kbd);
+  for (const group of dialog.querySelectorAll("tbody")) group.hidden = ![...group.querySelectorAll("kbd")].some(isUsed);
+  dialog.querySelector(".of-ranks").hidden = comparison?.isPair ?? false;
+}
+
 /* Enter and Space press a focused button, arrows move within radios and scroll panes: that is the control's business. */
 function isForTheControl(event, target) {
   if (event.key === " ") return true;

@@ -3,7 +3,7 @@
 import { Comparison } from "./comparison.js";
 import { Drafts } from "./drafts.js";
 import { AS_FRAGMENT, fragment } from "./fragments.js";
-import { Keyboard, printKeys } from "./keyboard.js";
+import { Keyboard, listKeys, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
 import { Marks } from "./marks.js";
 import { Outbox, csrfToken } from "./outbox.js";
@@ -411,7 +411,10 @@ const actions = {
   better: () => openDetails(".better"),
   panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
   guidelines: () => toggleGuidelines(say),
-  help: () => $("help-dialog").showModal(),
+  help() {
+    listKeys($("help-dialog"), current);
+    $("help-dialog").showModal();
+  },
 };
 
 const marks = new Marks(say, announce);

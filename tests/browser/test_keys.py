@@ -285,6 +285,24 @@ def test_it_says_what_a_key_did_and_that_all_have_a_rank(open_browser, policy):
 
 
 @pytest.mark.parametrize(
+    ("k", "fields", "keys", "groups"),
+    [
+        (2, {}, "← → ↓ ↑ a b ↵ u s x d r p l ?", ["Answer", "Read"]),
+        (3, {"ties_allowed": False, "asks_spans": True}, "a b c 1 2 3 0 ↵ u s x j k d r p l ?", None),
+    ],
+)
+def test_the_list_of_keys_holds_those_that_do_something_here(open_browser, policy, k, fields, keys, groups):
+    make_work(policy, k, count=1, flags=[], **fields)
+    visit = open_browser().ready().press("?")
+    shown = visit.page.locator("#help-dialog kbd:visible")
+    assert shown.all_text_contents() == keys.split()
+    titles = visit.page.locator("#help-dialog tbody th:visible").all_text_contents()
+    assert titles == (groups or ["Answer", "Say more", "Read"])
+    visit.page.locator("#help-dialog .close").click()
+    shown.first.wait_for(state="hidden")
+
+
+@pytest.mark.parametrize(
     ("k", "own", "printed"), [(3, {}, "d"), (4, {}, "⇧d"), (4, {"diff": "b"}, "⇧b"), (4, {"diff": "g"}, "g")]
 )
 def test_it_prints_shift_where_a_completion_has_the_letter(open_browser, policy, cast, k, own, printed):
