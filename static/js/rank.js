@@ -292,6 +292,7 @@ outbox.addEventListener("change", ({ detail: { waiting, state } }) => {
 });
 
 outbox.addEventListener("sent", ({ detail: entry }) => {
+  hasWaited = true;
   if (onlyOne) location.assign(page.urls.work);
   else if (trained?.id === entry.assignment) showFeedback(trained);
   fetchAhead();
