@@ -9,6 +9,7 @@ from annotate.keys import keys_of
 from annotate.models import PromptPool, User
 
 BREAK_AFTER_MINUTES = 50
+SKIP_HELD_SECONDS = 8  # in which it can be taken back
 
 
 def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
@@ -17,6 +18,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
         "pool": pool.pk if pool else None,
         "keys": keys_of(user),
         "breakAfterMinutes": BREAK_AFTER_MINUTES,
+        "skipHeldSeconds": SKIP_HELD_SECONDS,
         "urls": {
             "next": reverse("rank_next"),
             "ranking": reverse("api_assignment_ranking", args=[0]),
@@ -46,6 +48,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "notAllBad": _("Not all bad"),
             "undone": _("Undone"),
             "skipped": _("Skipped"),
+            "notSkipped": _("It is not skipped. Rank it after all."),
             "takenBack": _("Your last answer is back. Correct it and submit."),
             "unchanged": _("Nothing was changed."),
             "nothingToTakeBack": _("There is no answer to take back."),

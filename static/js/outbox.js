@@ -2,7 +2,7 @@
  *
  * An answer is committed to IndexedDB before anything is sent, with the idempotency key it is sent with: whatever
  * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
- * stores it once. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
+ * stores it once. What may still be taken back (a skip) waits there a few seconds. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
  *
  * Events: "change" after every step, detail {waiting, state}; "sent" with the entry; "problem" with the entry.
  */
@@ -29,6 +29,12 @@ export function csrfToken() {
   return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
 }
 
+/* How long an entry is still held, by a clock that may have been set back meanwhile. */
+function heldMs({ at, holdMs = 0 }) {
+  const passed = Date.now() - at;
+  return passed >= 0 && passed < holdMs ? holdMs - passed : 0;
+}
+
 export class Outbox extends EventTarget {
   #database = database();
   #timer = 0;
@@ -47,8 +53,8 @@ export class Outbox extends EventTarget {
   }
 
   /* Keep an answer; when the promise resolves it is on the disk. `order`: its ranks as a person reads them. */
-  async add({ assignment, kind, body, order = "", problem = null }) {
-    const entry = { key: randomKey(), user: this.user, assignment, kind, body, order, at: Date.now(), problem };
+  async add({ assignment, kind, body, order = "", problem = null, holdMs = 0 }) {
+    const entry = { key: randomKey(), user: this.user, assignment, kind, body, order, at: Date.now(), holdMs, problem };
     entry.id = await this.#write((store) => store.add(entry));
     await this.#tell();
     this.flush();
@@ -68,6 +74,16 @@ export class Outbox extends EventTarget {
     return (await this.all()).filter((entry) => entry.problem);
   }
 
+  /* Take back what is not sent yet; false where it is. */
+  async withdraw(entry) {
+    const remove = async () => {
+      const isThere = (await this.waiting()).some((one) => one.id === entry.id);
+      if (isThere) await this.dismiss(entry);
+      return isThere;
+    };
+    return navigator.locks ? navigator.locks.request("whetstone-outbox", remove) : remove();
+  }
+
   async dismiss(entry) {
     await this.#write((store) => store.delete(entry.id));
     await this.#tell();
@@ -82,8 +98,12 @@ export class Outbox extends EventTarget {
 
   async #send() {
     for (;;) {
-      const entry = (await this.waiting())[0];
-      if (!entry) return this.#settle("saved");
+      const waiting = await this.waiting();
+      const entry = waiting.find((one) => heldMs(one) === 0);
+      if (!entry) {
+        if (waiting.length) this.#timer = setTimeout(() => this.flush(), Math.min(...waiting.map(heldMs)));
+        return this.#settle("saved");
+      }
       const result = await this.#post(entry);
       if (result === "offline") return this.#settle("offline");
       if (result === "signed out") return this.#settle("signed out");

@@ -31,6 +31,7 @@ const drafts = new Drafts(page.user, () => current);
 const panes = new Panes(document.getElementById("main"), $("panes-button"));
 const ahead = [];
 const answered = [];
+const skipped = new WeakMap(); // comparison → its skip, which the outbox still holds
 let current = null;
 let trained = null; // a training answer on its way, whose feedback comes before the next comparison
 let isFetching = false;
@@ -243,7 +244,10 @@ async function skip(reason) {
   const comparison = current;
   if (!comparison || isSending || comparison.mode === "revision") return;
   const body = { token: comparison.form.dataset.token, reason: reason.slice(0, 200) };
-  if (await keep(comparison, "skip", body)) announce(say("skipped"));
+  if (!(await keep(comparison, "skip", body))) return;
+  answered.push(comparison);
+  drawUndo();
+  announce(say("skipped"));
 }
 
 /* Put it into the outbox, and only then leave the comparison. Returns whether it is kept. */
@@ -251,7 +255,10 @@ async function keep(comparison, kind, body) {
   isSending = true;
   performance.mark("whetstone-answer");
   try {
-    await outbox.add({ assignment: comparison.id, kind, body, order: kind === "skip" ? "" : comparison.order });
+    const isSkip = kind === "skip";
+    const holdMs = isSkip ? page.skipHeldSeconds * 1000 : 0;
+    const entry = await outbox.add({ assignment: comparison.id, kind, body, order: isSkip ? "" : comparison.order, holdMs });
+    if (isSkip) skipped.set(comparison, entry);
   } catch {
     notice(say("notKept"));
     return false;
@@ -272,14 +279,36 @@ async function keep(comparison, kind, body) {
   return true;
 }
 
-function takeBack() {
+async function takeBack() {
+  if (isSending) return;
   const comparison = answered.pop();
   if (!comparison || onlyOne) return announce(say("nothingToTakeBack"));
+  const wasSkipped = skipped.has(comparison);
+  if (wasSkipped && !(await withdrawSkip(comparison))) return announce(say("nothingToTakeBack"));
   if (current?.mode === "ranking") ahead.unshift(current);
-  comparison.reopen();
+  if (!wasSkipped) comparison.reopen();
   show(comparison);
-  toast(say("takenBack"));
-  announce(say("takenBack"));
+  const text = say(wasSkipped ? "notSkipped" : "takenBack");
+  toast(text);
+  announce(text);
+}
+
+async function withdrawSkip(comparison) {
+  isSending = true;
+  try {
+    return (await outbox.withdraw(skipped.get(comparison))) && (await leases.claim(comparison.id));
+  } finally {
+    isSending = false;
+    skipped.delete(comparison);
+    drawUndo();
+  }
+}
+
+/* A skip that the server has is somebody else's comparison. */
+function forgetSkip(entry) {
+  const index = answered.findIndex((one) => one.id === entry.assignment && skipped.has(one));
+  if (index >= 0) answered.splice(index, 1);
+  drawUndo();
 }
 
 outbox.addEventListener("change", ({ detail: { waiting, state } }) => {
@@ -293,6 +322,7 @@ outbox.addEventListener("change", ({ detail: { waiting, state } }) => {
 
 outbox.addEventListener("sent", ({ detail: entry }) => {
   hasWaited = true;
+  if (entry.kind === "skip") forgetSkip(entry);
   if (onlyOne) location.assign(page.urls.work);
   else if (trained?.id === entry.assignment) showFeedback(trained);
   fetchAhead();

@@ -144,12 +144,39 @@ def test_a_correction_that_changes_nothing_is_not_stored(open_browser, policy, k
         (("s", "5", "Enter", "d", "u", "l", "l", "Enter"), "skip: other · dull"),
     ],
 )
-def test_it_leaves_a_comparison_with_a_reason(open_browser, policy, keys, reason):
+def test_it_leaves_a_comparison_with_a_reason(open_browser, policy, monkeypatch, keys, reason):
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 0)
     make_work(policy, 3)
     visit = open_browser().ready()
     done = answer(visit, *keys)
     skipped = Assignment.objects.get(pk=done)
     assert (skipped.status, skipped.skip_reason) == ("skipped", reason)
+
+
+def test_a_skip_can_be_had_back_while_it_is_held(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.press("1", "s", "2")
+    following = visit.wait_for_another_than(done)
+    visit.press("u").wait_for_text("It is not skipped. Rank it after all.")
+    assert visit.shown == done
+    visit.press("3", "2", "Enter")  # A has its rank still
+    assert visit.wait_for_another_than(done) == following
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [1, 3, 2]
+
+
+def test_a_skip_that_was_sent_stays_one(open_browser, policy, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 0)
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    done = answer(visit, "s", "2")
+    following = visit.shown
+    visit.press("u")
+    assert visit.page.locator("#announcer").inner_text() == "There is no answer to take back."
+    assert visit.shown == following
+    assert Assignment.objects.get(pk=done).status == "skipped"
 
 
 def test_it_asks_how_much_better_where_the_pool_does(open_browser, policy):

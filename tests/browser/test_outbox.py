@@ -290,7 +290,8 @@ def test_it_sends_once_though_the_first_response_never_came(open_browser, policy
     assert stored_once(done)
 
 
-def test_it_sends_skips_and_corrections_once_as_well(open_browser, policy):
+def test_it_sends_skips_and_corrections_once_as_well(open_browser, policy, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 0)
     make_work(policy, 2)
     visit = open_browser().ready()
     wait_until_fetched_ahead(visit)

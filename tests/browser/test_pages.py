@@ -152,8 +152,9 @@ def test_how_much_better_the_first_of_four_is_is_asked_on_a_phone_once_all_are_r
     assert Ranking.objects.get().strength == 3
 
 
-def test_what_a_key_does_a_finger_does_too(open_browser, policy):
+def test_what_a_key_does_a_finger_does_too(open_browser, policy, monkeypatch):
     """Differences, marked words, guidelines, and that a comparison cannot be ranked."""
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 0)
     make_work(policy, 2, count=3, asks_spans=True)
     visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
     page = visit.page
