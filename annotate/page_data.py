@@ -59,6 +59,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "noGuidelines": _("The guidelines cannot be loaded now."),
             "restored": _("What you had begun is back."),
             "panes": _("Long texts scroll together"),
+            "shortTexts": _("For long texts; these fit the window."),
             "noPanes": _("Texts at full length"),
             "marked": _("Marked: {text}"),
             "selectFirst": _("Select some words of a completion first."),

@@ -14,9 +14,12 @@ export class Panes {
   #sizes = new ResizeObserver(() => this.#attend());
   #texts = [];
 
-  constructor(root, button) {
+  /* `title`: what the button says while all texts are short. */
+  constructor(root, button, title) {
     this.root = root;
     this.button = button;
+    this.title = title;
+    addEventListener("resize", () => this.#offer());
     button?.addEventListener("click", () => this.toggle());
     document.addEventListener("scroll", (event) => this.#scrolled(event.target), { capture: true, passive: true });
     document.addEventListener("keydown", (event) => this.#pressed(event));
@@ -32,6 +35,7 @@ export class Panes {
     document.cookie = `${REMEMBERED}=${isOn ? 1 : ""}; Max-Age=${isOn ? ONE_YEAR_SECONDS : 0}; Path=/; SameSite=Lax${secure}`;
     this.button?.setAttribute("aria-pressed", String(isOn));
     this.#attend();
+    this.#offer();
     return isOn;
   }
 
@@ -39,12 +43,24 @@ export class Panes {
     this.#sizes.disconnect();
     this.#texts = comparison.cards.flatMap((card) => [...card.querySelectorAll(":scope > .text, :scope > .raw")]);
     this.#texts.forEach((text) => this.#sizes.observe(text));
+    this.#offer();
+  }
+
+  /* The button is for texts that a pane would cut; what is on can always be turned off. */
+  #offer() {
+    if (!this.button) return;
+    const { isOn } = this;
+    this.root.classList.add("has-panes");
+    const isUseful = this.#texts.some(isLong);
+    this.root.classList.toggle("has-panes", isOn);
+    this.button.disabled = !isUseful && !isOn;
+    this.button.title = this.button.disabled ? this.title : "";
   }
 
   /* A text that scrolls is a pane: reached with Tab, named by its completion. */
   #attend() {
     for (const text of this.#texts) {
-      const isPane = this.isOn && getComputedStyle(text).overflowY === "auto" && range(text) > 0;
+      const isPane = this.isOn && isLong(text);
       text.toggleAttribute("data-pane", isPane);
       if (!isPane) for (const name of ["tabindex", "role", "aria-labelledby"]) text.removeAttribute(name);
       else {
@@ -98,6 +114,11 @@ export class Panes {
     longest.scrollBy({ top: direction * STEP * longest.clientHeight, behavior });
     return true;
   }
+}
+
+/* Where there are panes: whether this text is longer than one. */
+function isLong(text) {
+  return getComputedStyle(text).overflowY === "auto" && range(text) > 0;
 }
 
 function range(pane) {

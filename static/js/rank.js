@@ -28,7 +28,7 @@ const outbox = new Outbox(page);
 const leases = new Leases(outbox);
 const renewal = new Renewal(page.urls.renewal);
 const drafts = new Drafts(page.user, () => current);
-const panes = new Panes(document.getElementById("main"), $("panes-button"));
+const panes = new Panes(document.getElementById("main"), $("panes-button"), say("shortTexts"));
 const ahead = [];
 const answered = [];
 const skipped = new WeakMap(); // comparison → its skip, which the outbox still holds

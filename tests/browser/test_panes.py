@@ -39,6 +39,14 @@ def test_panes_scroll_together_each_by_its_share(reader):
         wait_for_shares(reader, share - 0.01, share + 0.01)
 
 
+def test_the_button_is_for_long_texts(open_browser, policy):
+    make_work(policy, 2, texts=["short", "texts"])
+    visit = open_browser().ready()
+    button = visit.page.locator("#panes-button")
+    assert button.is_disabled()
+    assert button.get_attribute("title") == "For long texts; these fit the window."
+
+
 def test_the_wheel_moves_both(reader):
     reader.page.locator("#panes-button").click()
     reader.page.mouse.move(300, 400)
