@@ -11,17 +11,15 @@ export function toggleRaw(card) {
 }
 
 /* Open the dialog that shows what the second of two completions has that the first has not, and the other way round. */
-export async function showDifferences(comparison, first, second, say) {
+export async function showDifferences(comparison, first, second, say, byCharacter = null) {
   const { showDiff } = await import("./diff.js");
   const dialog = $("diff-dialog");
   const rawOf = (index) => comparison.cards[index].querySelector(".raw").textContent;
   const unit = dialog.querySelector(".diff-unit");
-  const isByCharacter = unit.getAttribute("aria-pressed") === "true";
-  unit.onclick = () => {
-    unit.setAttribute("aria-pressed", String(!isByCharacter));
-    showDifferences(comparison, first, second, say);
-  };
+  const isByCharacter = byCharacter ?? unit.getAttribute("aria-pressed") === "true"; // as the time before
+  unit.onclick = () => showDifferences(comparison, first, second, say, !isByCharacter);
   const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
+  unit.setAttribute("aria-pressed", String(isByCharacter));
   const notes = { same: "same", lines: "diffTooLong" };
   dialog.querySelector(".diff-note").textContent = kind in notes ? say(notes[kind]) : "";
   dialog.querySelector(".diff-choice").replaceChildren(
