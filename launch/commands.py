@@ -117,8 +117,9 @@ def what_happens_now(environment: Environment) -> str:
     """In words, from what /readyz says of the buffers: comparisons ready, comparisons wanted."""
     try:
         buffer = json.loads(ask(environment, "/readyz")[1])["buffer"]
-    except (ValueError, KeyError, TypeError):
+        ready, wanted = buffer["ready"], buffer["wanted"]
+    except (ValueError, KeyError, TypeError):  # nobody answers yet, or the database does not: the buffer is null
         return "starting the workers"
-    if buffer["ready"] < buffer["wanted"]:
-        return f"writing the first comparisons, {buffer['ready']} of {buffer['wanted']}"
+    if ready < wanted:
+        return f"writing the first comparisons, {ready} of {wanted}"
     return "ready to rank"

@@ -5,6 +5,8 @@ Where there is no Chromium these tests are skipped with a sentence; where CI=tru
 
 import os
 import shutil
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -62,7 +64,15 @@ def open_browser(chromium, live_server, cast):
     problems = [problem for visit in visits for problem in visit.problems]
     for visit in visits:
         visit.close()
+    let_requests_end()
     assert problems == []
+
+
+def let_requests_end(seconds: float = 5) -> None:
+    """A lease that is still being taken for a page that has gone would meet the emptying of the database."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any("process_request" in each.name for each in threading.enumerate()):
+        time.sleep(0.02)
 
 
 @pytest.fixture

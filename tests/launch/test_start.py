@@ -90,3 +90,11 @@ def test_it_begins_a_grown_log_anew(tmp_path):
     with open_log(log) as file:
         assert file.tell() == 0
     assert (tmp_path / "logs" / "postgres.log.old").stat().st_size == 20_000_002 // 2
+
+
+def test_it_says_that_workers_start_while_the_database_does_not_answer(monkeypatch):
+    from launch import commands
+
+    for answer in (b'{"buffer": null}', b"not JSON"):
+        monkeypatch.setattr(commands, "ask", lambda *_, answer=answer: (503, answer))
+        assert commands.what_happens_now(None) == "starting the workers"
