@@ -7,7 +7,7 @@ twice, while the sum's one temperature is fitted along:
     D = s * sum_m n_m D_m,   s = argmin_s NLL(s * sum_m n_m D_m)
 
 Since probes are linear, the sum is one linear head on several readings. Against the best single setting it is right on
-two to four points more of held-out pairs of hundreds of rankings (docs/log.md), for no fit that was not made already.
+two to four points more of held-out pairs on two of four sets (docs/log.md), for no fit that was not made already.
 """
 
 from __future__ import annotations
