@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from annotate.models import Completion, PolicyCheckpoint, PromptPool
 from annotate.selectors import buffer_progress
@@ -67,7 +68,9 @@ def test_it_asks_every_prompt_once_before_any_twice(pool):
     assert pool.prompts.filter(comparisons=None).count() == 0
 
 
-def test_a_stored_seed_writes_the_same_completion_again(pool):
+def test_a_stored_seed_writes_the_same_completion_again(pool, monkeypatch):
+    """In fp32: half precision rounds a row alone and a row among others apart by enough to change a token."""
+    monkeypatch.setattr("trainer.rlhf.policy.pick_dtype", lambda *_: torch.float32)
     fill()
     completion = Completion.objects.select_related("comparison__prompt", "checkpoint__policy").first()
     [again] = sample_texts(
