@@ -5,7 +5,7 @@
 Rankings of K = 4 over prompts of 64 to 256 tokens (`reward_rankings.py`). TRL gets them as its users must give them:
 each ranking as its six pairs. Both sides train the default base in bf16 arithmetic, LoRA against LoRA and full weights
 against full weights, score at the last token of the last layer with a fresh head, AdamW with the same learning rate,
-one epoch, 8 rankings a step. Each run is a process of its own, the sides in turn. Times are of training alone, without
+one epoch, 4 rankings a step. Each run is a process of its own, the sides in turn. Times are of training alone, without
 loading, tokenising and evaluation. A last run adds our default for few rankings, the probe, which has no peer.
 """
 
@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 from bench.reward_rankings import make_rankings
 
 PEER = "1.16."
-RANKINGS_PER_STEP = 8
-TRL_PAIRS_PER_FORWARD = 8  # a sixth of a step; 16 sequences
+TRL_PAIRS_PER_FORWARD = 8  # 16 sequences
 LEARNING_RATE = {"lora": 2e-4, "full": 2e-5}
 MAX_PROMPT, MAX_COMPLETION = 288, 96  # tokens; nothing is cut
 
@@ -37,7 +36,8 @@ def main() -> None:
     parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
     parser.add_argument("--modes", default="lora,full")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs for each mode")
-    parser.add_argument("--rankings", type=int, default=24, help="to train on")
+    parser.add_argument("--rankings", type=int, default=48, help="to train on")
+    parser.add_argument("--rankings-per-step", type=int, default=4)
     parser.add_argument("--held-out", type=int, default=64, help="rankings to measure accuracy on")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     parser.add_argument("--mode", choices=("lora", "full", "probe"), help=argparse.SUPPRESS)
@@ -84,6 +84,7 @@ def compare(options: argparse.Namespace) -> None:
 def _child(options: argparse.Namespace, side: str, mode: str, *, seed: int) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.reward", "--side", side, "--mode", mode, "--seed", str(seed)]
     command += ["--base", str(options.base), "--rankings", str(options.rankings), "--held-out", str(options.held_out)]
+    command += ["--rankings-per-step", str(options.rankings_per_step)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -169,7 +170,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
         start = RewardHead((Reading("last", layers),), torch.randn(1, size) / math.sqrt(size + 1))
         lora = LoraConfig() if options.mode == "lora" else None
         trainee = make_trainee(policy, start, lora, torch.ones(1, size), seed=options.seed)
-        settings = RewardConfig(learning_rate=LEARNING_RATE[options.mode], rankings_per_step=RANKINGS_PER_STEP)
+        settings = RewardConfig(learning_rate=LEARNING_RATE[options.mode], rankings_per_step=options.rankings_per_step)
         journal = Journal(MetricsLog(Path("unused"), "reward"), StopSignal(), is_writing=False)
         lesson = Lesson(train, groups, pairs)
         head = tune(trainee, lesson, settings, seed=options.seed, state=None, journal=journal, processes=ALONE)
@@ -185,7 +186,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, float]:
     """One training by TRL."""
     train, held_out = _data(options)
     rates = {"learning_rate": LEARNING_RATE[options.mode], "max_length": MAX_PROMPT + MAX_COMPLETION}
-    steps = {"pairs_per_step": RANKINGS_PER_STEP * 6, "pairs_per_forward": TRL_PAIRS_PER_FORWARD}
+    steps = {"pairs_per_step": options.rankings_per_step * 6, "pairs_per_forward": TRL_PAIRS_PER_FORWARD}
     theirs = train_theirs(
         options.base, all_pairs(train), is_lora=options.mode == "lora", seed=options.seed, **rates, **steps
     )

@@ -124,7 +124,7 @@ def tune(
     if config.simcse and not _has_dropout(trainee.policy.model):
         raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
     masters = {name: parameter.detach().float().clone() for name, parameter in trainee.parameters.items()}
-    optimiser = torch.optim.AdamW(masters.values(), lr=config.learning_rate, eps=1e-5, weight_decay=0.0)
+    optimiser = torch.optim.AdamW(masters.values(), lr=config.learning_rate, weight_decay=0.0)
     saved = load_state(state) if state else None
     done = 0
     if saved is not None:
