@@ -1,9 +1,28 @@
 """Reward functions that the tests name as module:function."""
 
+import os
+import signal
+from itertools import count
+
+calls = count(1)
+
 
 def has_e(prompts, completions):
     """1 where an e stands in the completion."""
     return [float("e" in text) for text in completions]
+
+
+def has_e_until(prompts, completions):
+    """As `has_e`; at call number CALL the program gets SIGNAL, so that where it ends is no matter of speed."""
+    if next(calls) == int(os.environ["CALL"]):
+        os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+    return has_e(prompts, completions)
+
+
+def has_e_of_two(prompts, completions):
+    """As `has_e`, for a program that must be one of two."""
+    assert os.environ["WORLD_SIZE"] == "2"
+    return has_e(prompts, completions)
 
 
 def short(prompts, completions):

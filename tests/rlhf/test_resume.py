@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -99,35 +98,22 @@ def test_a_run_killed_at_any_look_also_while_it_shortens_a_step_ends_bit_identic
     assert untimed(broken) == untimed(whole)
 
 
-def start(folder) -> subprocess.Popen:
-    command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward", HAS_E]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, cwd=Path(__file__).parents[2], env=environment, stderr=subprocess.DEVNULL)
-
-
-def wait_for_update(folder, update: int) -> None:
-    log = folder.path / "ppo" / "metrics.jsonl"
-    for _ in range(3000):
-        if log.exists() and f'"step": {update},' in log.read_text():
-            return
-        time.sleep(0.02)
-    raise TimeoutError
+def program(folder, **signalled) -> int:
+    """The exit code of `trainer.rlhf ppo`, told when to send itself a signal (see `rewards.has_e_until`)."""
+    command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward"]
+    reward = "tests.rlhf.rewards:has_e_until" if signalled else HAS_E
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | signalled
+    root = Path(__file__).parents[2]
+    return subprocess.run([*command, reward], cwd=root, env=environment, stderr=subprocess.DEVNULL).returncode
 
 
 def test_a_program_that_is_terminated_and_then_killed_ends_as_one_that_was_left_alone(tmp_path, tiny_base):
-    whole, broken = (make_run(tmp_path / name, tiny_base, ppo={"updates": 8}) for name in ("whole", "broken"))
-    undisturbed = start(whole)
-    victim = start(broken)
-    wait_for_update(broken, 2)
-    victim.send_signal(signal.SIGTERM)
-    assert victim.wait(60) == STOPPED
-    assert undisturbed.wait(60) == COMPLETE
-    victim = start(broken)
-    wait_for_update(broken, 5)
-    victim.kill()
-    victim.wait(60)
-    last = start(broken)
-    assert last.wait(60) == COMPLETE
+    whole, broken = (make_run(tmp_path / name, tiny_base, ppo={"updates": 5}) for name in ("whole", "broken"))
+    assert program(whole) == COMPLETE
+    assert program(broken, SIGNAL="SIGTERM", CALL="2") == STOPPED
+    assert [record["step"] for record in broken.log("ppo").records()][-1] == 2
+    assert program(broken, SIGNAL="SIGKILL", CALL="2") == -signal.SIGKILL
+    assert program(broken) == COMPLETE
     assert adapter(broken) == adapter(whole)
     assert untimed(broken) == untimed(whole)
 

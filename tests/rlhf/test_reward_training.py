@@ -80,7 +80,7 @@ def test_it_learns_what_people_prefer(tiny_base, tmp_path):
     assert report["judge"]["pairs"] == report["accuracy"]["pairs"]
     for plot in report["plots"]:
         assert (run.path / "reward" / plot).read_text().startswith("<?xml")
-    model = load_reward_model(run.path / "reward" / "model")
+    model = load_reward_model(run.path / "reward" / "model", dtype="float32")
     tokenizer = model.base.tokenizer
     prompt = tokenizer.apply_chat_template([{"role": "user", "content": "Well?"}], add_generation_prompt=True)
     prompt = prompt["input_ids"] if not isinstance(prompt, list) else prompt
@@ -128,7 +128,7 @@ def test_it_starts_tuning_at_the_probe_and_scores_alike_saved_and_loaded(tiny_ba
     train_reward(run)
     losses = [r["metrics"]["reward/loss"] for r in run.log("reward").records() if "reward/loss" in r["metrics"]]
     assert losses[-1] < losses[0]
-    model = load_reward_model(run.path / "reward" / "model")
+    model = load_reward_model(run.path / "reward" / "model", dtype="float32")
     assert model.kind == train and not model.is_frozen_trunk
     group = Group([1, 5, 6], [[7, 8, 2], [9, 2]])
     packed = model.score_groups([group])
@@ -136,14 +136,14 @@ def test_it_starts_tuning_at_the_probe_and_scores_alike_saved_and_loaded(tiny_ba
     real = torch.tensor([[1, 1, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1]]).bool()
     mask = torch.tensor([[0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1]]).bool()
     torch.testing.assert_close(model.score(ids, real, mask), packed, rtol=1e-4, atol=1e-5)
-    again = load_reward_model(run.path / "reward" / "model")
+    again = load_reward_model(run.path / "reward" / "model", dtype="float32")
     assert torch.equal(again.score_groups([group]), packed)
 
 
 def test_it_leaves_the_policy_adapter_active_that_was(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, reward={"train": "lora"}, lora={"r": 4, "alpha": 8})
     train_reward(run)
-    model = load_reward_model(run.path / "reward" / "model")
+    model = load_reward_model(run.path / "reward" / "model", dtype="float32")
     model.base.new_adapter("policy", run.config.lora, seed=1)
     model.base.use_adapter("policy")
     model.score_groups([Group([1, 5], [[7, 2]])])
@@ -181,7 +181,7 @@ def test_it_keeps_the_probe_where_tuning_does_not_win(tiny_base, tmp_path, loss)
     losses = [record["metrics"]["reward/loss"] for record in records if "reward/loss" in record["metrics"]]
     assert len(losses) > 5 and all(math.isfinite(value) for value in losses)
     assert report_of(run)["kind"] == "probe"
-    assert load_reward_model(run.path / "reward" / "model").is_frozen_trunk
+    assert load_reward_model(run.path / "reward" / "model", dtype="float32").is_frozen_trunk
 
 
 def test_it_keeps_the_three_parts_apart_by_prompt(tiny_base, tmp_path):
