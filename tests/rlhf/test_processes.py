@@ -1,6 +1,7 @@
 """Two processes take the same steps as one."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,23 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, metrics, run
+from trainer.rlhf.evaluation import run_evaluate
+from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.processes import Processes
 
-HAS_E = "tests.rlhf.rewards:has_e"
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
+LAUNCH = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"]
+LAUNCHER = [sys.executable, "-m", *LAUNCH]  # without --multi_gpu it starts one process where there is no GPU
+
+
+def with_two_processes(stage: str, folder: Path, reward: str) -> None:
+    done = subprocess.run(
+        [*LAUNCHER, "-m", "trainer.rlhf", stage, str(folder), "--reward", f"tests.rlhf.rewards:{reward}"],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
@@ -26,16 +40,7 @@ def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
     }
     alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
     run(alone)
-    command = [*LAUNCHER, "-m", "trainer.rlhf", "ppo", str(shared.path), "--reward", HAS_E]
-    done = subprocess.run(
-        command,
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    with_two_processes("ppo", shared.path, "has_e_of_two")
     for one, two in zip(metrics(alone), metrics(shared), strict=True):
         for name, value in one.items():
             if not name.startswith(("seconds/", "tokens_per_second/")):
@@ -43,6 +48,16 @@ def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
     first, second = (load_file(folder.path / "ppo/policy/adapter_model.safetensors") for folder in (alone, shared))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-3, rtol=2e-2)
+
+
+def test_two_processes_write_the_evaluation_of_one(tmp_path, tiny_base):
+    alone = make_run(tmp_path / "alone", tiny_base, prompts=16)
+    run(alone)
+    shared = RunFolder(shutil.copytree(alone.path, tmp_path / "shared"))
+    run_evaluate(alone, StopSignal(), reward="tests.rlhf.rewards:has_e")
+    with_two_processes("evaluate", shared.path, "has_e_of_two")
+    assert shared.product("evaluate").read_text() == alone.product("evaluate").read_text()
+    assert len(shared.log("evaluate").records()) == 1  # of the two chunks, the other process wrote one
 
 
 def test_a_single_process_sums_and_gathers_what_it_has():

@@ -6,7 +6,8 @@
     python -m trainer.rlhf score RUN_FOLDER --completions completions.jsonl --out scores.jsonl
 
 The stages' exit codes: 0 complete, 75 stopped by SIGTERM and ready to go on, 1 failed (see error.json).
-Several processes: `accelerate launch --num_processes N -m trainer.rlhf ppo RUN_FOLDER`.
+Several processes: `accelerate launch --multi_gpu --num_processes N -m trainer.rlhf ppo RUN_FOLDER`; on CPUs too, where
+`accelerate` without `--multi_gpu` starts one process whatever N is.
 """
 
 from __future__ import annotations

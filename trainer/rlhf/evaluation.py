@@ -6,7 +6,7 @@ Candidate, parent and base write completions of the same held-out prompts with t
 of a prompt is compared under the run's reward model and under its judge, which never saw the same rankings. Reward is
 what was optimised, so it is bound to look well; the judge, KL, length, repetition and perplexity say at what price.
 
-Left out: language models as judges; people decide in the fresh comparisons.
+Several processes share the chunks. Left out: language models as judges; people decide in the fresh comparisons.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from trainer.rlhf.encoding import encode_prompt, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer
 from trainer.rlhf.text_statistics import distinct, duplicate_share, repetition
@@ -59,26 +60,31 @@ class Rate(NamedTuple):
 
 def run_evaluate(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
     """Compares the run's `ppo/policy` with its parent and the base; writes `evaluation.json`."""
-    config = folder.config
+    config, processes = folder.config, join_processes()
     prompts = held_out_prompts(folder, config)
     actors, base = load_contestants(folder, config)
     scorer = load_scorer(folder, reward, base=base)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
-    written: dict[str, list[Written]] = {name: [] for name in actors}
     log, state = folder.log("evaluate"), folder.stage("evaluate") / "state"
     state.mkdir(exist_ok=True)
-    log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
+    if processes.is_first:
+        log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
     pace = Pace(len(chunks))
     for step, (name, start) in enumerate(chunks, start=1):
         path = _chunk_path(state, name, start)
-        if not path.exists():
-            rows = write_and_measure(actors[name], prompts[start : start + CHUNK_PROMPTS], start, base, scorer, config)
-            write_json(path, rows)
+        if path.exists() or step % processes.world != processes.rank:
+            continue
+        rows = write_and_measure(actors[name], prompts[start : start + CHUNK_PROMPTS], start, base, scorer, config)
+        write_json(path, rows)
+        if processes.is_first:
             metrics = {f"{name}/score": sum(row.score for row in rows) / len(rows)}
-            log.append(step, len(chunks), metrics, seconds_left=pace.left(step))
-            stop.check()
-        written[name] += [Written(*row) for row in json.loads(path.read_text(encoding="utf-8"))]
-    write_json(folder.product("evaluate"), evaluation(written, prompts, config, folder.path / "reward" / "report.json"))
+            log.append(step, len(chunks), metrics, seconds_left=pace.left(step) / processes.world)
+        stop.check()
+    processes.barrier()
+    if processes.is_first:
+        written = {name: _read_chunks(state, name, len(prompts)) for name in actors}
+        report = folder.path / "reward" / "report.json"
+        write_json(folder.product("evaluate"), evaluation(written, prompts, config, report))
 
 
 def held_out_prompts(folder: RunFolder, config: RunConfig) -> list[Prompt]:
@@ -246,6 +252,12 @@ def _reward_report(path: Path) -> tuple[float | None, float | None]:
         return None, None
     report = json.loads(path.read_text(encoding="utf-8"))
     return (report.get("accuracy") or {}).get("value"), (report.get("calibration") or {}).get("ece")
+
+
+def _read_chunks(state: Path, name: str, prompts: int) -> list[Written]:
+    """What one contestant has written, in the order of the prompts."""
+    paths = [_chunk_path(state, name, start) for start in range(0, prompts, CHUNK_PROMPTS)]
+    return [Written(*row) for path in paths for row in json.loads(path.read_text(encoding="utf-8"))]
 
 
 def _chunk_path(state: Path, name: str, start: int) -> Path:

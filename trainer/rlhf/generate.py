@@ -13,11 +13,14 @@ from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import read_prompts
 from trainer.rlhf.folder import RunFolder, StopSignal, write_text
 from trainer.rlhf.policy import load_policy
+from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed, sample
 
 
 def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Namespace) -> None:
-    """Writes `options.samples` completions a prompt to `options.out`."""
+    """Writes `options.samples` completions a prompt to `options.out`; of several processes the first alone does."""
+    if not join_processes().is_first:
+        return
     config = folder.config
     policy = load_policy(
         config.base_model,

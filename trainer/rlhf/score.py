@@ -17,11 +17,17 @@ from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Completion, Messages, read_completions
 from trainer.rlhf.encoding import encode_group
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.processes import join_processes
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
 
 
 def run_score(folder: RunFolder, stop: StopSignal, *, completions: Path, out: Path) -> None:
-    """Scores a file of completions with the run's reward model; raises `StageError` if there is none."""
+    """Scores a file of completions with the run's reward model; raises `StageError` if there is none.
+
+    Of several processes the first alone does.
+    """
+    if not join_processes().is_first:
+        return
     path = folder.path / "reward" / "model"
     if not path.exists():
         raise StageError("there is no reward/model: run the reward stage first")
