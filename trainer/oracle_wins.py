@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from trainer.rlhf.intervals import share_of_clusters
+
 Oracle = Callable[[str, list[str]], list[float]]
 
 
@@ -25,23 +27,17 @@ class WinRate(NamedTuple):
         return f"{self.value:.0%} [{self.low:.0%}, {self.high:.0%}]"
 
 
-def win_rate(
-    oracle: Oracle, prompts: list[str], candidate: list[list[str]], other: list[list[str]], *, seed: int = 0
-) -> WinRate:
+def win_rate(oracle: Oracle, prompts: list[str], candidate: list[list[str]], other: list[list[str]]) -> WinRate:
     """P(candidate beats other) + ½ P(tie), over all pairs of completions of the same prompt, prompts weighing alike.
 
-    The interval is a percentile bootstrap over prompts (10,000 draws): completions of one prompt are not independent.
+    The interval knows that completions of one prompt are not independent (`trainer/rlhf/intervals.py`).
     """
-    by_prompt = np.array(
-        [
-            wins_of_prompt(oracle(prompt, ours), oracle(prompt, theirs))
-            for prompt, ours, theirs in zip(prompts, candidate, other, strict=True)
-        ]
-    )
-    draws = np.random.default_rng(seed).integers(len(by_prompt), size=(10_000, len(by_prompt)))
-    low, high = np.quantile(by_prompt[draws].mean(axis=1), [0.025, 0.975])
+    by_prompt = [
+        wins_of_prompt(oracle(prompt, ours), oracle(prompt, theirs))
+        for prompt, ours, theirs in zip(prompts, candidate, other, strict=True)
+    ]
     pairs = sum(len(ours) * len(theirs) for ours, theirs in zip(candidate, other, strict=True))
-    return WinRate(float(by_prompt.mean()), float(low), float(high), len(by_prompt), pairs)
+    return WinRate(*share_of_clusters(by_prompt, most=sum(map(len, candidate))), len(by_prompt), pairs)
 
 
 def wins_of_prompt(ours: list[float], theirs: list[float]) -> float:

@@ -6,8 +6,9 @@ import pytest
 
 from tests.rlhf.run_folders import make_run, run, with_reward_model
 from trainer.rlhf.encoding import load_tokenizer, token_spans
-from trainer.rlhf.evaluation import Written, run_evaluate, wilson, win_rate
+from trainer.rlhf.evaluation import Written, run_evaluate, win_rate
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
+from trainer.rlhf.intervals import wilson
 from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
 

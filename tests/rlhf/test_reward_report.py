@@ -84,13 +84,34 @@ def test_it_turns_half_the_pairs_round():
     assert set(zip(logits.tolist(), outcome.tolist(), strict=True)) == {(1.0, 1.0), (-1.0, 0.0)}
 
 
-def test_it_resamples_prompts_and_not_pairs():
+def test_its_intervals_count_prompts_and_not_pairs():
     correct = np.repeat([1.0, 0.0] * 20, 30)
-    together = accuracy_interval(correct, np.repeat(np.arange(40), 30), seed=0)
-    apart = accuracy_interval(correct, np.arange(1200), seed=0)
+    together = accuracy_interval(correct, np.repeat(np.arange(40), 30))
+    apart = accuracy_interval(correct, np.arange(1200))
     assert together.value == apart.value == 0.5
     assert together.high - together.low == pytest.approx(2 * 1.96 * 0.5 / 40**0.5, rel=0.15)
     assert apart.high - apart.low == pytest.approx(2 * 1.96 * 0.5 / 1200**0.5, rel=0.15)
+
+
+def test_it_does_not_take_a_few_prompts_for_a_proof():
+    one = build_report(
+        Judged([ranking(0, (1, 2, 3))], np.array([3.0, 2, 1]), np.array([1.0, 2, 3])), length_sign=1, seed=0
+    )
+    assert one["accuracy"]["value"] == 1.0 and one["accuracy"]["low"] < 0.5 and one["lead"]["low"] < 0
+    assert "which chance could give too" in one["verdict"]
+    three = Judged([ranking(number) for number in range(3)], np.array([1.0, 0] * 3), np.array([1.0, 2] * 3))
+    assert "by less than 3 pairs can prove" in build_report(three, length_sign=1, seed=0)["verdict"]
+
+
+def test_its_intervals_cover_what_is_true_as_often_as_they_say():
+    rng, covered = np.random.default_rng(0), []
+    for _ in range(400):
+        of_prompt = rng.beta(4, 2, size=40)  # two thirds on average, alike within a prompt
+        pairs = rng.integers(1, 7, size=40)
+        prompts = np.repeat(np.arange(40), pairs)
+        found = accuracy_interval((rng.random(len(prompts)) < of_prompt[prompts]).astype(float), prompts)
+        covered.append(found.low <= 2 / 3 <= found.high)
+    assert 0.92 <= np.mean(covered) <= 0.98
 
 
 def test_it_averages_kendalls_tau_over_rankings():

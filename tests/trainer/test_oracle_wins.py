@@ -15,9 +15,10 @@ def test_it_counts_wins_and_half_the_ties_prompts_weighing_alike():
     assert rate.pairs == 3
 
 
-def test_its_interval_is_one_point_where_every_prompt_agrees():
+def test_its_interval_is_wide_where_few_prompts_agree():
+    # Wilson's of 5 of 5: 5 / (5 + 1.96²) to 1.
     rate = win_rate(by_length, ["p"] * 5, [["aa"]] * 5, [["a"]] * 5)
-    assert (rate.low, rate.value, rate.high) == (1.0, 1.0, 1.0)
+    assert (rate.low, rate.value, rate.high) == (pytest.approx(5 / (5 + 1.96**2), abs=1e-4), 1.0, 1.0)
 
 
 def test_its_interval_has_the_width_of_a_coin_tossed_per_prompt():

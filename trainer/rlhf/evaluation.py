@@ -25,6 +25,8 @@ from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.encoding import encode_prompt, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
+from trainer.rlhf.intervals import share_of_clusters
+from trainer.rlhf.intervals import wilson as wilson  # bench.own_rankings takes it from here
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
@@ -196,31 +198,15 @@ def evaluation(
 def win_rate(ours: Sequence[Written], theirs: Sequence[Written], value: Callable[[Written], float]) -> Rate:
     """How often ours beats theirs over all pairs of completions of the same prompt; a tie is half a win.
 
-    The interval is Wilson's with the number of independent comparisons that prompt-level clustering leaves:
-    n_eff = p (1 - p) / Var(prompt means) * prompts, at least the number of prompts, at most that of our completions.
+    The interval knows that completions of one prompt are not independent (`intervals.py`).
     """
     by_prompt: dict[str, tuple[list[float], list[float]]] = {}
     for side, rows in enumerate((ours, theirs)):
         for row in rows:
             by_prompt.setdefault(row.prompt_id, ([], []))[side].append(value(row))
     means = [_mean((a > b) + 0.5 * (a == b) for a in mine for b in others) for mine, others in by_prompt.values()]
-    prompts, pairs = len(means), sum(len(mine) * len(others) for mine, others in by_prompt.values())
-    share = _mean(means)
-    variance = sum((mean - share) ** 2 for mean in means) / max(1, prompts - 1)
-    spread = share * (1 - share)
-    if spread <= variance:
-        independent = prompts
-    else:
-        independent = min(spread / variance * prompts, len(ours)) if variance else len(ours)
-    return Rate(share, *wilson(share, independent), pairs, prompts)
-
-
-def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a share of `count` trials (1927): never outside [0, 1], never empty at 0 or 1."""
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+    pairs = sum(len(mine) * len(others) for mine, others in by_prompt.values())
+    return Rate(*share_of_clusters(means, most=len(ours)), pairs, len(means))
 
 
 def side_by_side(

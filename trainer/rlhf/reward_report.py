@@ -1,14 +1,14 @@
 """What a reward model is worth, measured on prompts it never saw, and said in one sentence.
 
-Accuracy with an interval that resamples prompts (pairs of one prompt are not independent), Kendall's tau, calibration
-of the Bradley-Terry probabilities, the rival that only counts tokens, the pull of length, slices, near-duplicates
-between the splits, and the pairs that models which never saw them vote against.
+Accuracy with an interval that knows of prompts (pairs of one are not independent), Kendall's tau, calibration of the
+Bradley-Terry probabilities, the rival that only counts tokens, the pull of length, slices, near-duplicates between the
+splits, and the pairs that models which never saw them vote against.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,10 +17,9 @@ from scipy.special import expit, log_expit
 from scipy.stats import kendalltau
 
 from trainer.rlhf.data import Ranking
+from trainer.rlhf.intervals import share_of_trials
 from trainer.rlhf.pairs import Pairs, pairs_of
 
-RESAMPLES = 2000
-BLOCK = 500_000  # drawn prompts held in memory at once
 BINS = 10
 
 
@@ -58,9 +57,9 @@ def build_report(judged: Judged, *, length_sign: int, seed: int) -> dict[str, An
     deltas = _deltas(judged.scores, pairs)
     length_deltas = length_sign * _deltas(judged.lengths, pairs)
     prompts = pairs.prompt.numpy()
-    accuracy = accuracy_interval(correctness(deltas), prompts, seed=seed)
-    baseline = accuracy_interval(correctness(length_deltas), prompts, seed=seed)
-    lead = accuracy_interval(correctness(deltas) - correctness(length_deltas), prompts, seed=seed)
+    right, by_length = correctness(deltas), correctness(length_deltas)
+    accuracy, baseline = (accuracy_interval(each, prompts) for each in (right, by_length))
+    lead = lead_interval(right, by_length, prompts)
     return {
         "verdict": verdict(accuracy, baseline, lead),
         "beats_length_baseline": accuracy.value > baseline.value,
@@ -107,22 +106,15 @@ def correctness(deltas: np.ndarray) -> np.ndarray:
     return (deltas > 0) + 0.5 * (deltas == 0)
 
 
-def accuracy_interval(correct: np.ndarray, prompts: np.ndarray, *, seed: int) -> Interval:
-    """Mean over pairs; the interval from resampling prompts with replacement (percentile bootstrap)."""
-    _, index = np.unique(prompts, return_inverse=True)
-    sums, counts = np.bincount(index, correct), np.bincount(index)
-    generator = np.random.default_rng(seed)
-    means = []
-    for number in _blocks(RESAMPLES, max(1, BLOCK // len(counts))):
-        drawn = generator.integers(len(counts), size=(number, len(counts)))
-        means.append(sums[drawn].sum(1) / counts[drawn].sum(1))
-    low, high = np.quantile(np.concatenate(means), (0.025, 0.975))
-    return Interval(float(correct.mean()), float(low), float(high), len(correct))
+def accuracy_interval(correct: np.ndarray, prompts: np.ndarray) -> Interval:
+    """Mean over pairs of what is right of each, from 0 to 1."""
+    return Interval(*share_of_trials(correct, prompts), len(correct))
 
 
-def _blocks(count: int, size: int) -> Iterator[int]:
-    """`count` in parts of `size`, the last one smaller."""
-    return (min(size, count - done) for done in range(0, count, size))
+def lead_interval(correct: np.ndarray, rival: np.ndarray, prompts: np.ndarray) -> Interval:
+    """Mean over pairs of what is right beyond the rival's, from -1 to 1: an interval of (1 + lead) / 2."""
+    share = share_of_trials((1 + correct - rival) / 2, prompts)
+    return Interval(*(2 * bound - 1 for bound in share), len(correct))
 
 
 def mean_kendall_tau(judged: Judged) -> float:

@@ -102,7 +102,7 @@ class Command(BaseCommand):
                     rankings=run.snapshot.size if run else 0,
                     reward=checkpoint.metrics.get("reward", {}),
                     evaluation=checkpoint.metrics.get("evaluation", {}),
-                    win_rate=win_rate(oracle, asked, texts, base, seed=options["seed"]) if checkpoint.number else None,
+                    win_rate=win_rate(oracle, asked, texts, base) if checkpoint.number else None,
                     mean_words=mean_words(texts),
                     minutes=turn_seconds.get(checkpoint.number, 0.0) / 60,
                     example=(asked[0], texts[0][0]),
