@@ -21,6 +21,15 @@ def test_it_finds_alpha_beta_and_the_peak_of_a_curve_it_was_given():
     assert fit.peak_kl == pytest.approx(math.exp(2 * (alpha / beta - 1)))
 
 
+def test_it_finds_them_too_where_the_parent_stood_far_from_the_reference():
+    """A later turn of the loop: the first rollout's gold is not that of the reference, which no rollout shows."""
+    alpha, beta = 1.2, 0.6
+    kl = [4.5, 5.0, 6.0, 7.0, 8.5]
+    gold = [3.0 + math.sqrt(k) * (alpha - beta * math.log(math.sqrt(k))) for k in kl]
+    fit = fit_gold(kl, gold)
+    assert (fit.alpha, fit.beta) == (pytest.approx(alpha), pytest.approx(beta))
+
+
 def test_it_does_not_fit_three_points_and_sees_no_peak_in_a_straight_rise():
     assert fit_gold([0, 1, 2], [0, 1, 2]) is None
     rising = fit_gold([0, 1, 2, 4, 9], [0, 1, math.sqrt(2), 2, 3])

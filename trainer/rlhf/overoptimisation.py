@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+FEWEST_ROOT_NATS = 0.03  # d under which a rollout counts as the reference's own
+
 
 class GoldFit(NamedTuple):
     """Least-squares alpha and beta, and the KL in nats at which gold peaks (infinite if it never does)."""
@@ -22,12 +24,16 @@ class GoldFit(NamedTuple):
 
 
 def fit_gold(kl: Sequence[float], gold: Sequence[float]) -> GoldFit | None:
-    """The fit over updates, gold measured from its first value; None with fewer than four points of positive KL."""
-    points = [(math.sqrt(k), g - gold[0]) for k, g in zip(kl, gold, strict=True) if k > 1e-3]
-    if len(points) < 4:
+    """The fit over updates; None with fewer than four points of positive KL.
+
+    gold(0) is fitted as well: a later turn's first rollout is already some nats from the reference.
+    """
+    d = np.sqrt(np.clip(kl, 0.0, None))
+    if np.count_nonzero(d > FEWEST_ROOT_NATS) < 4:
         return None
-    d, rise = np.array(points).T
-    alpha, beta = np.linalg.lstsq(np.stack([d, -d * np.log(d)], axis=1), rise, rcond=None)[0]
+    d_log_d = d * np.log(np.maximum(d, FEWEST_ROOT_NATS))
+    columns = np.stack([np.ones_like(d), d, -d_log_d], axis=1)
+    _, alpha, beta = np.linalg.lstsq(columns, np.asarray(gold, dtype=float), rcond=None)[0]
     exponent = 2 * (alpha / beta - 1) if beta > 0 else math.inf
     return GoldFit(float(alpha), float(beta), math.exp(exponent) if exponent < 50 else math.inf)
 
