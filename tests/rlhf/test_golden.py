@@ -358,7 +358,7 @@ def test_every_step_of_two_epochs_is_trls(world):
         logprobs = rollout_logprobs(job.actor, rollout, temperature=settings["temperature"], max_tokens=100)[rows]
         close(logprobs[mask], torch.tensor(theirs["logprobs"])[mask])
         tokens = float(mask.sum())
-        step = policy_step(job, rollout, packed, 1, 0, rollout.logprobs, advantages, tokens)
+        step = policy_step(job, rollout, packed, (1, 0, 0), rollout.logprobs, advantages, tokens)
         close(step["ppo/loss/policy"], theirs["policy_loss"])
         close(step["ppo/policy/clipfrac"], stats["pg_clipfrac"][number])
         # TRL's mean ratio and approximate KL count padding, as ratio 1 and KL 0; its KL is k2, ours k3
@@ -427,11 +427,11 @@ def test_trl_averages_over_micro_batches_and_we_over_the_tokens_of_the_minibatch
     for rows, count in zip(parts, counts, strict=True):
         weighed[rows] *= tokens / (2 * count)
     packed = list(layouts(rollout, range(len(rollout.samples)), pad_id=job.pad_id, max_tokens=50))
-    step = policy_step(job, rollout, packed, 1, 0, rollout.logprobs, weighed, tokens)
+    step = policy_step(job, rollout, packed, (1, 0, 0), rollout.logprobs, weighed, tokens)
     losses = [step["policy_loss"] for step in world.theirs["steps"]]
     close(step["ppo/loss/policy"], sum(losses) / 2)
     close_gradients(world, 2)  # after TRL's second micro-batch
-    ours = policy_step(job, rollout, packed, 1, 0, rollout.logprobs, advantages, tokens)["ppo/loss/policy"]
+    ours = policy_step(job, rollout, packed, (1, 0, 0), rollout.logprobs, advantages, tokens)["ppo/loss/policy"]
     assert ours == pytest.approx(sum(loss * n for loss, n in zip(losses, counts, strict=True)) / tokens, abs=1e-5)
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.rlhf.run_folders import make_run, run
+from trainer.rlhf import imitation
 from trainer.rlhf.config import KLConfig
 from trainer.rlhf.critic import value_loss
 from trainer.rlhf.encoding import encode_conversation, encode_prompt
@@ -31,6 +32,10 @@ from trainer.rlhf.processes import Processes
 from trainer.rlhf.sft import run_sft
 
 HAS_E = "tests.rlhf.rewards:has_e"
+
+
+def ask(question: str) -> dict[str, str]:
+    return {"role": "user", "content": question}
 
 
 def test_the_policy_loss_and_its_gradient_are_those_worked_out_by_hand():
@@ -167,7 +172,7 @@ def gradients(job, rollout, micro_tokens: int) -> torch.Tensor:
     advantages = torch.randn(rollout.tokens.shape, generator=torch.Generator().manual_seed(1))
     packed = minibatch_layouts(job, rollout, 0)
     tokens = float(sum(rollout.mask[layout.rows].sum() for layout in packed))
-    policy_step(job, rollout, packed, 1, 0, rollout.logprobs, advantages, tokens)
+    policy_step(job, rollout, packed, (1, 0, 0), rollout.logprobs, advantages, tokens)
     return torch.cat([parameter.grad.flatten().clone() for parameter in job.parameters.values()])
 
 
@@ -201,7 +206,7 @@ def test_the_gradients_of_two_processes_sum_to_that_of_one(tmp_path, tiny_base):
         rollout = sample_prompts(mine, 1)
         packed = minibatch_layouts(mine, rollout, 1)
         advantages = torch.where(rollout.mask, rollout.logprobs + rollout.tokens % 3, 0.0)  # the rows' own, anywhere
-        policy_step(mine, rollout, packed, 1, 0, rollout.logprobs, advantages, 40.0)
+        policy_step(mine, rollout, packed, (1, 0, 0), rollout.logprobs, advantages, 40.0)
         found = torch.cat([parameter.grad.flatten().clone() for parameter in job.parameters.values()])
         return found, float(sum(rollout.mask[layout.rows].sum() for layout in packed))
 
@@ -384,6 +389,33 @@ def test_the_tail_of_demonstrations_lowers_their_loss(tmp_path, tiny_base):
     turn = {"role": "assistant", "content": "The garden is full of birds."}
     demonstration = {"messages": [{"role": "user", "content": "What do you see?"}, turn]}
     (folder.path / "demonstrations.jsonl").write_text(json.dumps(demonstration) + "\n")
+    losses = [update["ppo/loss/ptx"] for update in run(folder, "nothing")]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_each_step_imitates_demonstrations_of_its_own(tmp_path, tiny_base, monkeypatch):
+    ppo = {"updates": 2, "prompts": 2, "minibatches": 2, "epochs": 2, "loss": {"ptx": 1.0}}
+    folder = make_run(tmp_path, tiny_base, ppo=ppo, sft={"max_tokens": 40})
+    turns = [f"There are {number} birds." + " Sing!" * number for number in range(30)]
+    lines = [{"messages": [ask("What do you see?"), {"role": "assistant", "content": turn}]} for turn in turns]
+    (folder.path / "demonstrations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    drawn, real = [], imitation.backward_imitation
+
+    def spy(policy, conversations, **settings):
+        drawn.append(sorted(tuple(item.input_ids) for item in conversations))
+        return real(policy, conversations, **settings)
+
+    monkeypatch.setattr(imitation, "backward_imitation", spy)
+    run(folder, "nothing")
+    assert len(drawn) == 8 and len({str(batch) for batch in drawn}) == 8
+    assert max(len(ids) for batch in drawn for ids in batch) == 40, "what is longer is cut, as sft cuts it"
+
+
+def test_without_demonstrations_the_tail_is_a_corpus(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 4, "loss": {"ptx": 1.0}}, pretrain={"block_tokens": 16})
+    with pytest.raises(StageError, match="neither demonstrations.jsonl nor a corpus"):
+        prepare(folder, folder.config, HAS_E)
+    (folder.path / "corpus.txt").write_text("The garden is full of birds.\n\n" * 9)
     losses = [update["ppo/loss/ptx"] for update in run(folder, "nothing")]
     assert losses[-1] < losses[0] - 0.5
 

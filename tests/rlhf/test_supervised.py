@@ -7,11 +7,12 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run
+from trainer.rlhf.corpus import cut_blocks
 from trainer.rlhf.encoding import MaskedConversation, load_tokenizer
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
 from trainer.rlhf.imitation import conversation_loss
 from trainer.rlhf.policy import load_policy
-from trainer.rlhf.pretrain import cut_blocks, run_pretrain
+from trainer.rlhf.pretrain import run_pretrain
 from trainer.rlhf.sft import run_sft
 
 TURNS = [

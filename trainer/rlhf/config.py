@@ -92,7 +92,7 @@ class LossConfig:
     clip: float = 0.2
     value_clip: float | None = 0.2
     entropy: float = 0.0
-    ptx: float = 0.0  # weight of the cross-entropy on demonstrations.jsonl
+    ptx: float = 0.0  # weight of the cross-entropy on demonstrations.jsonl, or without them on the corpus
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,11 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
-from trainer.rlhf.data import read_demonstrations
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.corpus import corpus_path, cut_blocks
+from trainer.rlhf.data import read_corpus, read_demonstrations
 from trainer.rlhf.encoding import MaskedConversation, encode_conversation
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.logprobs import token_logprobs
@@ -33,18 +36,38 @@ class Imitation(NamedTuple):
 
     def backward(self, policy: Policy, key: tuple[int, ...], *, weight: float, processes: Processes) -> float:
         """Adds this process's share of weight * L to the gradients for the batch that `key` names; returns L."""
-        draw = random.Random(derived_seed(self.seed, *key))
+        draw = random.Random(derived_seed(self.seed, 6, *key))
         chosen = draw.sample(self.conversations, min(self.batch, len(self.conversations)))
         return backward_imitation(policy, chosen, weight=weight, micro_tokens=self.micro_tokens, processes=processes)
 
 
-def load_imitation(folder: RunFolder, policy: Policy, *, batch: int, seed: int, micro_tokens: int) -> Imitation:
-    """The run folder's demonstrations.jsonl; raises `StageError` if it has none."""
+def load_imitation(folder: RunFolder, policy: Policy, config: RunConfig) -> Imitation:
+    """The run folder's demonstrations, or without any its corpus; raises `StageError` if it has neither."""
+    conversations = read_conversations(folder, policy.tokenizer, max_tokens=config.sft.max_tokens)
+    corpus = corpus_path(folder.path)
+    if conversations is None and corpus is not None:
+        conversations = cut_blocks(read_corpus(corpus), policy.tokenizer, config.pretrain.block_tokens)
+    if not conversations:
+        raise StageError("ppo.loss.ptx is set, but the run folder has neither demonstrations.jsonl nor a corpus")
+    return Imitation(conversations, config.ppo.prompts, config.seed, config.ppo.micro_tokens)
+
+
+def read_conversations(
+    folder: RunFolder, tokenizer: PreTrainedTokenizerBase, *, max_tokens: int
+) -> list[MaskedConversation] | None:
+    """The run folder's demonstrations.jsonl, each cut at `max_tokens`; None without such a file.
+
+    Raises `StageError` if nothing of an assistant's turn is left of any.
+    """
     path = folder.path / "demonstrations.jsonl"
     if not path.exists():
-        raise StageError("ppo.loss.ptx is set but there is no demonstrations.jsonl in the run folder")
-    conversations = [encode_conversation(policy.tokenizer, item.messages) for item in read_demonstrations(path)]
-    return Imitation(conversations, batch, seed, micro_tokens)
+        return None
+    found = [encode_conversation(tokenizer, item.messages) for item in read_demonstrations(path)]
+    found = [MaskedConversation(item.input_ids[:max_tokens], item.is_assistant[:max_tokens]) for item in found]
+    found = [item for item in found if any(item.is_assistant[1:])]
+    if not found:
+        raise StageError("no demonstration has an assistant's turn within sft.max_tokens")
+    return found
 
 
 def backward_imitation(

@@ -261,7 +261,8 @@ def learn(
         for minibatch in range(config.minibatches):
             packed = minibatch_layouts(job, rollout, minibatch)
             tokens = float(processes.sum(sum(rollout.mask[layout.rows].sum() for layout in packed).double()))
-            step = policy_step(job, rollout, packed, update, epoch, old_logprobs, estimated.advantages, tokens)
+            key = (update, epoch, minibatch)
+            step = policy_step(job, rollout, packed, key, old_logprobs, estimated.advantages, tokens)
             clock.lap("policy")
             value = critic_step(
                 job.critic,
@@ -349,14 +350,16 @@ def policy_step(
     job: Job,
     rollout: Rollout,
     packed: Sequence[Layout],
-    update: int,
-    epoch: int,
+    key: tuple[int, int, int],
     old_logprobs: Float[Tensor, "batch time"],
     advantages: Float[Tensor, "batch time"],
     tokens: float,
 ) -> dict[str, float]:
-    """One optimiser step of the policy on a minibatch; the loss is the mean over the tokens of all processes."""
-    config, processes = job.config.ppo, job.processes
+    """One optimiser step of the policy on the minibatch that `key` names: its update, epoch and number.
+
+    The loss is the mean over the tokens of all processes.
+    """
+    config, processes, (update, *_) = job.config.ppo, job.processes, key
     job.optimiser.zero_grad(set_to_none=True)
     sums = torch.zeros(5, device=rollout.tokens.device)
     for layout in packed:
@@ -374,7 +377,7 @@ def policy_step(
     ptx = 0.0
     if job.imitation is not None:
         job.actor.activate()
-        ptx = job.imitation.backward(job.actor.policy, (update, epoch), weight=config.loss.ptx, processes=processes)
+        ptx = job.imitation.backward(job.actor.policy, key, weight=config.loss.ptx, processes=processes)
     processes.sum_gradients(job.parameters.values())
     norm = nn.utils.clip_grad_norm_(job.parameters.values(), config.max_grad_norm)
     for group in job.optimiser.param_groups:

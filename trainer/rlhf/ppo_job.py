@@ -88,11 +88,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
     if not prompts:
         raise StageError("prompts.jsonl has no prompt of the split “train”")
     ids = [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts]
-    imitation = None
-    if config.ppo.loss.ptx:
-        imitation = load_imitation(
-            folder, actor.policy, batch=config.ppo.prompts, seed=config.seed, micro_tokens=config.ppo.micro_tokens
-        )
+    imitation = load_imitation(folder, actor.policy, config) if config.ppo.loss.ptx else None
     return Job(
         config, actor, reference, base, scorer, critic, layer, parameters, optimiser, prompts, ids, imitation, processes
     )

@@ -9,13 +9,11 @@ joined with EOS and cut into blocks. An encoder (a masked language model) finds 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from transformers import PreTrainedTokenizerBase
-
 from trainer.rlhf.config import RunConfig
+from trainer.rlhf.corpus import corpus_path, cut_blocks, encoded
 from trainer.rlhf.data import read_corpus
 from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
@@ -34,9 +32,12 @@ Objective = tuple[Sequence[Any], Callable[[Sequence[Any], int], dict[str, float]
 def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
     """Trains on the run folder's corpus."""
     config, processes = folder.config, join_processes()
+    corpus = corpus_path(folder.path)
+    if corpus is None:
+        raise StageError("there is no corpus.jsonl and no corpus.txt in the run folder")
     learner = load_learner(config, can_be_encoder=True)
     objective = cloze if is_encoder(learner.policy.model) else next_token
-    blocks, backward = objective(learner.policy, read_corpus(corpus_path(folder)), config, processes)
+    blocks, backward = objective(learner.policy, read_corpus(corpus), config, processes)
     if not blocks:
         raise StageError("the corpus is shorter than two tokens")
     train(
@@ -81,23 +82,3 @@ def cloze(policy: Policy, documents: Iterable[str], config: RunConfig, processes
         return {"pretrain/loss": loss, "pretrain/hidden_tokens": sum(len(cloze.places) for cloze in clozes)}
 
     return blocks, backward
-
-
-def corpus_path(folder: RunFolder) -> Path:
-    for name in ("corpus.jsonl", "corpus.txt"):
-        if (folder.path / name).exists():
-            return folder.path / name
-    raise StageError("there is no corpus.jsonl and no corpus.txt in the run folder")
-
-
-def encoded(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> Iterator[list[int]]:
-    return (tokenizer(document, add_special_tokens=False)["input_ids"] for document in documents)
-
-
-def cut_blocks(
-    documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, block_tokens: int
-) -> list[MaskedConversation]:
-    """Blocks of `block_tokens` ids over all documents, EOS after each; the last block may be shorter, two at least."""
-    ids = [token for document in encoded(documents, tokenizer) for token in (*document, tokenizer.eos_token_id)]
-    blocks = [ids[start : start + block_tokens] for start in range(0, len(ids), block_tokens)]
-    return [MaskedConversation(block, [True] * len(block)) for block in blocks if len(block) > 1]

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trainer.rlhf.data import read_demonstrations
-from trainer.rlhf.encoding import MaskedConversation, encode_conversation
+from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
-from trainer.rlhf.imitation import backward_imitation
+from trainer.rlhf.imitation import backward_imitation, read_conversations
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.supervised import load_learner, train
 
@@ -21,17 +20,10 @@ from trainer.rlhf.supervised import load_learner, train
 def run_sft(folder: RunFolder, stop: StopSignal) -> None:
     """Trains on the run folder's demonstrations.jsonl."""
     config, processes = folder.config, join_processes()
-    path = folder.path / "demonstrations.jsonl"
-    if not path.exists():
-        raise StageError("there is no demonstrations.jsonl in the run folder")
     learner = load_learner(config)
-    tokenizer = learner.policy.tokenizer
-    conversations = [
-        _cut(encode_conversation(tokenizer, item.messages), config.sft.max_tokens) for item in read_demonstrations(path)
-    ]
-    conversations = [item for item in conversations if any(item.is_assistant[1:])]
-    if not conversations:
-        raise StageError("no demonstration has an assistant's turn within sft.max_tokens")
+    conversations = read_conversations(folder, learner.policy.tokenizer, max_tokens=config.sft.max_tokens)
+    if conversations is None:
+        raise StageError("there is no demonstrations.jsonl in the run folder")
 
     def backward(batch: Sequence[MaskedConversation], _step: int) -> dict[str, float]:
         loss = backward_imitation(
@@ -52,7 +44,3 @@ def run_sft(folder: RunFolder, stop: StopSignal) -> None:
         backward=backward,
         processes=processes,
     )
-
-
-def _cut(conversation: MaskedConversation, max_tokens: int) -> MaskedConversation:
-    return MaskedConversation(conversation.input_ids[:max_tokens], conversation.is_assistant[:max_tokens])
