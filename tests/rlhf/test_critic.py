@@ -107,3 +107,11 @@ def test_it_starts_as_the_normalised_score_of_what_was_read_so_far(tmp_path, tin
     start_from_reward(job.critic.head, reward, mean=2.0, std=4.0)
     expected = (features @ reward.weight[0] + 0.5 - 2.0) / 4.0
     torch.testing.assert_close(job.critic.head(features), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("head", 3e-3), ("adapter", 2e-4), ("full", 2e-5)])
+def test_each_kind_has_a_learning_rate_of_its_own_unless_one_is_set(tmp_path, tiny_base, kind, rate):
+    assert job_with(tmp_path / "own", tiny_base, kind).critic.optimiser.param_groups[0]["lr"] == rate
+    run = make_run(tmp_path / "set", tiny_base, ppo={"critic": {"kind": kind, "learning_rate": 0.5}})
+    set_to = prepare(run, run.config, "tests.rlhf.rewards:has_e").critic.optimiser
+    assert set_to.param_groups[0]["lr"] == 0.5

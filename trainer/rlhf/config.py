@@ -100,7 +100,7 @@ class CriticConfig:
     """The critic: a linear `head` on the frozen trunk, its own `adapter` with a head, or a `full` model with one."""
 
     kind: Literal["head", "adapter", "full"] = "head"
-    learning_rate: float = 3e-3
+    learning_rate: float | None = None  # None: 3e-3 for a head, 2e-4 for an adapter, 2e-5 for a full model
     pretrain_steps: int = 60  # at most this many steps on the first rollout, policy untouched
     pretrain_until: float = 0.3  # explained variance that is enough
 

@@ -66,7 +66,7 @@ def make_critic(config: CriticConfig, head: ValueHead, trunk: Actor | None) -> C
         model = trunk.policy.model.requires_grad_(True)
         output = {id(parameter) for parameter in trunk.policy.head.parameters()}
         parameters |= {name: value for name, value in model.named_parameters() if id(value) not in output}
-    rate = config.learning_rate or LEARNING_RATES[config.kind]
+    rate = LEARNING_RATES[config.kind] if config.learning_rate is None else config.learning_rate
     optimiser = torch.optim.AdamW(parameters.values(), lr=rate, eps=1e-5, weight_decay=0.0)
     return Critic(head, trunk, optimiser, parameters)
 
