@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from trainer.rlhf.exact import exact
 from trainer.rlhf.processes import ALONE, Processes
 
 
@@ -29,7 +30,7 @@ class Moments(NamedTuple):
 
     def updated(self, scores: Float[Tensor, " batch"]) -> Moments:
         """The moments with one more batch."""
-        batch = scores.double()
+        batch = exact(scores)
         count, mean = len(batch), float(batch.mean())
         squares = float((batch - mean).square().sum())
         total = self.count + count
@@ -114,12 +115,11 @@ def whitened(
     values: Float[Tensor, "batch time"], mask: Bool[Tensor, "batch time"], processes: Processes = ALONE
 ) -> Float[Tensor, "batch time"]:
     """Mean 0 and (population) variance 1 over the real tokens of all processes; 0 outside the mask."""
-    chosen = torch.where(mask, values, 0.0).double()
-    count, total = processes.sum(torch.stack([mask.sum().double(), chosen.sum()]))
-    mean = total / count
-    deviation = torch.where(mask, values - mean, 0.0)
-    variance = processes.sum(deviation.square().sum()) / count
-    return (deviation * torch.rsqrt(variance + 1e-8)).to(values.dtype)
+    chosen = exact(torch.where(mask, values, 0.0))
+    count, total = processes.sum(torch.stack([exact(mask.sum()), chosen.sum()]))
+    deviation = torch.where(mask, values - float(total / count), 0.0)
+    variance = processes.sum(exact(deviation.square().sum())) / count
+    return deviation * float(torch.rsqrt(variance + 1e-8))
 
 
 def explained_variance(
@@ -129,7 +129,7 @@ def explained_variance(
     processes: Processes = ALONE,
 ) -> float:
     """1 - Var(target - predicted) / Var(target) over the real tokens of all processes; 0 if the target is constant."""
-    pair = torch.stack([target[mask], (target - predicted)[mask]]).double()
+    pair = exact(torch.stack([target[mask], (target - predicted)[mask]]))
     count = processes.sum(torch.tensor(float(pair.shape[1]), dtype=torch.float64, device=pair.device))
     mean = processes.sum(pair.sum(1)) / count
     target_squares, residual_squares = processes.sum((pair - mean[:, None]).square().sum(1))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from trainer.rlhf.advantage import explained_variance
 from trainer.rlhf.config import CriticConfig
+from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import Actor, Layout, Rollout, layouts
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.reward_head import RewardHead
@@ -75,12 +76,12 @@ def standardise(
     head: ValueHead, states: Float[Tensor, "batch time hidden"], mask: Bool[Tensor, "batch time"], processes: Processes
 ) -> None:
     """Sets the head's moments to those of these states, over all processes."""
-    chosen = states[mask].double()
+    chosen = exact(states[mask])
     count = processes.sum(torch.tensor(float(len(chosen)), dtype=torch.float64, device=chosen.device))
     mean = processes.sum(chosen.sum(0)) / count
     variance = processes.sum((chosen - mean).square().sum(0)) / count
-    head.mean.copy_(mean)
-    head.std.copy_(variance.sqrt().clamp(min=1e-3))
+    head.mean.copy_(mean.float())
+    head.std.copy_(variance.sqrt().clamp(min=1e-3).float())
 
 
 @torch.no_grad()
@@ -173,7 +174,7 @@ def pretrain_critic(
     processes: Processes,
 ) -> tuple[int, float]:
     """Fits the critic to the first rollout's returns, policy untouched, until it explains enough; (steps, EV)."""
-    tokens = float(processes.sum(rollout.mask.sum().double()))
+    tokens = float(processes.sum(exact(rollout.mask.sum())))
     explained = 0.0
     for step in range(config.pretrain_steps + 1):
         values = rollout_values(critic, rollout, features, pad_id=pad_id, max_tokens=max_tokens)[:, :-1]

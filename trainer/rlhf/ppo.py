@@ -37,6 +37,7 @@ from trainer.rlhf.advantage import (
 )
 from trainer.rlhf.config import KLConfig, PPOConfig
 from trainer.rlhf.critic import critic_step, pretrain_critic, rollout_values, standardise, start_from_reward
+from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import (
     Layout,
     Observation,
@@ -260,7 +261,7 @@ def learn(
     for epoch in range(config.epochs):
         for minibatch in range(config.minibatches):
             packed = minibatch_layouts(job, rollout, minibatch)
-            tokens = float(processes.sum(sum(rollout.mask[layout.rows].sum() for layout in packed).double()))
+            tokens = float(processes.sum(exact(sum(rollout.mask[layout.rows].sum() for layout in packed))))
             key = (update, epoch, minibatch)
             step = policy_step(job, rollout, packed, key, old_logprobs, estimated.advantages, tokens)
             clock.lap("policy")
@@ -337,8 +338,8 @@ def critic_metrics(
     processes: Processes,
 ) -> dict[str, float]:
     """How well the critic foresaw the returns, over the tokens of all processes."""
-    count = processes.sum(mask.sum().double())
-    means = processes.sum(torch.stack([part[mask].double().sum() for part in (values, returns)])) / count
+    count = processes.sum(exact(mask.sum()))
+    means = processes.sum(torch.stack([exact(part[mask]).sum() for part in (values, returns)])) / count
     return {
         "ppo/val/var_explained": explained_variance(values, returns, mask, processes),
         "ppo/val/mean": float(means[0]),

@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from trainer.rlhf.data import Messages
 from trainer.rlhf.encoding import encode_prompt
+from trainer.rlhf.exact import exact, exact_device
 from trainer.rlhf.policy import Policy
 
 _MASK = (1 << 64) - 1
@@ -105,8 +106,8 @@ def _decode(policy: Policy, prompts: list[list[int]], settings: SamplingSettings
     rows = list(range(len(prompts)))  # the prompt that each row of the batch, open or not, belongs to
     is_open = torch.ones(len(prompts), dtype=torch.bool, device=device)
     for step in range(settings.max_new_tokens):
-        noise = torch.tensor([uniform(seeds[row], step) for row in rows], dtype=torch.float64, device=device)
-        tokens, chosen = choose(logits, noise, settings)
+        noise = torch.tensor([uniform(seeds[row], step) for row in rows], dtype=torch.float64)
+        tokens, chosen = choose(logits, noise.to(exact_device(device)), settings)
         for row, is_live, token, logprob in zip(rows, is_open.tolist(), tokens.tolist(), chosen.tolist(), strict=True):
             if is_live:
                 written[row].append(token)
@@ -143,7 +144,7 @@ def choose(
     allowed = _nucleus(probs, settings.top_p) if settings.top_p < 1 else probs
     cumulative = allowed.cumsum(-1)
     total = cumulative[:, -1:]
-    height = (noise[:, None] * total.double()).float()
+    height = (noise[:, None] * exact(total)).float().to(total.device)
     height = torch.minimum(height, torch.nextafter(total, torch.zeros_like(total)))  # rounding may not pass the end
     tokens = torch.searchsorted(cumulative, height, right=True)
     return tokens[:, 0], probs.gather(1, tokens)[:, 0].log()
