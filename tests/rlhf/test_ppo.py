@@ -480,6 +480,13 @@ def test_it_says_what_is_missing(tmp_path, tiny_base):
         run(folder, "broken")
 
 
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_it_fails_in_words_where_the_gradient_is_lost(tmp_path, tiny_base, minibatches):
+    ppo = {"updates": 3, "learning_rate": 1e30, "minibatches": minibatches}
+    with pytest.raises(StageError, match="not finite: lower the learning rate"):
+        run(make_run(tmp_path, tiny_base, ppo=ppo))
+
+
 def test_its_metrics_are_finite_and_named_as_the_field_names_them(tmp_path, tiny_base):
     found = run(make_run(tmp_path, tiny_base))[-1]
     assert all(math.isfinite(value) for value in found.values())

@@ -21,6 +21,7 @@ from trainer.rlhf.advantage import explained_variance
 from trainer.rlhf.config import CriticConfig
 from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import Actor, Layout, Rollout, layouts
+from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.trunk import depth, hidden_states, packed_inputs
@@ -154,7 +155,7 @@ def critic_step(
         (loss.loss / tokens).backward()
         total, clipped = total + loss.loss.detach(), clipped + loss.clipped
     processes.sum_gradients(critic.parameters.values())
-    torch.nn.utils.clip_grad_norm_(critic.parameters.values(), max_grad_norm)
+    clip_gradients(critic.parameters.values(), max_grad_norm)
     critic.optimiser.step()
     total, clipped = processes.sum(torch.stack([total, clipped])) / tokens
     return CriticLoss(total, clipped)

@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.rlhf.advantage import (
     Advantages,
@@ -49,6 +49,7 @@ from trainer.rlhf.experience import (
     rollout_logprobs,
 )
 from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StopSignal
+from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.measurement import Measurement, measure
 from trainer.rlhf.overoptimisation import is_overoptimised
 from trainer.rlhf.ppo_job import (
@@ -380,7 +381,7 @@ def policy_step(
         job.actor.activate()
         ptx = job.imitation.backward(job.actor.policy, key, weight=config.loss.ptx, processes=processes)
     processes.sum_gradients(job.parameters.values())
-    norm = nn.utils.clip_grad_norm_(job.parameters.values(), config.max_grad_norm)
+    norm = clip_gradients(job.parameters.values(), config.max_grad_norm)
     for group in job.optimiser.param_groups:
         group["lr"] = config.learning_rate * min(1.0, update / (config.warmup_updates + 1))
     job.optimiser.step()
@@ -391,7 +392,7 @@ def policy_step(
         "ppo/policy/approxkl": approx_kl,
         "ppo/policy/clipfrac": clipped,
         "ppo/policy/ratio": ratio,
-        "ppo/policy/grad_norm": float(norm),
+        "ppo/policy/grad_norm": norm,
         "objective/entropy": entropy,
     }
 

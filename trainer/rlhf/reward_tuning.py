@@ -25,6 +25,7 @@ from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tenso
 from trainer.rlhf.config import LoraConfig, RewardConfig
 from trainer.rlhf.data import Ranking
 from trainer.rlhf.folder import StageError
+from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group, batches, pack, unpacked
 from trainer.rlhf.pairs import Pairs
@@ -259,13 +260,13 @@ def _update(
     for name, parameter in parameters.items():
         masters[name].grad = None if parameter.grad is None else parameter.grad.float()
         parameter.grad = None
-    norm = nn.utils.clip_grad_norm_(list(masters.values()), MAX_GRAD_NORM)
+    norm = clip_gradients(masters.values(), MAX_GRAD_NORM)
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
     _publish(masters, parameters)
-    return float(norm)
+    return norm
 
 
 @torch.no_grad()

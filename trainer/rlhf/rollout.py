@@ -21,6 +21,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from trainer.rlhf.data import Messages
 from trainer.rlhf.encoding import encode_prompt
 from trainer.rlhf.exact import exact, exact_device
+from trainer.rlhf.folder import StageError
 from trainer.rlhf.policy import Policy
 
 _MASK = (1 << 64) - 1
@@ -135,7 +136,10 @@ def _decode(policy: Policy, prompts: list[list[int]], settings: SamplingSettings
 def choose(
     logits: Float[Tensor, "batch vocab"], noise: Float[Tensor, " batch"], settings: SamplingSettings
 ) -> tuple[Int[Tensor, " batch"], Float[Tensor, " batch"]]:
-    """The token whose interval of the cumulative distribution holds the noise; its log-prob before any top-p cut."""
+    """The token whose interval of the cumulative distribution holds the noise; its log-prob before any top-p cut.
+
+    Raises `StageError` where the logits are no numbers.
+    """
     if settings.temperature == 0:
         logprobs = logits.float().log_softmax(-1)
         tokens = logprobs.argmax(-1)
@@ -144,6 +148,8 @@ def choose(
     allowed = _nucleus(probs, settings.top_p) if settings.top_p < 1 else probs
     cumulative = allowed.cumsum(-1)
     total = cumulative[:, -1:]
+    if not total.isfinite().all():
+        raise StageError("the policy's logits are not finite: lower the learning rate, or set dtype to float32")
     height = (noise[:, None] * exact(total)).float().to(total.device)
     height = torch.minimum(height, torch.nextafter(total, torch.zeros_like(total)))  # rounding may not pass the end
     tokens = torch.searchsorted(cumulative, height, right=True)

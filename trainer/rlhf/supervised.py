@@ -16,6 +16,7 @@ from torch import nn
 from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal
+from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import derived_seed
@@ -79,12 +80,12 @@ def train(
         optimiser.zero_grad(set_to_none=True)
         metrics = backward(batch, step)
         processes.sum_gradients(learner.parameters.values())
-        norm = nn.utils.clip_grad_norm_(learner.parameters.values(), MAX_GRAD_NORM)
+        norm = clip_gradients(learner.parameters.values(), MAX_GRAD_NORM)
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * (1 - 0.9 * (step - 1) / steps)
         optimiser.step()
         if processes.is_first:
-            log.append(step, steps, metrics | {"grad_norm": float(norm)}, seconds_left=pace.left(step))
+            log.append(step, steps, metrics | {"grad_norm": norm}, seconds_left=pace.left(step))
             if step % SAVE_EVERY_STEPS == 0 or stop.is_set:
                 tensors = {"policy": learner.parameters, "optimiser": optimiser_tensors(optimiser)}
                 save_state(state, step, tensors, {})
