@@ -23,7 +23,7 @@ from trainer.rlhf.encoding import (
     encode_prompt,
     load_tokenizer,
 )
-from trainer.rlhf.imports import from_hh, from_moss, from_trl, write_rankings
+from trainer.rlhf.imports import from_hh, from_moss, from_trl, main, write_rankings
 from trainer.rlhf.ranking_file import deal_prompts, split_by_prompt
 
 QUESTION = [{"role": "user", "content": "What do you think about rain?"}]
@@ -209,3 +209,37 @@ def test_it_imports_moss_with_its_strength(tmp_path):
     assert [ranking.strength for ranking in rankings] == [None, 0.0]
     assert write_rankings(rankings, tmp_path / "rankings.jsonl") == 2
     assert read_rankings(tmp_path / "rankings.jsonl") == rankings
+
+
+@pytest.mark.parametrize("form", ["lines", "list"])
+def test_it_imports_a_file_and_says_what_it_skipped(tmp_path, capsys, form):
+    separator = "\N{LINE SEPARATOR}"  # ends a line for Python, and none of JSON's
+    records = [
+        {"prompt": f"a{separator}b", "chosen": "Good.", "rejected": "Bad."},
+        {"prompt": "p", "chosen": "same", "rejected": "same"},
+    ]
+    lines = [json.dumps(record, ensure_ascii=False) for record in records]
+    source = tmp_path / "trl.json"
+    source.write_text("\n\n".join(lines) + "\n" if form == "lines" else f"[{','.join(lines)}]", encoding="utf-8")
+    assert main(["trl", str(source), str(tmp_path / "rankings.jsonl")]) == 0
+    assert "1 rankings written, 1 records without a preference skipped" in capsys.readouterr().out
+    (ranking,) = read_rankings(tmp_path / "rankings.jsonl")
+    assert ranking.prompt[0]["content"] == f"a{separator}b"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ('{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt"', "trl.json, line 2: not JSON"),
+        ("[1]", "trl.json, record 1: not a JSON object"),
+        ('{"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}', "trl.json, record 1, field “prompt”"),
+        ('{"chosen": [], "rejected": []}', "trl.json, record 1, field “chosen”: must end"),
+        ('{"prompt": "p", "chosen": 3, "rejected": "b"}', "trl.json, record 1, field “chosen”"),
+    ],
+)
+def test_it_names_the_record_that_cannot_be_imported(tmp_path, capsys, content, words):
+    source = tmp_path / "trl.json"
+    source.write_text(content)
+    assert main(["trl", str(source), str(tmp_path / "rankings.jsonl")]) == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "rankings.jsonl").exists()

@@ -11,11 +11,12 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainer.rlhf.data import Completion, DataError, Messages, Ranking, prompt_key
+from trainer.rlhf.data import ROLES, Completion, DataError, Messages, Ranking, numbered_lines, prompt_key
 
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -35,12 +36,11 @@ def from_trl(records: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
         for field in ("chosen", "rejected"):
             if field not in record:
                 raise DataError(f"record {number}", field, "is missing")
-            prompt, answer = record.get("prompt", []), record[field]
-            if isinstance(answer, str) and not prompt:
+            prompt = record.get("prompt", [])
+            if isinstance(record[field], str) and not prompt:
                 raise DataError(f"record {number}", "prompt", "is missing, and plain text cannot imply it")
-            head = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-            tail = [{"role": "assistant", "content": answer}] if isinstance(answer, str) else list(answer)
-            sides.append(head + tail)
+            head = _trl_turns(prompt, "user", "prompt", number)
+            sides.append(head + _trl_turns(record[field], "assistant", field, number))
         yield from _pair(number, *sides)
 
 
@@ -80,6 +80,18 @@ def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
     return count
 
 
+def _trl_turns(value: Any, role: str, field: str, number: int) -> Messages:
+    """A text as one turn of `role`, or the turns that are there."""
+    turns = [{"role": role, "content": value}] if isinstance(value, str) else value
+    if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
+        raise DataError(f"record {number}", field, "must be a text or a list of {role, content}")
+    return list(turns)
+
+
+def _is_turn(turn: Any) -> bool:
+    return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
+
+
 def _hh_turns(record: Mapping[str, Any], field: str, number: int) -> Messages:
     text = record.get(field)
     if not isinstance(text, str):
@@ -95,7 +107,7 @@ def _hh_turns(record: Mapping[str, Any], field: str, number: int) -> Messages:
 
 def _pair(number: int, chosen: Messages, rejected: Messages, *, strength: float | None = None) -> Iterator[Ranking]:
     """The ranking of two conversations that differ in their last turn, which must be the assistant's."""
-    if chosen[-1]["role"] != "assistant" or rejected[-1]["role"] != "assistant":
+    if not all(turns and turns[-1]["role"] == "assistant" for turns in (chosen, rejected)):
         raise DataError(f"record {number}", "chosen", "must end, like “rejected”, with the assistant's turn")
     texts = [chosen[-1]["content"], rejected[-1]["content"]]
     if texts[0] == texts[1] or not all(texts) or chosen[:-1] != rejected[:-1]:
@@ -108,21 +120,39 @@ def _pair(number: int, chosen: Messages, rejected: Messages, *, strength: float 
 READERS = {"hh": from_hh, "trl": from_trl, "moss": from_moss}
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Converts a file; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer.rlhf.imports", description="Preference data to rankings.")
     parser.add_argument("format", choices=READERS)
     parser.add_argument("source", type=Path, help="JSON lines, or one JSON list")
     parser.add_argument("rankings", type=Path)
-    options = parser.parse_args()
-    records = _read(options.source)
-    count = write_rankings(READERS[options.format](records), options.rankings)
+    options = parser.parse_args(arguments)
+    try:
+        records = _read(options.source)
+        rankings = list(READERS[options.format](records))
+    except DataError as error:
+        where = "" if str(error).startswith(options.source.name) else f"{options.source.name}, "
+        print(f"{where}{error}", file=sys.stderr)
+        return 1
+    count = write_rankings(rankings, options.rankings)
     print(f"{count} rankings written, {len(records) - count} records without a preference skipped")
+    return 0
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
-    text = path.read_text(encoding="utf-8")
-    return json.loads(text) if text.lstrip().startswith("[") else [json.loads(line) for line in text.splitlines()]
+    with path.open(encoding="utf-8") as file:
+        is_list = file.read(1024).lstrip().startswith("[")
+    if not is_list:
+        return [record for _, record, _ in numbered_lines(path)]
+    try:
+        records = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise DataError(path.name, None, f"not JSON ({error})") from error
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise DataError(f"record {number}", None, "not a JSON object")
+    return records
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
