@@ -8,16 +8,33 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
 import numpy as np
 
-from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_draw
+from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_draw, prompt_key
 
 
-class RankingFile(Sequence[Ranking]):
+class Rankings(Sequence[Ranking]):
+    """Rankings that are fetched one by one: `fetch` says how."""
+
+    def fetch(self, place: int) -> Ranking:
+        """The ranking at a place from 0 on."""
+        raise NotImplementedError
+
+    @overload
+    def __getitem__(self, place: int) -> Ranking: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Ranking]: ...
+    def __getitem__(self, place):
+        if isinstance(place, slice):
+            return [self.fetch(number) for number in range(*place.indices(len(self)))]
+        return self.fetch(range(len(self))[place])
+
+
+class RankingFile(Rankings):
     """The rankings of a `rankings.jsonl`; raises `DataError` at the first line that is not one."""
 
     def __init__(self, path: Path | str):
@@ -29,13 +46,7 @@ class RankingFile(Sequence[Ranking]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    @overload
-    def __getitem__(self, place: int) -> Ranking: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Ranking]: ...
-    def __getitem__(self, place):
-        if isinstance(place, slice):
-            return [self[number] for number in range(*place.indices(len(self)))]
+    def fetch(self, place: int) -> Ranking:
         with self.path.open("rb") as file:
             file.seek(self._starts[place])
             return parse_ranking(json.loads(file.readline()), self.path.name)
@@ -44,7 +55,7 @@ class RankingFile(Sequence[Ranking]):
         return (parse_ranking(record, where) for _, record, where in numbered_lines(self.path))
 
 
-class Chosen(Sequence[Ranking]):
+class Chosen(Rankings):
     """Some of the rankings, by their numbers, in that order."""
 
     def __init__(self, rankings: Sequence[Ranking], numbers: np.ndarray):
@@ -53,32 +64,34 @@ class Chosen(Sequence[Ranking]):
     def __len__(self) -> int:
         return len(self.numbers)
 
-    @overload
-    def __getitem__(self, place: int) -> Ranking: ...
-    @overload
-    def __getitem__(self, place: slice) -> list[Ranking]: ...
-    def __getitem__(self, place):
-        if isinstance(place, slice):
-            return [self.rankings[int(number)] for number in self.numbers[place]]
+    def fetch(self, place: int) -> Ranking:
         return self.rankings[int(self.numbers[place])]
 
 
-def split_by_prompt(rankings: Sequence[Ranking], *, held_out_share: float, seed: int) -> tuple[Chosen, Chosen]:
+def split_by_prompt(
+    rankings: Sequence[Ranking], *, held_out_share: float, seed: int, held_out: Collection[str] = ()
+) -> tuple[Chosen, Chosen]:
     """Training and held-out rankings; a prompt is never on both sides.
 
-    A `split` in the file decides. Prompts without one are dealt by a hash of seed and prompt, so that the same prompt
-    falls on the same side in every run of the same seed, however many rankings join. Where that holds nothing out,
-    the prompt with the lowest draw is, unless the share is 0.
+    A `split` in the file decides, or that the prompt's id or `prompt_key` is in `held_out`. Other prompts are dealt by
+    a hash of seed and prompt, so that the same prompt falls on the same side in every run of the same seed, however
+    many rankings join. Where that holds nothing out, the prompt with the lowest draw is, unless the share is 0.
     """
     draws, splits = np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
     for number, ranking in enumerate(rankings):
-        draws[number], splits[number] = prompt_draw(ranking.prompt_id, seed), ranking.split or ""
+        draws[number], splits[number] = prompt_draw(ranking.prompt_id, seed), _split_of(ranking, held_out)
     is_held_out = draws < held_out_share
     is_held_out &= ~np.isin(draws, draws[splits == "train"])
     is_held_out |= np.isin(draws, draws[splits == "held_out"])
     if held_out_share > 0 and not is_held_out.any() and len(draws) and draws.min() < draws.max():
         is_held_out = draws == draws.min()
     return _parted(rankings, is_held_out)
+
+
+def _split_of(ranking: Ranking, held_out: Collection[str]) -> str:
+    if ranking.split or not held_out:
+        return ranking.split or ""
+    return "held_out" if ranking.prompt_id in held_out or prompt_key(ranking.prompt) in held_out else ""
 
 
 def deal_prompts(rankings: Sequence[Ranking], *, share: float, seed: int) -> tuple[Chosen, Chosen]:

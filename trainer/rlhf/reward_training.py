@@ -14,7 +14,7 @@ Texts and features stay on disk and are read where they are needed. What grows i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainer.rlhf.config import RewardConfig, RunConfig
-from trainer.rlhf.data import Ranking, read_rankings
+from trainer.rlhf.data import Ranking, prompt_key, read_prompts, read_rankings
 from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
 from trainer.rlhf.feature_rows import BLOCK_ROWS
@@ -86,7 +86,7 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
     config, processes = folder.config, join_processes()
-    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config)
+    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, held_out_keys(folder))
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
     kind = kind_of(config, len(split.learning))
@@ -116,9 +116,20 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     processes.barrier()
 
 
-def split_rankings(rankings: Sequence[Ranking], config: RunConfig) -> Split:
+def held_out_keys(folder: RunFolder) -> set[str]:
+    """Ids and contents of the prompts that the run's prompts.jsonl holds out, if it has one: `evaluate` asks them."""
+    path = folder.path / "prompts.jsonl"
+    if not path.exists():
+        return set()
+    held_out = [prompt for prompt in read_prompts(path) if prompt.split == "held_out"]
+    return {prompt.id for prompt in held_out} | {prompt_key(prompt.messages) for prompt in held_out}
+
+
+def split_rankings(rankings: Sequence[Ranking], config: RunConfig, held_out_prompts: Collection[str] = ()) -> Split:
     """The three parts. With fewer than two prompts for a judge there is none, and all are learned from."""
-    train, held_out = split_by_prompt(rankings, held_out_share=config.reward.held_out_share, seed=config.seed)
+    train, held_out = split_by_prompt(
+        rankings, held_out_share=config.reward.held_out_share, seed=config.seed, held_out=held_out_prompts
+    )
     if not held_out:
         raise StageError("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts")
     learning, judging = deal_prompts(train, share=config.reward.judge_share, seed=config.seed + 1)
