@@ -13,7 +13,7 @@ DEFAULT_THRESHOLDS = {
     # Mean length over the parent's.
     "min_length_ratio": 0.5,
     "max_length_ratio": 2.0,
-    # Share of repeated 4-grams, over the parent's.
+    # Share of a completion's repeated 3-grams, over the parent's.
     "max_repetition_gain": 0.1,
     # Held-out pairwise accuracy of the reward model.
     "min_reward_accuracy": 0.52,

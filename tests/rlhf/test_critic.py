@@ -3,11 +3,12 @@
 import pytest
 import torch
 
-from tests.rlhf.run_folders import make_run
+from tests.rlhf.run_folders import make_run, with_reward_model
+from trainer.rlhf import ppo
 from trainer.rlhf.critic import critic_step, rollout_values, standardise, start_from_reward, value_loss
 from trainer.rlhf.experience import Rollout, layouts
-from trainer.rlhf.ppo import observe_rollout, sample_prompts
-from trainer.rlhf.ppo_job import Job, prepare
+from trainer.rlhf.ppo import look, observe_rollout, rewards_of, sample_prompts, warm_up_critic
+from trainer.rlhf.ppo_job import Clock, Job, Progress, prepare
 from trainer.rlhf.processes import ALONE
 from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.trunk import hidden_states
@@ -107,6 +108,30 @@ def test_it_starts_as_the_normalised_score_of_what_was_read_so_far(tmp_path, tin
     start_from_reward(job.critic.head, reward, mean=2.0, std=4.0)
     expected = (features @ reward.weight[0] + 0.5 - 2.0) / 4.0
     torch.testing.assert_close(job.critic.head(features), expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("is_normalised", [True, False])
+def test_it_starts_in_the_units_that_the_policy_is_paid_in(tmp_path, tiny_base, is_normalised):
+    settings = {"prompts": 4, "samples": 3, "score": {"is_normalised": is_normalised}, "critic": {"pretrain_steps": 0}}
+    folder = make_run(tmp_path, tiny_base, ppo=settings)
+    with_reward_model(folder, tiny_base, pooling="last")
+    job, progress = prepare(folder, folder.config, None), Progress()
+    rollout, observation, measured = seen = look(job, 1, Clock())
+    rewards = rewards_of(job, progress, seen)
+    warm_up_critic(job, progress, rollout, observation, rewards, None)
+    ends = job.critic.head(observation.features)[torch.arange(12), rollout.mask.sum(1)]
+    mean, std = (progress.moments.mean, progress.moments.std) if is_normalised else (0.0, 1.0)
+    torch.testing.assert_close(ends, (measured.scores - mean) / std, atol=1e-4, rtol=1e-4)
+
+
+def test_it_is_pre_trained_on_rewards_to_go_under_the_runs_discount(tmp_path, tiny_base, monkeypatch):
+    folder = make_run(tmp_path, tiny_base, ppo={"advantage": {"gamma": 0.5}})
+    job, learned = prepare(folder, folder.config, "tests.rlhf.rewards:has_e"), []
+    monkeypatch.setattr(ppo, "pretrain_critic", lambda *_, returns, **__: learned.append(returns) or (0, 0.0))
+    rollout, observation, _ = look(job, 1, Clock())
+    warm_up_critic(job, Progress(), rollout, observation, rollout.mask.float(), None)
+    left = rollout.mask.flip(1).cumsum(1).flip(1)  # of n tokens left, each paid 1: 1 + 1/2 + 1/4 ... = 2 - 2^(1 - n)
+    torch.testing.assert_close(learned[0], torch.where(rollout.mask, 2 - 2.0 ** (1 - left), 0.0))
 
 
 @pytest.mark.parametrize(("kind", "rate"), [("head", 3e-3), ("adapter", 2e-4), ("full", 2e-5)])

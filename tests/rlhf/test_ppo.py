@@ -478,6 +478,12 @@ def test_it_says_what_is_missing(tmp_path, tiny_base):
         prepare(few, few.config, HAS_E)
     with pytest.raises(StageError, match="8 finite numbers"):
         run(folder, "broken")
+    hasty = make_run(tmp_path / "hasty", tiny_base, ppo={"judge_patience": 1})
+    with pytest.raises(StageError, match="ppo.judge_patience is 1: the judge's noise is told from two updates"):
+        prepare(hasty, hasty.config, HAS_E)
+    whole = make_run(tmp_path / "whole", tiny_base, parent=str(tiny_base))
+    with pytest.raises(StageError, match="the parent is a whole model, but lora is set"):
+        prepare(whole, whole.config, HAS_E)
 
 
 @pytest.mark.parametrize("minibatches", [1, 2])

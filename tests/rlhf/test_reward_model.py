@@ -17,7 +17,6 @@ from trainer.rlhf.policy import load_policy
 from trainer.rlhf.reward_head import Reading, RewardHead, centred, head_of, read, score_pooled, token_scores
 from trainer.rlhf.reward_model import RewardModel, load_reward_model, save_reward_model
 from trainer.rlhf.score import run_score
-from trainer.rlhf.trunk import hidden_states
 
 GROUPS = [Group([1, 20, 30], [[50, 60, 2], [70, 2]]), Group([1, 21], [[51, 2]])]
 
@@ -57,14 +56,6 @@ def test_it_scores_alike_packed_or_padded_on_any_side(request, base, pooling):
     packed = model.score_groups(GROUPS)
     for left, right in ((0, 0), (3, 0), (0, 3), (2, 5)):
         torch.testing.assert_close(model.score(*rows(left=left, right=right)), packed, rtol=1e-4, atol=1e-4)
-
-
-def test_it_scores_from_hidden_states_that_are_there_already(tiny_base):
-    model = reward_model(tiny_base)
-    ids, real, mine = rows(left=0, right=0)
-    with torch.no_grad():
-        hidden = hidden_states(model.base.model, (1, 2), input_ids=ids, attention_mask=real)
-    torch.testing.assert_close(model.score_hidden(hidden, mine), model.score(ids, real, mine))
 
 
 @pytest.mark.parametrize("pooling", ["mean", "both"])
@@ -125,6 +116,19 @@ def test_it_refuses_a_folder_that_was_changed(tiny_base, tmp_path, damage):
         path.unlink()
     with pytest.raises(CheckpointError, match="head.safetensors"):
         load_reward_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("kind", ["backbone", "full"])
+def test_it_trusts_a_models_own_code_where_the_run_does(tiny_base, tmp_path, monkeypatch, kind):
+    model = reward_model(tiny_base)
+    save_reward_model(model._replace(kind=kind), tmp_path / "model", {})
+    asked = []
+    monkeypatch.setattr(
+        "trainer.rlhf.reward_model.load_policy",
+        lambda *_, trust_remote_code=False, **__: asked.append(trust_remote_code) or model.base,
+    )
+    load_reward_model(tmp_path / "model", trust_remote_code=True)
+    assert asked == [True, True]
 
 
 def test_it_says_that_there_is_no_judge(tiny_base):

@@ -100,3 +100,13 @@ def test_they_say_which_file_is_missing(tmp_path, tiny_base):
         run_sft(folder, StopSignal())
     with pytest.raises(StageError, match="no corpus.jsonl and no corpus.txt"):
         run_pretrain(folder, StopSignal())
+
+
+def test_they_refuse_a_parent_of_another_kind_than_they_train(tmp_path, tiny_base):
+    """An adapter trained on a whole model's weights would be published as one of the base."""
+    folder = with_demonstrations(make_run(tmp_path / "a", tiny_base, parent=str(tiny_base)))
+    with pytest.raises(StageError, match="the parent is a whole model, but lora is set"):
+        run_sft(folder, StopSignal())
+    lost = with_demonstrations(make_run(tmp_path / "b", tiny_base, parent=str(tmp_path / "nowhere")))
+    with pytest.raises(StageError, match="there is no parent checkpoint in .*nowhere"):
+        run_sft(lost, StopSignal())

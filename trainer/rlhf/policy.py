@@ -33,9 +33,9 @@ from transformers.pytorch_utils import Conv1D
 
 from trainer.rlhf import attention
 from trainer.rlhf.checkpoint import CheckpointError, check_manifest, write_manifest
-from trainer.rlhf.config import LoraConfig
+from trainer.rlhf.config import LoraConfig, RunConfig
 from trainer.rlhf.encoding import load_tokenizer
-from trainer.rlhf.folder import new_folder
+from trainer.rlhf.folder import StageError, new_folder
 from trainer.rlhf.trunk import is_encoder, is_encoder_config
 
 PREFIX = "base_model.model."  # PEFT writes every name as seen from its own wrapper
@@ -246,7 +246,7 @@ def load_policy(
     Raises `UnsupportedModel` for a model whose logits are changed, and for an encoder where a writer is needed.
     """
     device = torch.device(device) if device else best_device()
-    is_full = adapter is not None and not (Path(adapter) / "adapter_config.json").exists()
+    is_full = adapter is not None and not is_adapter(adapter)
     if is_full:
         check_manifest(Path(adapter))
     path, options = adapter if is_full else base_path, {"trust_remote_code": trust_remote_code}
@@ -265,6 +265,23 @@ def load_policy(
         policy.add_adapter("policy", adapter)
         policy.use_adapter("policy")
     return policy
+
+
+def is_adapter(checkpoint: Path | str) -> bool:
+    """Whether a checkpoint's folder holds an adapter, and not a whole model."""
+    return (Path(checkpoint) / "adapter_config.json").exists()
+
+
+def check_parent(config: RunConfig) -> None:
+    """Raises `StageError` if the parent is of another kind than is trained: with `lora` an adapter, else a model."""
+    if config.parent is None:
+        return
+    if not Path(config.parent).exists():
+        raise StageError(f"there is no parent checkpoint in {config.parent}")
+    if config.lora is None and is_adapter(config.parent):
+        raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
+    if config.lora is not None and not is_adapter(config.parent):
+        raise StageError("the parent is a whole model, but lora is set: make it the base_model, or set lora to null")
 
 
 def best_device() -> torch.device:

@@ -28,6 +28,7 @@ from torch import Tensor
 
 from trainer.rlhf.advantage import (
     Advantages,
+    Moments,
     centred_terms,
     explained_variance,
     gae,
@@ -416,10 +417,10 @@ def warm_up_critic(
     if observation.features is not None:
         standardise(head, observation.features[:, :-1], rollout.mask, job.processes)
         if job.scorer.is_value:
-            start_from_reward(head, job.scorer.head, mean=progress.moments.mean, std=progress.moments.std)
-    to_go = gae(
-        rewards, torch.zeros_like(rewards[:, :1]).expand(-1, rewards.shape[1] + 1), rollout.mask, gamma=1, lam=1
-    )
+            scale = progress.moments if config.score.is_normalised else Moments()
+            start_from_reward(head, job.scorer.head, mean=scale.mean, std=scale.std)
+    no_values = torch.zeros_like(rewards[:, :1]).expand(-1, rewards.shape[1] + 1)
+    to_go = gae(rewards, no_values, rollout.mask, gamma=config.advantage.gamma, lam=1)
     steps, explained = pretrain_critic(
         job.critic,
         rollout,

@@ -20,7 +20,7 @@ from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.imitation import Imitation, load_imitation
 from trainer.rlhf.overoptimisation import fit_gold
-from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer
@@ -76,6 +76,9 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
             f"ppo.prompts is {config.ppo.prompts}: too few for {config.ppo.minibatches} minibatches "
             f"(ppo.minibatches) in each of {processes.world} processes"
         )
+    if config.ppo.judge_patience < 2:
+        patience = config.ppo.judge_patience
+        raise StageError(f"ppo.judge_patience is {patience}: the judge's noise is told from two updates at least")
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
     scorer = load_scorer(folder, reward, base=base)
@@ -96,13 +99,12 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
 
 def load_actors(config: RunConfig) -> tuple[Actor, Actor, Policy]:
     """Policy, reference and frozen base: with LoRA adapters of one model, with full weights models of their own."""
+    check_parent(config)
     options = {"dtype": config.training_dtype, "trust_remote_code": config.trust_remote_code}
     base = load_policy(config.base_model, **options)
     has_parent_reference = config.ppo.reference == "parent" and config.parent is not None
     if config.lora is None:
         policy = load_policy(config.base_model, adapter=config.parent, **options)
-        if policy.adapters():
-            raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
         policy.model.requires_grad_(True)
         reference = load_policy(config.base_model, adapter=config.parent, **options) if has_parent_reference else base
         return Actor(policy, None), Actor(reference, None), base

@@ -75,10 +75,6 @@ class RewardModel(NamedTuple):
         """Each completion token's term, 0 elsewhere; see `reward_head.token_scores`."""
         return reward_head.token_scores(self.head, self._hidden(input_ids, attention_mask), row_owner(completion_mask))
 
-    def score_hidden(self, hidden: Hidden, completion_mask: Bool[Tensor, "batch time"]) -> Float[Tensor, " batch"]:
-        """Scores from the trunk's hidden states at `head.layers`, where another forward has them already."""
-        return reward_head.score_hidden(self.head, hidden, completion_mask)
-
     def score_groups(self, groups: Sequence[Group], *, max_tokens: int = 4096) -> Float[Tensor, " completion"]:
         """Scores of every completion of every group, each prompt computed once."""
         return _score_groups(self.trunk, self._adapter, self.head, groups, max_tokens)
@@ -174,22 +170,25 @@ def _save_trunk(model: RewardModel, folder: Path) -> None:
     shutil.rmtree(inner)
 
 
-def load_reward_model(path: Path | str, *, base: Policy | None = None, dtype: str = "auto") -> RewardModel:
+def load_reward_model(
+    path: Path | str, *, base: Policy | None = None, dtype: str = "auto", trust_remote_code: bool = False
+) -> RewardModel:
     """A saved reward model; `base` shares a base already in memory, else the one it was trained on is loaded.
 
     Raises `CheckpointError` when a file is missing or is not the one that was saved.
     """
     path = Path(path)
     record = check_manifest(path)
-    base = base or load_policy(record["base_model"], dtype=dtype)
+    options = {"dtype": dtype, "trust_remote_code": trust_remote_code}
+    base = base or load_policy(record["base_model"], **options)
     trunk = base
     if record["kind"] == "lora":
         if ADAPTER not in base.adapters():
             base.add_adapter(ADAPTER, path)
     elif record["kind"] == "backbone":
-        trunk = load_policy(record["backbone"], dtype=dtype, device=base.device, can_be_encoder=True)
+        trunk = load_policy(record["backbone"], device=base.device, can_be_encoder=True, **options)
     elif record["kind"] == "full":
-        trunk = load_policy(record["base_model"], adapter=path, dtype=dtype, device=base.device)
+        trunk = load_policy(record["base_model"], adapter=path, device=base.device, **options)
     weights = load_file(path / "head.safetensors")
     heads = {
         name: head_of(record[name], weights[f"{name}.weight"]).to(base.device)

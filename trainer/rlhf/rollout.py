@@ -172,7 +172,7 @@ def uniform(seed: int, counter: int) -> float:
 
 
 def derived_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers, such as (run seed, update, row)."""
+    """One 53-bit seed from several numbers, such as (run seed, update, row)."""
     state = 0
     for number in numbers:
         state = int(uniform(state ^ (number & _MASK), number & 0xFFFF) * 2**53)

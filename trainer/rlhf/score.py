@@ -32,7 +32,8 @@ def run_score(folder: RunFolder, stop: StopSignal, *, completions: Path, out: Pa
     if not path.exists():
         raise StageError("there is no reward/model: run the reward stage first")
     config = folder.config
-    score_file(load_reward_model(path, dtype=config.dtype), config, completions, out, stop)
+    model = load_reward_model(path, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
+    score_file(model, config, completions, out, stop)
 
 
 def score_file(model: RewardModel, config: RunConfig, completions: Path, out: Path, stop: StopSignal) -> None:

@@ -101,7 +101,9 @@ def load_scorer(folder: RunFolder, function: str | None, *, base: Policy) -> Sco
     path = folder.path / "reward" / "model"
     if not path.exists():
         raise StageError("there is no reward/model: run the reward stage first, or name a function with --reward")
-    return Scorer(load_reward_model(path, base=base, dtype=folder.config.dtype), None, folder.config)
+    config = folder.config
+    options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    return Scorer(load_reward_model(path, base=base, **options), None, config)
 
 
 def _import(name: str) -> RewardFunction:

@@ -15,9 +15,9 @@ from torch import nn
 
 from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal
+from trainer.rlhf.folder import Pace, RunFolder, StopSignal
 from trainer.rlhf.gradients import clip_gradients
-from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.versions import versions
@@ -36,11 +36,10 @@ class Learner(NamedTuple):
 
 def load_learner(config: RunConfig, *, can_be_encoder: bool = False) -> Learner:
     """The run's base or parent, ready to be trained."""
+    check_parent(config)
     options = {"dtype": config.training_dtype, "trust_remote_code": config.trust_remote_code}
     policy = load_policy(config.base_model, adapter=config.parent, can_be_encoder=can_be_encoder, **options)
     if config.lora is None:
-        if policy.adapters():
-            raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
         policy.model.requires_grad_(True)
         return Learner(policy, dict(policy.model.named_parameters()), False)
     if not policy.adapters():
