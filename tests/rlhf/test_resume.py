@@ -98,6 +98,24 @@ def test_a_run_killed_at_any_look_also_while_it_shortens_a_step_ends_bit_identic
     assert untimed(broken) == untimed(whole)
 
 
+def test_a_run_killed_as_soon_as_its_state_stands_has_logged_what_that_state_holds(tmp_path, tiny_base, monkeypatch):
+    whole, broken = (make_run(tmp_path / name, tiny_base) for name in ("whole", "broken"))
+    run(whole)
+    real = ppo.save_progress
+
+    def mortal(*given):
+        real(*given)
+        raise Killed
+
+    monkeypatch.setattr(ppo, "save_progress", mortal)
+    with pytest.raises(Killed):
+        run(broken)
+    monkeypatch.setattr(ppo, "save_progress", real)
+    assert untimed(broken) != []
+    run(broken)
+    assert untimed(broken) == untimed(whole)
+
+
 def program(folder, **signalled) -> int:
     """The exit code of `trainer.rlhf ppo`, told when to send itself a signal (see `rewards.has_e_until`)."""
     command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward"]

@@ -97,10 +97,11 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
             progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, target=config.kl.target, share=share)
         progress.update = update
         if is_first:
-            if update % config.checkpoint_every == 0 or stop.is_set:
-                save_progress(folder, job, progress)
+            # The line before the state: a resumed run cuts lines, it does not make up for them.
             metrics = measured.metrics | learned | clock.speeds(measured.tokens)
             log.append(update, config.updates, metrics, seconds_left=pace.left(update))
+            if update % config.checkpoint_every == 0 or stop.is_set:
+                save_progress(folder, job, progress)
         stop.check(job.processes)
     if is_first:
         publish(folder, job, progress)

@@ -143,12 +143,12 @@ def tune(
         rate = config.learning_rate * _schedule(step, len(plan))
         metrics = _step(trainee, masters, optimiser, lesson, register, chosen, config, rate, (seed, step), processes)
         training += time.monotonic() - started
+        journal.note(metrics)  # before the state: a resumed run cuts lines, it does not make up for them
         is_due = saving <= SAVING_SHARE * training or journal.stop.is_set or step == len(plan)
         if is_due and state and processes.is_first:
             started = time.monotonic()
             save_state(state, step, {"masters": masters, "optimiser": optimiser_tensors(optimiser)}, {})
             saving += time.monotonic() - started
-        journal.note(metrics)
         journal.stop.check()
     return trainee.fitted_head()
 
