@@ -48,9 +48,7 @@ def make_llama(folder: Path) -> Path:
         max_position_embeddings=512,
         tie_word_embeddings=True,
         initializer_range=0.2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **_special_ids(tokenizer),
     )
     return _save(LlamaForCausalLM(config), tokenizer, folder)
 
@@ -66,9 +64,7 @@ def make_gpt2(folder: Path) -> Path:
         n_head=4,
         n_positions=512,
         initializer_range=0.2,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        **_special_ids(tokenizer),
     )
     return _save(GPT2LMHeadModel(config), tokenizer, folder)
 
@@ -121,6 +117,10 @@ def _byte_pairs(special_tokens: list[str], *, vocab_size: int) -> Tokenizer:
     )
     tokenizer.train_from_iterator(TEXT, trainer)
     return tokenizer
+
+
+def _special_ids(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    return {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
 
 
 def _save(model, tokenizer, folder: Path) -> Path:

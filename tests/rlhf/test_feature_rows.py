@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from trainer.rlhf.feature_rows import StoredRows, row_blocks
+from trainer.rlhf.feature_rows import StoredRows
 
 
 @pytest.fixture
@@ -24,11 +24,3 @@ def test_it_gives_the_rows_asked_for_in_their_order(stored, rows):
     rows = torch.tensor(rows, dtype=torch.long)
     assert torch.equal(there[rows], matrix[rows])
     assert len(there) == 11 and there.shape == (11, 3)
-
-
-def test_it_goes_through_all_rows_in_blocks(stored, monkeypatch):
-    matrix, there = stored
-    monkeypatch.setattr("trainer.rlhf.feature_rows.BLOCK_ROWS", 4)
-    blocks = list(row_blocks(there))
-    assert [len(block) for block in blocks] == [4, 4, 3]
-    assert torch.equal(torch.cat(blocks), matrix)

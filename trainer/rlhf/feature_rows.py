@@ -6,7 +6,7 @@ The pages stay with the kernel as long as nobody else needs the memory: a second
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -42,8 +42,3 @@ class StoredRows:
 
 
 Features = Float[Tensor, "completion hidden"] | StoredRows
-
-
-def row_blocks(features: Features) -> Iterator[Float[Tensor, "row hidden"]]:
-    """All rows, a block at a time."""
-    return (features[rows] for rows in torch.arange(len(features)).split(BLOCK_ROWS))
