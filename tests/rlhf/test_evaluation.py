@@ -1,12 +1,13 @@
 """The evaluate stage: win rates with intervals that know about prompts, and a record that adds up."""
 
 import json
+import math
 
 import pytest
 
 from tests.rlhf.run_folders import make_run, run, with_reward_model
 from trainer.rlhf.encoding import load_tokenizer, token_spans
-from trainer.rlhf.evaluation import Written, run_evaluate, win_rate
+from trainer.rlhf.evaluation import Written, perplexity, run_evaluate, win_rate
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
 from trainer.rlhf.intervals import wilson
 from trainer.rlhf.ppo import run_ppo
@@ -41,6 +42,11 @@ def test_its_interval_is_wilsons_and_wider_where_a_prompts_samples_agree():
     assert clustered.high - clustered.low > 1.4 * (independent.high - independent.low)
 
 
+def test_its_perplexity_weighs_tokens_and_not_completions():
+    rows = [Written("a", "", [1], 0.0, -2.0, 0.0, None), Written("a", "", [1, 2, 3], 0.0, -4.0, 0.0, None)]
+    assert perplexity(rows) == pytest.approx(math.exp((2 + 4) / 4))
+
+
 def test_it_finds_the_candidate_better_where_it_is_and_writes_the_whole_record(tmp_path, tiny_base):
     settings = {"updates": 12, "prompts": 6, "samples": 8, "learning_rate": 0.03}
     folder = make_run(tmp_path, tiny_base, prompts=16, ppo=settings, evaluate={"samples": 6, "shown": 3})
@@ -52,6 +58,8 @@ def test_it_finds_the_candidate_better_where_it_is_and_writes_the_whole_record(t
     assert found["win_rate"]["n"] == 4 * 6 * 6
     assert found["judge"] is None
     assert found["kl"] > 0
+    assert found["perplexity_parent"] == found["perplexity_base"] != found["perplexity"]
+    assert 0 < found["distinct_1"]["candidate"] <= found["distinct_2"]["candidate"] <= 1
     assert found["kl_parent"] == pytest.approx(0, abs=1e-3)
     assert found["length"]["parent"] == found["length"]["base"]
     assert len(found["samples"]) == 3

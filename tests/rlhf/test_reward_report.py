@@ -57,6 +57,14 @@ def test_it_finds_data_from_a_known_model_calibrated():
     assert found.temperature == pytest.approx(1.0, abs=0.03)
 
 
+def test_it_says_how_large_the_error_of_a_perfect_model_is_on_so_few_pairs():
+    found = [calibration(pair_deltas(known(100, seed=seed)), seed=seed) for seed in range(40)]
+    errors, by_chance = (np.array(each) for each in zip(*[(one.ece, one.ece_by_chance) for one in found], strict=True))
+    assert by_chance.mean() == pytest.approx(errors.mean(), rel=0.1) and errors.mean() > 0.08
+    too_sure = calibration(5 * pair_deltas(known(2000)), seed=1)
+    assert too_sure.ece > 4 * too_sure.ece_by_chance
+
+
 def test_it_finds_the_temperature_of_scores_that_are_too_sure():
     deltas = pair_deltas(known(20_000))
     found = calibration(3 * deltas, seed=1)

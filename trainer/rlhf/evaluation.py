@@ -27,7 +27,7 @@ from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.intervals import share_of_clusters
 from trainer.rlhf.intervals import wilson as wilson  # bench.own_rankings takes it from here
-from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.policy import Policy, is_adapter, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer
@@ -105,7 +105,7 @@ def load_contestants(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Ac
         raise StageError("there is no ppo/policy to evaluate: run the ppo stage first")
     actors = {}
     for name, path in paths.items():
-        if (path / "adapter_config.json").exists():
+        if is_adapter(path):
             base.add_adapter(name, path)
             actors[name] = Actor(base, name)
         else:
@@ -185,14 +185,22 @@ def evaluation(
         "kl": _mean(row.logprob - row.ref_logprob for row in candidate),
         "kl_parent": _mean(row.logprob - row.ref_logprob for row in parent),
         "length": {name: _mean(map(len, rows)) for name, rows in ids.items()},
+        "distinct_1": {name: distinct(rows, 1) for name, rows in ids.items()},
         "distinct_2": {name: distinct(rows, 2) for name, rows in ids.items()},
         "repetition": {name: repetition(rows) for name, rows in ids.items()},
         "duplicates": {name: duplicate_share(rows) for name, rows in ids.items()},
-        "perplexity": math.exp(-sum(row.ref_logprob for row in candidate) / sum(map(len, ids["candidate"]))),
+        "perplexity": perplexity(candidate),
+        "perplexity_parent": perplexity(parent),
+        "perplexity_base": perplexity(base),
         "reward_accuracy": accuracy,
         "ece": ece,
         "samples": side_by_side(prompts, candidate, parent, base, config),
     }
+
+
+def perplexity(rows: Sequence[Written]) -> float:
+    """exp(- mean log-prob of a token under the base): completion tokens alone, each weighing the same."""
+    return math.exp(-sum(row.ref_logprob for row in rows) / sum(len(row.token_ids) for row in rows))
 
 
 def win_rate(ours: Sequence[Written], theirs: Sequence[Written], value: Callable[[Written], float]) -> Rate:

@@ -21,6 +21,7 @@ from trainer.rlhf.intervals import share_of_trials
 from trainer.rlhf.pairs import Pairs, pairs_of
 
 BINS = 10
+CHANCE_DRAWS = 50
 
 
 class Judged(NamedTuple):
@@ -41,9 +42,13 @@ class Interval(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """How far probabilities sigma(delta) can be believed; `temperature` is the one that fits the held-out pairs."""
+    """How far probabilities sigma(delta) can be believed; `temperature` is the one that fits the held-out pairs.
+
+    `ece_by_chance` is what outcomes drawn from these very probabilities give: of few pairs far from 0.
+    """
 
     ece: float
+    ece_by_chance: float
     brier: float
     nll: float
     temperature: float
@@ -139,12 +144,20 @@ def calibration(deltas: np.ndarray, *, seed: int) -> Calibration:
     logits, outcome = oriented(deltas, seed=seed)
     chance = expit(logits)
     fit = minimize_scalar(lambda log_t: -log_expit(deltas / np.exp(log_t)).mean(), bounds=(-5, 5), method="bounded")
+    generator = np.random.default_rng(seed)
+    drawn = [expected_error(chance, generator.random(len(chance)) < chance) for _ in range(CHANCE_DRAWS)]
     return Calibration(
-        ece=float(sum(mass * abs(mean - share) for mass, mean, share in reliability(chance, outcome))),
+        ece=expected_error(chance, outcome),
+        ece_by_chance=float(np.mean(drawn)),
         brier=float(np.mean((chance - outcome) ** 2)),
         nll=float(-log_expit(deltas).mean()),
         temperature=float(np.exp(fit.x)),
     )
+
+
+def expected_error(chance: np.ndarray, outcome: np.ndarray) -> float:
+    """Mean over bins of equal mass of |predicted - observed|."""
+    return float(sum(mass * abs(mean - share) for mass, mean, share in reliability(chance, outcome)))
 
 
 def reliability(chance: np.ndarray, outcome: np.ndarray) -> list[tuple[float, float, float]]:
