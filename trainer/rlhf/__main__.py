@@ -3,6 +3,7 @@
     python -m trainer.rlhf {pretrain,sft,reward,ppo,evaluate} RUN_FOLDER
     python -m trainer.rlhf ppo RUN_FOLDER --reward module:function
     python -m trainer.rlhf generate RUN_FOLDER --out completions.jsonl [--checkpoint FOLDER] [--split held_out]
+    python -m trainer.rlhf generate RUN_FOLDER --out unranked.jsonl --unranked --samples 4 --split train
     python -m trainer.rlhf score RUN_FOLDER --completions completions.jsonl --out scores.jsonl
 
 The stages' exit codes: 0 complete, 75 stopped by SIGTERM and ready to go on, 1 failed (see error.json).
@@ -25,7 +26,10 @@ from trainer.rlhf.folder import RunFolder, StopSignal, run_stage
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "generate" and options.unranked and options.samples < 2:
+        parser.error("--unranked needs at least two --samples of a prompt")
     transformers_logging.disable_progress_bar()
     if not (options.run_folder / "config.json").exists():
         print(f"{options.run_folder} has no config.json: it is no run folder", file=sys.stderr)
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     found["generate"].add_argument("--temperature", type=float, default=1.0)
     found["generate"].add_argument("--top-p", type=float, default=1.0)
     found["generate"].add_argument("--seed", type=int, default=1)
+    found["generate"].add_argument("--unranked", action="store_true", help="a line a prompt, as reward.metarm reads")
     found["generate"].add_argument("--out", type=Path, required=True)
     found["score"].add_argument("--completions", type=Path, required=True, help="lines {prompt, completions or text}")
     found["score"].add_argument("--out", type=Path, required=True)

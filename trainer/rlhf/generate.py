@@ -1,20 +1,24 @@
 """The `generate` command: completions of a run folder's prompts from any checkpoint, as JSON lines.
 
 {"prompt_id", "prompt": [{role, content}], "completion", "token_ids", "finish_reason", "seed", "logprob"}
+
+With --unranked the samples of a prompt make one line of rankings.jsonl, ranks all 1, as reward.metarm reads them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.data import read_prompts
+from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.folder import RunFolder, StopSignal, write_text
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.processes import join_processes
-from trainer.rlhf.rollout import SamplingSettings, derived_seed, sample
+from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample
 
 
 def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Namespace) -> None:
@@ -45,19 +49,35 @@ def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Names
         seeds=seeds,
         max_prompt_tokens=config.max_prompt_tokens,
     )
-    lines = [
-        {
-            "prompt_id": prompt.id,
-            "prompt": prompt.messages,
-            "completion": written.text,
-            "token_ids": written.token_ids,
-            "finish_reason": written.finish_reason,
-            "seed": seed,
-            "logprob": sum(written.logprobs),
-        }
-        for prompt, seed, written in zip(rows, seeds, samples, strict=True)
-    ]
+    if options.unranked:
+        each = (samples[start : start + options.samples] for start in range(0, len(samples), options.samples))
+        lines = [unranked(prompt, written) for prompt, written in zip(prompts, each, strict=True)]
+    else:
+        lines = [line_of(*row) for row in zip(rows, seeds, samples, strict=True)]
     write_text(options.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+
+def line_of(prompt: Prompt, seed: int, written: Sample) -> dict[str, Any]:
+    return {
+        "prompt_id": prompt.id,
+        "prompt": prompt.messages,
+        "completion": written.text,
+        "token_ids": written.token_ids,
+        "finish_reason": written.finish_reason,
+        "seed": seed,
+        "logprob": sum(written.logprobs),
+    }
+
+
+def unranked(prompt: Prompt, written: Sequence[Sample]) -> dict[str, Any]:
+    """A line of rankings.jsonl in which nothing is said of the order."""
+    return {
+        "id": prompt.id,
+        "prompt_id": prompt.id,
+        "prompt": prompt.messages,
+        "completions": [{"id": str(number), "text": each.text} for number, each in enumerate(written)],
+        "ranks": [1] * len(written),
+    }
 
 
 def checkpoint_of(folder: RunFolder, config: RunConfig, options: argparse.Namespace) -> Path | None:
