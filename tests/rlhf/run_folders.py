@@ -1,6 +1,9 @@
 """Run folders for the tests: a tiny base, a few prompts, small numbers."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -60,3 +63,16 @@ def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean") -> Rewa
     model = RewardModel("probe", policy, policy, *heads, {})
     save_reward_model(model, folder.stage("reward") / "model", {})
     return model
+
+
+def with_two_processes(stage: str, folder: Path, *options: str) -> None:
+    """Runs a stage under `accelerate launch`, which without --multi_gpu starts one process where there is no GPU."""
+    launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"]
+    done = subprocess.run(
+        [sys.executable, "-m", *launcher, "-m", "trainer.rlhf", stage, str(folder), *options],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr

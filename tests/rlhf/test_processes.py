@@ -1,33 +1,17 @@
 """Two processes take the same steps as one."""
 
-import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.rlhf.run_folders import make_run, metrics, run
+from tests.rlhf.run_folders import make_run, metrics, run, with_two_processes
 from trainer.rlhf.evaluation import run_evaluate
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.processes import Processes
 
-LAUNCH = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"]
-LAUNCHER = [sys.executable, "-m", *LAUNCH]  # without --multi_gpu it starts one process where there is no GPU
-
-
-def with_two_processes(stage: str, folder: Path, reward: str) -> None:
-    done = subprocess.run(
-        [*LAUNCHER, "-m", "trainer.rlhf", stage, str(folder), "--reward", f"tests.rlhf.rewards:{reward}"],
-        cwd=Path(__file__).parents[2],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
+HAS_E = "tests.rlhf.rewards:has_e_of_two"
 
 
 def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
@@ -40,7 +24,7 @@ def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
     }
     alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
     run(alone)
-    with_two_processes("ppo", shared.path, "has_e_of_two")
+    with_two_processes("ppo", shared.path, "--reward", HAS_E)
     for one, two in zip(metrics(alone), metrics(shared), strict=True):
         for name, value in one.items():
             if not name.startswith(("seconds/", "tokens_per_second/")):
@@ -55,7 +39,7 @@ def test_two_processes_write_the_evaluation_of_one(tmp_path, tiny_base):
     run(alone)
     shared = RunFolder(shutil.copytree(alone.path, tmp_path / "shared"))
     run_evaluate(alone, StopSignal(), reward="tests.rlhf.rewards:has_e")
-    with_two_processes("evaluate", shared.path, "has_e_of_two")
+    with_two_processes("evaluate", shared.path, "--reward", HAS_E)
     assert shared.product("evaluate").read_text() == alone.product("evaluate").read_text()
     assert len(shared.log("evaluate").records()) == 1  # of the two chunks, the other process wrote one
 

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
-import sys
-
 import pytest
 import torch
 
+from tests.rlhf.run_folders import with_two_processes
 from tests.rlhf.test_reward_training import report_of, write_run
 from trainer.rlhf.packing import Group
 from trainer.rlhf.reward_model import load_reward_model
 from trainer.rlhf.reward_training import train_reward
-
-
-def free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return server.getsockname()[1]
-
-
-def train_with_two_processes(folder):
-    port = str(free_port())
-    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "trainer.rlhf", "reward", str(folder)]
-    ranks = [
-        subprocess.Popen(command, env=shared | {"RANK": rank, "LOCAL_RANK": rank}, stderr=subprocess.PIPE, text=True)
-        for rank in ("0", "1")
-    ]
-    for process in ranks:
-        _, errors = process.communicate(timeout=300)
-        assert process.returncode == 0, errors
 
 
 def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path):
@@ -42,7 +19,7 @@ def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path):
     }
     one, two = (write_run(tmp_path / name, tiny_base, prompts=40, **settings) for name in ("one", "two"))
     train_reward(one)
-    train_with_two_processes(two.path)
+    with_two_processes("reward", two.path)
     group = Group([1, 5, 6], [[7, 8, 2], [9, 2]])
     models = [load_reward_model(run.path / "reward" / "model", dtype="float32") for run in (one, two)]
     scores = [model.score_groups([group]) for model in models]
