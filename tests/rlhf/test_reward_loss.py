@@ -58,6 +58,15 @@ def test_it_does_not_care_in_which_order_completions_stand(ties):
         assert plackett_luce_log_likelihood(scores(*turned), turned_ranks).item() == pytest.approx(order)
 
 
+@pytest.mark.parametrize("ties", ["half", "drop", "rao_kupper", "davidson"])
+def test_a_flipped_pair_is_the_pair_the_other_way_round(ties):
+    right, wrong = pairs_of([ranking(1, 2)], ties=ties), pairs_of([ranking(2, 1)], ties=ties)
+    flipped = wrong._replace(target=1 - wrong.target)
+    values = scores(1.3, 0.4)
+    expected = pairwise_loss(values, right, ties=ties).item()
+    assert pairwise_loss(values, flipped, ties=ties).item() == pytest.approx(expected)
+
+
 def test_it_drops_ties_or_pulls_them_together():
     values = scores(1.0, 0.0, 0.0)
     dropped = pairwise_loss(values, pairs_of([ranking(1, 1, 2)], ties="drop"), ties="drop")

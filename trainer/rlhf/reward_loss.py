@@ -36,7 +36,7 @@ def pairwise_loss(
     is_tie = pairs.target == 0.5
     shifted = delta if margin is None else delta - torch.where(is_tie, 0.0, margin)
     if ties == "rao_kupper":
-        loss = torch.where(is_tie, _rao_kupper_tie(delta, tie_parameter), _two_sided(shifted - tie_parameter, pairs))
+        loss = torch.where(is_tie, _rao_kupper_tie(delta, tie_parameter), _two_sided(shifted, pairs, tie_parameter))
     elif ties == "davidson":
         loss = torch.where(is_tie, _davidson_tie(delta, tie_parameter), _davidson_win(shifted, pairs, tie_parameter))
     else:
@@ -46,8 +46,9 @@ def pairwise_loss(
     return (pairs.weight * loss).sum() / pairs.weight.sum()
 
 
-def _two_sided(delta: Float[Tensor, " pair"], pairs: Pairs) -> Float[Tensor, " pair"]:
-    return -(pairs.target * logsigmoid(delta) + (1 - pairs.target) * logsigmoid(-delta))
+def _two_sided(delta: Float[Tensor, " pair"], pairs: Pairs, log_theta: float = 0.0) -> Float[Tensor, " pair"]:
+    """-[t log P(win) + (1 - t) log P(loss)], each s(+-D - log theta): without ties theta is 1."""
+    return -(pairs.target * logsigmoid(delta - log_theta) + (1 - pairs.target) * logsigmoid(-delta - log_theta))
 
 
 def _rao_kupper_tie(delta: Float[Tensor, " pair"], log_theta: float) -> Float[Tensor, " pair"]:
