@@ -12,11 +12,12 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
+from trainer.rlhf.config import RewardConfig
 from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.ranking_file import RankingFile
 from trainer.rlhf.reward_model import load_reward_model
-from trainer.rlhf.reward_training import held_out_keys, split_rankings, train_reward
+from trainer.rlhf.reward_training import held_out_keys, split_rankings, train_reward, without_effect
 
 GOOD = ["lovely", "great", "wonderful", "a joy", "happy birds sing"]
 BAD = ["awful", "terrible", "boring", "sad and late", "unhappy people sigh"]
@@ -78,6 +79,7 @@ def test_it_learns_what_people_prefer(tiny_base, tmp_path):
     assert 1 <= len(report["blend"]) <= 4 and report["cut_share"] == 0.0
     assert set(report["slices"]["annotator"]) == {"alice", "bob"}
     assert report["judge"]["pairs"] == report["accuracy"]["pairs"]
+    assert report["without_effect"] == []
     for plot in report["plots"]:
         assert (run.path / "reward" / plot).read_text().startswith("<?xml")
     model = load_reward_model(run.path / "reward" / "model", dtype="float32")
@@ -170,6 +172,20 @@ def test_it_trains_with_each_switch(tiny_base, tmp_path, reward):
     assert report_of(run)["kind"] == "lora"
     losses = [r["metrics"]["reward/loss"] for r in run.log("reward").records() if "reward/loss" in r["metrics"]]
     assert all(math.isfinite(loss) for loss in losses)
+
+
+@pytest.mark.parametrize(
+    ("reward", "kind", "names"),
+    [
+        ({}, "probe", []),
+        ({"simcse": 1.0, "margin": "votes", "label_smoothing": 0.1}, "probe", ["reward.margin", "reward.simcse"]),
+        ({"simcse": 1.0, "margin": "votes"}, "lora", []),
+        ({"loss": "plackett_luce", "margin": "votes"}, "full", ["reward.margin"]),
+        ({"loss": "plackett_luce"}, "backbone", ["reward.loss"]),
+    ],
+)
+def test_it_names_the_switches_that_changed_nothing(reward, kind, names):
+    assert without_effect(RewardConfig(**reward), kind) == names
 
 
 @pytest.mark.parametrize("loss", ["pairwise", "plackett_luce"])

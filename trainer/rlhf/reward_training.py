@@ -313,6 +313,17 @@ def margin(learned: Probed, config: RewardConfig) -> Float[Tensor, " pair"] | No
     return None
 
 
+def without_effect(config: RewardConfig, kind: str) -> list[str]:
+    """The switches that were set and had nothing to act on in a reward model of this kind."""
+    names: tuple[str, ...] = ()
+    if kind in ("probe", "backbone"):
+        names = ("loss", "tie_parameter", "margin", "centring", "simcse", "metarm", "epochs", "learning_rate")
+    elif config.loss == "plackett_luce":
+        names = ("tie_parameter", "margin", "label_smoothing", "centring")
+    usual = RewardConfig()
+    return [f"reward.{name}" for name in names if getattr(config, name) != getattr(usual, name)]
+
+
 def unranked_groups(folder: RunFolder, trunk: Policy, config: RunConfig) -> list[Group]:
     """Fresh samples of the policy for MetaRM: `unranked.jsonl`, lines of rankings.jsonl whose ranks are all 1."""
     path = folder.path / "unranked.jsonl"
@@ -334,6 +345,7 @@ def report_on(
     sign = length_sign(learned.pairs, learned.part.lengths.numpy())
     report = build_report(measured, length_sign=sign, seed=config.seed) | {
         "kind": model.kind,
+        "without_effect": without_effect(config.reward, model.kind),
         "chosen": learned.choice.candidates[0]._asdict(),
         "candidates": [candidate._asdict() for candidate in learned.choice.candidates],
         "blend": [member._asdict() for member in learned.choice.blend],
