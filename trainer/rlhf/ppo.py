@@ -83,13 +83,14 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
         seen = look(job, update, clock)
         measured = seen.measured
         progress.stopped_because = reason_to_stop(config, progress, measured)
-        if progress.stopped_because is None:
-            accept(job, progress, measured)
-        elif progress.stopped_because == "kl":
-            shorten_last_step(job, progress, update)
-        if progress.stopped_because is not None and is_first:
-            log.append(progress.update, config.updates, message=sentence_of(progress))
-        if progress.stopped_because is not None or update > config.updates:
+        if progress.stopped_because is not None:
+            if progress.stopped_because == "kl":
+                shorten_last_step(job, progress, update)
+            if is_first:
+                log.append(progress.update, config.updates, message=sentence_of(progress))
+            break
+        accept(job, progress, measured)
+        if update > config.updates:
             break
         learned = learn(job, progress, update, seen, clock, log if is_first else None)
         if config.kl.target is not None:
