@@ -18,6 +18,8 @@ from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import (
     adapted_kl_coef,
     kl_limit,
+    look,
+    look_again,
     measure,
     minibatch_layouts,
     my_places,
@@ -27,7 +29,7 @@ from trainer.rlhf.ppo import (
     reason_to_stop,
     sample_prompts,
 )
-from trainer.rlhf.ppo_job import Progress, prepare, prompts_of_update
+from trainer.rlhf.ppo_job import Clock, Progress, prepare, prompts_of_update
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.sft import run_sft
 
@@ -353,6 +355,31 @@ def test_it_shortens_the_step_that_went_over_the_stop_until_it_lies_under(tmp_pa
     plain, shortened = manifests
     assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run up to the step that was too long
     assert plain["kl"] < shortened["kl"] == shortened["history"]["kl"][-1] <= 0.5
+
+
+def test_a_kl_past_the_stop_is_the_mean_of_two_rollouts(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 3})
+    job = prepare(folder, folder.config, HAS_E)
+    with torch.no_grad():
+        for parameter in job.parameters.values():
+            parameter.add_(0.3)
+    first, second = (look(job, update, Clock()).measured for update in (2, 3 + 1 + 2))
+    assert first.kl != second.kl
+    again = look_again(job, 2, first, Clock())
+    assert again.kl == again.metrics["objective/kl"] == pytest.approx((first.kl + second.kl) / 2)
+    assert again.score == first.score
+
+
+def test_a_run_goes_on_where_the_second_rollout_says_that_the_first_was_chance(tmp_path, tiny_base, monkeypatch):
+    """The second look is faked; the tests of the stop take it for real."""
+    monkeypatch.setattr("trainer.rlhf.ppo.look_again", lambda job, update, measured, clock: measured._replace(kl=0.1))
+    kl = {"coef": 0.0, "stop": 0.5}
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 8, "learning_rate": 0.05, "kl": kl})
+    run(folder)
+    manifest = manifest_of(folder)
+    assert manifest["stopped_because"] == "complete"
+    assert 0.1 in manifest["history"]["kl"]
+    assert max(manifest["history"]["kl"]) <= 0.5
 
 
 def test_it_asks_the_judge_before_it_looks_at_the_kl(tmp_path, tiny_base):
