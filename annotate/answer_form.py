@@ -18,7 +18,7 @@ def answer_from_form(data: QueryDict, order: list[int]) -> Answer:
     if data.get("verdict") in VERDICTS and len(order) == 2:
         first, second, all_bad = VERDICTS[data["verdict"]]
         ranks = dict(zip(order, (first, second), strict=True))
-    elif all_bad:
+    elif all_bad and len(ranks) < len(order):
         ranks = {}
     return Answer(
         ranks=ranks,
@@ -26,15 +26,20 @@ def answer_from_form(data: QueryDict, order: list[int]) -> Answer:
         flags={key: flags for key in order if (flags := data.getlist(f"flag-{key}"))},
         axes={key: axes for key in order if (axes := ratings(data, f"axis-{key}-"))},
         strength=number(data.get("strength")),
-        rationale=data.get("rationale", ""),
+        rationale=text(data.get("rationale", "")),
         chips=data.getlist("chip"),
-        better_answer=data.get("better_answer", ""),
+        better_answer=text(data.get("better_answer", "")),
     )
 
 
 def ratings(data: QueryDict, prefix: str) -> dict[str, int]:
     found = {name.removeprefix(prefix): number(data[name]) for name in data if name.startswith(prefix)}
     return {axis: rating for axis, rating in found.items() if rating is not None}
+
+
+def text(value: str) -> str:
+    """As the page's script would send it: a browser's form ends its lines with CR LF."""
+    return value.replace("\r\n", "\n")
 
 
 def number(value: str | None) -> int | None:

@@ -15,7 +15,7 @@ from django.utils.safestring import SafeString
 from annotate.labels import AXES, CHIPS, FLAGS, SPEAKERS, STRENGTHS, labelled
 from annotate.models import Assignment, Completion, Ranking
 from annotate.rendering import raw, rendered
-from annotate.selectors import completions_as_shown
+from annotate.selectors import better_answer, completions_as_shown
 
 # Of a longer conversation the older messages are folded away, and open with a click.
 TURNS_SHOWN = 3
@@ -72,6 +72,7 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         ],
         "asks_why": bool(pool.rationale_chips or pool.asks_rationale),
         "given": given,
+        "better_answer": better_answer(assignment) if given else "",
         "seconds": pool.lease_minutes * 60,
         "idempotency_key": get_random_string(24),
     }
@@ -80,7 +81,7 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
 def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterator[CompletionOnPage]:
     pool = assignment.comparison.pool
     pool_flags, pool_axes = labelled(pool.flags, FLAGS), labelled(pool.axes, AXES)
-    ranks, flags, axes = (given.ranks, given.flags, given.axes) if given else ({}, {}, {})
+    ranks, flags, axes = (ranks_as_said(given), given.flags, given.axes) if given else ({}, {}, {})
     for letter, completion in zip(ascii_lowercase, completions_as_shown(assignment), strict=False):
         key = str(completion.pk)
         set_flags, ratings = flags.get(key, []), axes.get(key, {})
@@ -91,7 +92,12 @@ def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterat
             raw=raw(completion.text),
             is_cut=completion.finish_reason == Completion.FinishReason.LENGTH,
             names_its_model=completion.names_its_model,
-            rank=None if given is None or given.all_bad else str(ranks.get(key)),
+            rank=str(ranks[key]) if key in ranks else None,
             flags=[(code, label, code in set_flags) for code, label in pool_flags],
             axes=[(code, label, ratings.get(code)) for code, label in pool_axes],
         )
+
+
+def ranks_as_said(given: Ranking) -> dict[str, int]:
+    """All bad without an order is stored as a tie of all; nobody gave those ranks."""
+    return {} if given.all_bad and set(given.ranks.values()) == {1} else given.ranks

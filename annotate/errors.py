@@ -45,6 +45,11 @@ class FrozenRanking(Conflict):
     sentence = _("A training run has used this answer already; it can no longer be changed.")
 
 
+class NothingChanged(Refused):
+    code = "nothing_changed"
+    sentence = _("Nothing was changed: your answer stands as it was.")
+
+
 class RunActive(Conflict):
     code = "run_active"
     sentence = _("A run of this policy is at work already.")

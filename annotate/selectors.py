@@ -5,7 +5,7 @@ from typing import Any
 from django.db.models import Count, F, Model, QuerySet
 from django.db.models.expressions import RawSQL
 
-from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking, User
+from annotate.models import Assignment, Comparison, Completion, Demonstration, PromptPool, Ranking, User
 
 WORKABLE = """
 SELECT p.id FROM annotate_promptpool p
@@ -47,6 +47,11 @@ def completions_as_shown(assignment: Assignment) -> list[Completion]:
     found = Completion.objects.raw(COMPLETIONS, [assignment.comparison_id])
     by_id = {completion.pk: completion for completion in found}
     return [by_id[completion_id] for completion_id in assignment.order]
+
+
+def better_answer(assignment: Assignment) -> str:
+    """What its annotator would have had the model say; empty where nothing was written."""
+    return Demonstration.objects.filter(assignment=assignment).values_list("text", flat=True).first() or ""
 
 
 def open_comparisons() -> QuerySet[Comparison]:

@@ -178,7 +178,8 @@ def test_a_correction_sent_many_times_at_once_is_one_revision(alice, two_leases)
     submit(first, alice, "key")
 
     def correct():
-        return revise_ranking(assignment_id=first.pk, annotator=alice, idempotency_key="better", answer=in_order(first))
+        answer = Answer(all_bad=True)
+        return revise_ranking(assignment_id=first.pk, annotator=alice, idempotency_key="better", answer=answer)
 
     results = at_once(*[correct] * 6)
     assert len({ranking.pk for ranking, _is_new in results}) == 1

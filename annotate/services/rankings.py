@@ -1,19 +1,28 @@
 """Answers: submitted once and only once, corrected as revisions, never edited."""
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotate.errors import AlreadyAnswered, FrozenRanking, IncompleteRanking, KeyUsedTwice, Refused, StaleLease
+from annotate.errors import (
+    AlreadyAnswered,
+    FrozenRanking,
+    IncompleteRanking,
+    KeyUsedTwice,
+    NothingChanged,
+    Refused,
+    StaleLease,
+)
 from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking, User
 from annotate.ranking import dense_ranks, has_ties, is_complete, kendall_tau_b
-from annotate.selectors import row
+from annotate.selectors import better_answer, row
 from annotate.services.assignments import finish, held_assignment
 
 LONGEST_TEXT = 20_000
+SAID = ("ranks", "all_bad", "flags", "axes", "spans", "strength", "rationale", "chips")  # not how long it took
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,11 @@ def submit_ranking(
         return earlier, False
 
     assignment.comparison.pool = row(PromptPool, assignment.comparison.pool_id)
-    ranking = write_ranking(assignment=assignment, revision=1, idempotency_key=idempotency_key, answer=answer)
+    answer = storable(answer)
+    ranking = checked_ranking(assignment=assignment, revision=1, idempotency_key=idempotency_key, answer=answer)
+    if answer.better_answer:
+        keep_better_answer(assignment, answer.better_answer)
+    store(ranking)
     finish(assignment, Assignment.Status.ANSWERED)
     if assignment.comparison.kind == Comparison.Kind.TRAINING:
         note_training_answer(ranking)
@@ -70,10 +83,10 @@ def revise_ranking(
 ) -> tuple[Ranking, bool]:
     """Correct one's own answer with a new revision; the second value says whether it is new.
 
-    Gold is corrected like any other, or a refusal would tell which comparison was gold; what counts there is the first
-    answer.
+    A correction says the whole answer anew: a better answer that is missing in it is taken back. Gold is corrected like
+    any other, or a refusal would tell which comparison was gold; what counts there is the first answer.
 
-    Raises FrozenRanking once a snapshot has used it, KeyUsedTwice, IncompleteRanking.
+    Raises FrozenRanking once a snapshot has used it, NothingChanged, KeyUsedTwice, IncompleteRanking.
     """
     refuse_unstorable(idempotency_key)
     assignment = (
@@ -92,11 +105,18 @@ def revise_ranking(
     current = assignment.rankings.select_for_update().get(is_current=True)
     if current.snapshots.exists():
         raise FrozenRanking
-    current.is_current = False
-    current.save(update_fields=["is_current"])
-    ranking = write_ranking(
+    answer = storable(answer)
+    ranking = checked_ranking(
         assignment=assignment, revision=current.revision + 1, idempotency_key=idempotency_key, answer=answer
     )
+    is_rewritten = answer.better_answer != better_answer(assignment)
+    if not is_rewritten and all(getattr(ranking, name) == getattr(current, name) for name in SAID):
+        raise NothingChanged
+    if is_rewritten:
+        keep_better_answer(assignment, answer.better_answer)
+    current.is_current = False
+    current.save(update_fields=["is_current"])
+    store(ranking)
     return ranking, True
 
 
@@ -114,44 +134,54 @@ def ranking_of_key(annotator: User, idempotency_key: str, assignment_id: int) ->
     return earlier
 
 
-def write_ranking(*, assignment: Assignment, revision: int, idempotency_key: str, answer: Answer) -> Ranking:
+def storable(answer: Answer) -> Answer:
+    """The same without NUL characters; its texts without space around them, cut at LONGEST_TEXT characters."""
+    clean = Answer(**{each.name: without_nul(getattr(answer, each.name)) for each in fields(answer)})
+    texts = {name: getattr(clean, name).strip()[:LONGEST_TEXT] for name in ("rationale", "better_answer")}
+    return replace(clean, **texts)
+
+
+def checked_ranking(*, assignment: Assignment, revision: int, idempotency_key: str, answer: Answer) -> Ranking:
+    """What is to be stored of a storable answer, not saved yet. Raises IncompleteRanking."""
     comparison, pool = assignment.comparison, assignment.comparison.pool
-    answer = Answer(**{each.name: without_nul(getattr(answer, each.name)) for each in fields(answer)})
-    ranks = checked_ranks(answer, assignment.order, pool)
-    if answer.better_answer.strip():
-        Demonstration.objects.update_or_create(
-            assignment=assignment,
-            defaults={
-                "prompt_id": comparison.prompt_id,
-                "author_id": assignment.annotator_id,
-                "text": answer.better_answer.strip()[:LONGEST_TEXT],
-            },
-        )
-    ranking = Ranking(
+    return Ranking(
         assignment=assignment,
         pool=pool,
         annotator_id=assignment.annotator_id,
         revision=revision,
         counts=comparison.kind != Comparison.Kind.TRAINING,
-        ranks=ranks,
+        ranks=checked_ranks(answer, assignment.order, pool),
         all_bad=answer.all_bad,
         flags=checked_keys(answer.flags, assignment.order),
         axes=checked_axes(answer.axes, assignment.order),
         spans=checked_spans(answer.spans, assignment.order),
         strength=checked_strength(answer.strength, pool),
-        rationale=answer.rationale.strip()[:LONGEST_TEXT],
+        rationale=answer.rationale,
         chips=answer.chips,
         active_ms=answer.active_ms,
         first_action_ms=answer.first_action_ms,
         changes=answer.changes,
         idempotency_key=idempotency_key,
     )
+
+
+def store(ranking: Ranking) -> None:
     try:
         ranking.save()
     except IntegrityError:
         # This key has stored another answer. No savepoint: what raises this undoes the caller's transaction as a whole.
         raise KeyUsedTwice from None
-    return ranking
+
+
+def keep_better_answer(assignment: Assignment, text: str) -> None:
+    """Keep it as the assignment's one demonstration; an empty text takes that back."""
+    if not text:
+        Demonstration.objects.filter(assignment=assignment).delete()
+        return
+    Demonstration.objects.update_or_create(
+        assignment=assignment,
+        defaults={"prompt_id": assignment.comparison.prompt_id, "author_id": assignment.annotator_id, "text": text},
+    )
 
 
 def without_nul(value: Any) -> Any:
@@ -179,7 +209,7 @@ def checked_ranks(answer: Answer, order: list[int], pool: PromptPool) -> dict[st
 def checked_keys(values: dict[int, object], order: list[int]) -> dict[str, object]:
     if not set(values) <= set(order):
         raise IncompleteRanking(_("A flag or rating names a completion that is not in this comparison."))
-    return {str(completion): value for completion, value in values.items()}
+    return {str(completion): value for completion, value in values.items() if value}
 
 
 def checked_axes(axes: dict[int, dict[str, int]], order: list[int]) -> dict[str, object]:

@@ -1,5 +1,7 @@
 """My work: how much, how well, what came of it, and the own answers, to be looked up and corrected."""
 
+from dataclasses import replace
+
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404
@@ -9,7 +11,7 @@ from django.views.decorators.cache import never_cache
 
 from annotate.answer_form import answer_from_form
 from annotate.comparison_page import comparison_page
-from annotate.errors import Refused
+from annotate.errors import NothingChanged, Refused
 from annotate.own_work import answered_assignment, changes_by_policy, own_answers, own_numbers
 from annotate.roles import MAY_ANNOTATE
 from annotate.services.rankings import revise_ranking
@@ -47,13 +49,17 @@ def correction(request, assignment_id: int):
 
 
 def take_correction(request, assignment_id: int, given):
+    answer = replace(answer_from_form(request.POST, given.assignment.order), spans=given.spans)  # no form marks words
     try:
         revise_ranking(
             assignment_id=assignment_id,
             annotator=request.user,
             idempotency_key=request.POST.get("key", "")[:80],
-            answer=answer_from_form(request.POST, given.assignment.order),
+            answer=answer,
         )
+    except NothingChanged as refusal:
+        messages.info(request, str(refusal))
+        return redirect("work")
     except Refused as refusal:
         messages.error(request, str(refusal))
         return redirect("correction", assignment_id)

@@ -137,6 +137,7 @@ export class Outbox extends EventTarget {
     if (response.type === "opaqueredirect" || response.status === 401 || response.status === 403) return "signed out";
     if (!REFUSALS.has(response.status)) return "offline";
     const { code = "error", detail = "" } = await response.json().catch(() => ({}));
+    if (code === "nothing_changed") return "sent"; // another tab said the same: the server has it
     return { code, detail };
   }
 

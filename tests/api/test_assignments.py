@@ -350,6 +350,80 @@ def test_a_correction_is_a_new_revision_and_the_old_one_stays(alice, comparison)
     assert (old.ranks, old.is_current, new.ranks, new.is_current) == (ranks, False, turned, True)
 
 
+def everything_said(assignment) -> dict:
+    first, second, third = in_order(assignment)
+    return {
+        "ranks": {first: 1, second: 2, third: 2},
+        "flags": {first: ["untrue", "unsafe"]},
+        "axes": {second: {"helpful": 5}},
+        "spans": [{"completion": int(third), "start": 0, "end": 3, "label": "good"}],
+        "strength": 2,
+        "rationale": "because",
+        "chips": ["shorter"],
+        "better_answer": "Hello!",
+    }
+
+
+def test_a_correction_that_changes_nothing_stores_nothing_and_says_so(alice, comparison):
+    PromptPool.objects.update(strength_scale=3)
+    assignment = alice.leased()
+    said = everything_said(assignment)
+    alice.send(assignment, **said, active_ms=4000)
+    first, second, third = in_order(assignment)
+    same = said | {"ranks": {first: 3, second: 7, third: 7}, "rationale": " because ", "active_ms": 900}
+    response = alice.send(assignment, "revision", key="key-2", **same)
+    assert (response.status_code, response.json()["code"]) == (422, "nothing_changed")
+    assert response.json()["detail"] == "Nothing was changed: your answer stands as it was."
+    ranking = Ranking.objects.get()
+    assert (ranking.revision, ranking.is_current, ranking.active_ms) == (1, True, 4000)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ranks": [1, 2, 3]},
+        {"all_bad": True},
+        {"flags": {}},
+        {"axes": {}},
+        {"spans": []},
+        {"strength": None},
+        {"rationale": "no"},
+        {"chips": []},
+        {"better_answer": "Good day!"},
+    ],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_correction_of_one_thing_is_a_revision(alice, comparison, change):
+    PromptPool.objects.update(strength_scale=3)
+    assignment = alice.leased()
+    said = everything_said(assignment)
+    alice.send(assignment, **said)
+    if "ranks" in change:
+        change = {"ranks": in_order(assignment)}
+    assert alice.send(assignment, "revision", key="key-2", **(said | change)).status_code == 201
+    assert Ranking.objects.get(is_current=True).revision == 2
+
+
+def test_a_correction_sent_again_answers_as_before_though_it_would_change_nothing_now(alice, comparison):
+    assignment = alice.leased()
+    ranks = in_order(assignment)
+    alice.send(assignment, ranks=ranks)
+    turned = {key: 4 - rank for key, rank in ranks.items()}
+    first = alice.send(assignment, "revision", key="key-2", ranks=turned)
+    again = alice.send(assignment, "revision", key="key-2", ranks=turned)
+    assert (again.status_code, again.json()) == (200, first.json())
+    assert alice.send(assignment, "revision", key="key-3", ranks=turned).json()["code"] == "nothing_changed"
+    assert Ranking.objects.count() == 2
+
+
+def test_a_correction_without_the_better_answer_takes_that_back(alice, comparison):
+    assignment = alice.leased()
+    ranks = in_order(assignment)
+    alice.send(assignment, ranks=ranks, better_answer="Hello!")
+    assert alice.send(assignment, "revision", key="key-2", ranks=ranks, better_answer=" ").status_code == 201
+    assert not Demonstration.objects.exists()
+
+
 def test_a_used_answer_cannot_be_corrected(alice, comparison):
     assignment = alice.leased()
     alice.send(assignment, ranks=in_order(assignment))

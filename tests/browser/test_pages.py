@@ -8,6 +8,7 @@ from axe_playwright_python.sync_playwright import Axe
 from annotate.models import Assignment, Completion, Ranking
 from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
+from annotate.services.rankings import keep_better_answer
 from tests.browser.visit import make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
@@ -282,6 +283,36 @@ def test_it_corrects_an_own_answer_from_my_work(open_browser, policy, cast):
     visit.page.wait_for_url("**/work/")
     assert ranks_as_shown(given.assignment_id) == [3, 2, 1]
     assert Ranking.objects.count() == 2
+
+
+def make_rich_answer(policy, cast, k: int, ranks: list[int], **fields) -> Ranking:
+    """An answer of Alice's in which everything that a pool can ask for was said."""
+    comparison = make_work(policy, k, count=1, strength_scale=3, **RICH).comparisons.get()
+    first, *_others, last = comparison.completions.values_list("id", flat=True)
+    given = make_ranking(
+        comparison,
+        cast["alice"],
+        ranks,
+        flags={str(first): ["unsafe", "untrue"]},
+        axes={str(last): {"helpful": 4, "honest": 2}},
+        spans=[{"completion": first, "start": 0, "end": 5, "label": "good", "note": "amber"}],
+        strength=2,
+        rationale="two\nlines",
+        chips=["clearer"],
+        **fields,
+    )
+    keep_better_answer(given.assignment, "A better\none.")
+    return given
+
+
+@pytest.mark.parametrize("all_bad", [True, False])
+def test_a_correction_sent_as_it_came_is_not_stored_without_a_script_either(open_browser, policy, cast, all_bad):
+    given = make_rich_answer(policy, cast, 4, [1, 2, 2, 3], all_bad=all_bad)
+    visit = open_browser(path=f"/work/{given.assignment_id}/", java_script_enabled=False)
+    visit.page.locator("#stage button.submit").click()
+    visit.wait_for_text("Nothing was changed: your answer stands as it was.")
+    assert Ranking.objects.get() == given
+    assert given.assignment.demonstration.text == "A better\none."
 
 
 def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast):

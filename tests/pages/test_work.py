@@ -6,6 +6,7 @@ from django.urls import reverse
 from annotate.keys import ACTIONS
 from annotate.models import PolicyCheckpoint, PreferenceSnapshot, Ranking
 from annotate.own_work import changes_by_policy, own_numbers
+from annotate.services.rankings import keep_better_answer
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
 
 
@@ -69,6 +70,28 @@ def test_it_corrects_with_a_new_revision(alice, cast, shared):
     alice.post(address, {**answer, "key": "again"})
     alice.post(address, {**answer, "key": "again"})
     assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
+
+
+def test_a_plain_correction_that_changes_nothing_is_not_stored(alice, cast, policy):
+    pool = make_pool(policy, "Rich", k=2, strength_scale=3)
+    comparison = make_comparison(make_prompt(pool, "p"), ["a", "b"])
+    given = make_ranking(comparison, cast["alice"], [1, 2], strength=2, rationale="two\nlines", chips=["clearer"])
+    keep_better_answer(given.assignment, "Better\nso.")
+    address = reverse("correction", args=[given.assignment_id])
+    same = {"verdict": "second", "strength": 2, "rationale": "two\r\nlines", "chip": "clearer"}  # shown as b, a
+    page = alice.post(address, {**same, "better_answer": "Better\r\nso.", "key": "k"}, follow=True)
+    assert page.redirect_chain == [("/work/", 302)]
+    assert "Nothing was changed: your answer stands as it was." in page.text
+    assert Ranking.objects.get() == given
+
+
+def test_a_plain_correction_keeps_the_marks_that_no_form_can_show(alice, cast, policy):
+    comparison = make_comparison(make_prompt(make_pool(policy, "Pairs", k=2, asks_spans=True), "p"), ["a", "b"])
+    marks = [{"completion": comparison.completions.first().pk, "start": 0, "end": 1, "label": "bad", "note": "a"}]
+    given = make_ranking(comparison, cast["alice"], [1, 2], spans=marks)
+    address = reverse("correction", args=[given.assignment_id])
+    assert "Corrected." in alice.post(address, {"verdict": "first", "key": "k"}, follow=True).text
+    assert Ranking.objects.get(is_current=True).spans == marks
 
 
 def test_it_corrects_nothing_that_a_snapshot_used(alice, cast, shared, policy):
