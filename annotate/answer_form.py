@@ -2,6 +2,7 @@
 
 from django.http import QueryDict
 
+from annotate.models import Ranking
 from annotate.services.rankings import Answer
 
 # A pair's four buttons: the ranks of the first and the second completion shown, and whether both are bad.
@@ -30,6 +31,13 @@ def answer_from_form(data: QueryDict, order: list[int]) -> Answer:
         chips=data.getlist("chip"),
         better_answer=text(data.get("better_answer", "")),
     )
+
+
+def verdict_of(given: Ranking) -> str | None:
+    """Which of a pair's buttons says what this answer says."""
+    first, second = (given.ranks[str(key)] for key in given.assignment.order)
+    said = (1, 1, True) if given.all_bad else (first, second, False)
+    return next((verdict for verdict, means in VERDICTS.items() if means == said), None)
 
 
 def ratings(data: QueryDict, prefix: str) -> dict[str, int]:

@@ -12,8 +12,9 @@ from typing import Any
 from django.utils.crypto import get_random_string
 from django.utils.safestring import SafeString
 
-from annotate.labels import AXES, CHIPS, FLAGS, SPEAKERS, STRENGTHS, labelled
-from annotate.models import Assignment, Completion, Ranking
+from annotate.answer_form import verdict_of
+from annotate.labels import AXES, CHIPS, FLAGS, SPEAKERS, STRENGTHS, VERDICTS, labelled
+from annotate.models import Assignment, Completion, PromptPool, Ranking
 from annotate.rendering import raw, rendered
 from annotate.selectors import better_answer, completions_as_shown
 
@@ -46,6 +47,10 @@ class CompletionOnPage:
     def asks_more(self) -> bool:
         return bool(self.flags or self.axes)
 
+    @property
+    def says_more(self) -> bool:
+        return any(is_set for _code, _label, is_set in self.flags) or any(rating for _code, _label, rating in self.axes)
+
 
 def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> dict[str, Any]:
     """What `rank.html#comparison` shows."""
@@ -65,6 +70,7 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         "is_pair": k == 2,
         "ranks": [str(rank) for rank in range(1, k + 1)],
         "is_training": comparison.kind == comparison.Kind.TRAINING,
+        "verdicts": list(verdicts_on_page(pool, given)) if k == 2 else [],
         "strengths": list(enumerate(STRENGTHS.get(pool.strength_scale, []), start=1)),
         "chips": [
             (code, label, given is not None and code in given.chips)
@@ -76,6 +82,14 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         "seconds": pool.lease_minutes * 60,
         "idempotency_key": get_random_string(24),
     }
+
+
+def verdicts_on_page(pool: PromptPool, given: Ranking | None) -> Iterator[tuple[str, str, str, bool]]:
+    """(code, arrow, label, is given) of each button of a pair."""
+    said = verdict_of(given) if given else None
+    for code, (arrow, label) in VERDICTS.items():
+        if code != "tie" or pool.ties_allowed or said == "tie":
+            yield code, arrow, label, code == said
 
 
 def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterator[CompletionOnPage]:

@@ -38,6 +38,12 @@ CHIPS = {
     "better_tone": _("better tone"),
     "better_length": _("better length"),
 }
+VERDICTS = {  # of a pair, by code, as its four buttons stand: the arrow that is its usual key, and what it says
+    "first": ("←", _("A is better")),
+    "tie": ("↓", _("Equally good")),
+    "bad": ("↑", _("Both bad")),
+    "second": ("→", _("B is better")),
+}
 STRENGTHS = {
     2: [_("slightly better"), _("much better")],
     3: [_("slightly better"), _("better"), _("much better")],

@@ -41,8 +41,8 @@ export class Comparison extends EventTarget {
     this.ids = this.cards.map((card) => Number(card.dataset.id));
     this.letters = this.cards.map((card) => card.dataset.letter);
     this.active = 0;
-    this.verdict = null;
-    this.spans = [];
+    this.verdict = form.querySelector('[name="verdict"][aria-pressed="true"]')?.value ?? null; // in a correction
+    this.spans = JSON.parse(form.querySelector("script")?.textContent ?? "[]");
     if (!this.isPair) this.#tray = new Tray(this, form.querySelector(".tray"));
     form.addEventListener("change", (event) => this.#changed(event));
     form.addEventListener("focusin", (event) => {
@@ -170,7 +170,10 @@ export class Comparison extends EventTarget {
   pick(verdict) {
     if (verdict === "tie" && !this.tiesAllowed) return false;
     this.#remember();
-    if (this.verdict && this.verdict !== verdict) this.#changes += 1;
+    if (this.verdict && this.verdict !== verdict) {
+      this.#changes += 1;
+      this.setStrength(null); // which was said of the other one
+    }
     this.verdict = verdict;
     this.#draw();
     return true;
@@ -367,7 +370,8 @@ export class Comparison extends EventTarget {
       card.classList.toggle("is-ranked", ranks[index] !== null && !this.allBad);
     });
     for (const button of this.form.querySelectorAll('button[name="verdict"]')) {
-      button.classList.toggle("is-picked", button.value === this.verdict);
+      if (this.verdict) button.setAttribute("aria-pressed", String(button.value === this.verdict));
+      else button.removeAttribute("aria-pressed");
     }
     this.form.classList.toggle("is-all-bad", this.allBad || this.verdict === "bad");
     this.form.classList.toggle("is-complete", this.isComplete);

@@ -4,6 +4,7 @@
  * made in.
  */
 
+const LABELS = ["good", "bad"];
 const RECENT_MS = 3_000;
 
 export class Marks {
@@ -59,7 +60,7 @@ export class Marks {
   }
 
   show(comparison) {
-    for (const label of ["good", "bad"]) {
+    for (const label of LABELS) {
       const ranges = comparison.spans.filter((span) => span.label === label && span.range).map((span) => span.range);
       if ("highlights" in CSS) CSS.highlights.set(`mark-${label}`, new Highlight(...ranges));
     }
@@ -83,7 +84,8 @@ export class Marks {
       comparison.spans.splice(comparison.spans.indexOf(span), 1);
       this.show(comparison);
     });
-    item.append(`${this.say(span.label)}: “${span.note}” `, button);
+    const label = LABELS.includes(span.label) ? this.say(span.label) : span.label; // another's comes from the API
+    item.append(`${label}: “${span.note}” `, button);
     return item;
   }
 }

@@ -1,5 +1,7 @@
 """My work: the numbers are right, answers can be corrected until they are used, and keys are one's own."""
 
+import re
+
 import pytest
 from django.urls import reverse
 
@@ -70,6 +72,23 @@ def test_it_corrects_with_a_new_revision(alice, cast, shared):
     alice.post(address, {**answer, "key": "again"})
     alice.post(address, {**answer, "key": "again"})
     assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
+
+
+@pytest.mark.parametrize(
+    ("ranks", "all_bad", "verdict"),  # ranks by id; shown in the reverse order
+    [([2, 1], False, "first"), ([1, 2], False, "second"), ([1, 1], False, "tie"), ([1, 1], True, "bad")],
+)
+def test_a_pairs_correction_shows_the_verdict_that_was_given(alice, cast, policy, ranks, all_bad, verdict):
+    comparison = make_comparison(make_prompt(make_pool(policy, "Pairs", k=2), "p"), ["a", "b"])
+    given = make_ranking(comparison, cast["alice"], ranks, all_bad=all_bad)
+    page = alice.get(reverse("correction", args=[given.assignment_id])).text
+    assert re.findall(r'value="(\w+)" aria-pressed="true"', page) == [verdict]
+    assert page.count('aria-pressed="false"><kbd') == 3
+
+
+def test_a_fresh_pair_shows_none(alice, cast, policy):
+    make_comparison(make_prompt(make_pool(policy, "Pairs", k=2), "p"), ["a", "b"])
+    assert 'aria-pressed="true"' not in alice.get("/rank/").text
 
 
 def test_a_plain_correction_that_changes_nothing_is_not_stored(alice, cast, policy):
