@@ -4,7 +4,8 @@ A key is named as browsers name it (`KeyboardEvent.key`): "a", "Enter", "ArrowLe
 and a completion on the page (D is the fourth of four), the completion wins and Shift with the letter does the action.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import groupby
 from string import ascii_lowercase
 
 from django.utils.text import format_lazy
@@ -52,6 +53,8 @@ PRINTED = {"ArrowLeft": "←", "ArrowRight": "→", "ArrowUp": "↑", "ArrowDown
 # How the page's own list groups them; whatever is in neither of the two answers.
 READING = {"diff", "raw", "panes", "guidelines", "help"}
 SAYING_MORE = {"strength", "more", "mark_good", "mark_bad", "why", "better"}
+# Actions that differ by their number alone stand in one row there.
+SERIES = {"focus": _("Go to that completion"), "rank": _("Give the marked completion that rank")}
 # These may share a letter with a completion: the completion wins, and Shift does the action.
 LETTERS = {f"focus_{n}" for n in range(1, MOST_COMPLETIONS + 1)}
 
@@ -70,15 +73,21 @@ def key_table(user: User) -> list[tuple[str, str, str]]:
     return [(action, PRINTED.get(key, key), ACTIONS[action][1]) for action, key in keys_of(user).items()]
 
 
-def key_groups(user: User) -> list[tuple[str, list[tuple[str, str, str]]]]:
-    """The rows of `key_table` under three headings."""
+def key_groups(user: User) -> list[tuple[str, list[tuple[list[tuple[str, str]], str]]]]:
+    """The page's own list under three headings: rows of ((action, key as printed) of each key, label)."""
     groups = (
         (_("Answer"), ACTIONS.keys() - READING - SAYING_MORE),
         (_("Say more"), SAYING_MORE),
         (_("Read"), READING),
     )
     table = key_table(user)
-    return [(title, [row for row in table if row[0] in actions]) for title, actions in groups]
+    return [(title, list(rows_of([row for row in table if row[0] in actions]))) for title, actions in groups]
+
+
+def rows_of(table: list[tuple[str, str, str]]) -> Iterator[tuple[list[tuple[str, str]], str]]:
+    for name, rows in groupby(table, lambda row: row[0].rstrip("_123456789")):
+        keys = list(rows)
+        yield [(action, key) for action, key, _label in keys], SERIES.get(name, keys[0][2])
 
 
 def change_keys(*, user: User, chosen: Mapping[str, str]) -> None:

@@ -55,7 +55,7 @@ def rank_next(request):
     assignment = lease_next_comparison(annotator=request.user, pool_id=pool_id, holding=holding)
     if assignment is None:
         return render(request, "rank.html#nothing", {"assignment": None})
-    return render(request, "rank.html#comparison", comparison_page(assignment))
+    return render(request, "rank.html#comparison", comparison_page(assignment) | {"has_script": True})
 
 
 @require_GET

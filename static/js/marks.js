@@ -4,16 +4,21 @@
  * made in.
  */
 
+import { announce } from "./messages.js";
+import { say } from "./page.js";
+
 const LABELS = ["good", "bad"];
 const RECENT_MS = 3_000;
 
-export class Marks {
+class Marks {
   #last = null;
 
-  constructor(say, announce) {
-    this.say = say;
-    this.announce = announce;
+  constructor() {
     document.addEventListener("selectionchange", () => this.#remember());
+    // A button for the selected words takes the selection with it, unless it never gets the press.
+    for (const press of ["pointerdown", "mousedown"]) {
+      document.addEventListener(press, (event) => event.target.closest(".marking button") && event.preventDefault());
+    }
   }
 
   /* Where a tap on a button ends the selection, the words are still those selected a moment ago. */
@@ -33,11 +38,10 @@ export class Marks {
   }
 
   add(comparison, label) {
-    if (!comparison.form.dataset.spans) return;
     const range = this.#selected();
     const view = range ? viewAround(range) : null;
     const index = view ? comparison.cards.indexOf(view.closest(".completion")) : -1;
-    if (index < 0) return this.announce(this.say("selectFirst"));
+    if (index < 0) return announce(say("selectFirst"));
     const raw = comparison.cards[index].querySelector(".raw").textContent;
     const shown = view.textContent;
     const place = placeIn(shown, raw);
@@ -55,7 +59,7 @@ export class Marks {
     });
     getSelection().removeAllRanges();
     this.#last = null;
-    this.announce(this.say("marked", { text: note }));
+    announce(say("marked", { text: note }));
     this.show(comparison);
   }
 
@@ -79,16 +83,18 @@ export class Marks {
     button.type = "button";
     button.className = "small";
     button.textContent = "×";
-    button.setAttribute("aria-label", `${this.say("removeMark")}: ${span.note}`);
+    button.setAttribute("aria-label", `${say("removeMark")}: ${span.note}`);
     button.addEventListener("click", () => {
       comparison.spans.splice(comparison.spans.indexOf(span), 1);
       this.show(comparison);
     });
-    const label = LABELS.includes(span.label) ? this.say(span.label) : span.label; // another's comes from the API
+    const label = LABELS.includes(span.label) ? say(span.label) : span.label; // another's comes from the API
     item.append(`${label}: “${span.note}” `, button);
     return item;
   }
 }
+
+export const marks = new Marks();
 
 function viewAround(range) {
   const element = range.commonAncestorContainer;

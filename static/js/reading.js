@@ -1,8 +1,7 @@
 /* Ways to read: the text as it was written, what differs between two completions, the guidelines beside them. */
 
 import { fragment, AS_FRAGMENT } from "./fragments.js";
-
-const $ = (id) => document.getElementById(id);
+import { $, say } from "./page.js";
 
 export function toggleRaw(card) {
   const isRaw = !card.querySelector(".raw").toggleAttribute("hidden");
@@ -11,13 +10,13 @@ export function toggleRaw(card) {
 }
 
 /* Open the dialog that shows what the second of two completions has that the first has not, and the other way round. */
-export async function showDifferences(comparison, first, second, say, byCharacter = null) {
+export async function showDifferences(comparison, first, second, byCharacter = null) {
   const { showDiff } = await import("./diff.js");
   const dialog = $("diff-dialog");
   const rawOf = (index) => comparison.cards[index].querySelector(".raw").textContent;
   const unit = dialog.querySelector(".diff-unit");
   const isByCharacter = byCharacter ?? unit.getAttribute("aria-pressed") === "true"; // as the time before
-  unit.onclick = () => showDifferences(comparison, first, second, say, !isByCharacter);
+  unit.onclick = () => showDifferences(comparison, first, second, !isByCharacter);
   const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
   unit.setAttribute("aria-pressed", String(isByCharacter));
   const notes = { same: "same", lines: "diffTooLong" };
@@ -29,14 +28,14 @@ export async function showDifferences(comparison, first, second, say, byCharacte
       button.type = "button";
       button.textContent = `${comparison.letters[first]} → ${letter}`;
       button.setAttribute("aria-pressed", String(index === second));
-      button.addEventListener("click", () => showDifferences(comparison, first, index, say));
+      button.addEventListener("click", () => showDifferences(comparison, first, index));
       return [button];
     }),
   );
   if (!dialog.open) dialog.showModal();
 }
 
-export async function toggleGuidelines(say) {
+export async function toggleGuidelines() {
   const panel = $("guidelines-panel");
   panel.hidden = !panel.hidden;
   if (panel.hidden) return $("guidelines-link").focus();

@@ -51,6 +51,13 @@ def test_it_gives_a_browser_that_holds_one_another(alice, pairs):
     assert alice.post(NEXT, {"holding": [first.pk]}).context["assignment"] == second  # lost on the way, back again
 
 
+def test_what_a_script_fetches_has_no_part_for_a_page_without_one(alice, pairs):
+    page, fetched = alice.get("/rank/").text, alice.post(NEXT, {"holding": []}).text
+    for part in ("<noscript>", "csrfmiddlewaretoken", 'name="token"'):
+        assert part in page
+        assert part not in fetched
+
+
 def test_it_shows_the_texts_in_the_stored_order_and_nothing_of_who_wrote_them(alice, pairs):
     page = alice.get("/rank/")
     ids = [int(found) for found in re.findall(r'class="completion" data-id="(\d+)"', page.text)]

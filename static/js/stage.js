@@ -1,0 +1,66 @@
+/* The stage: the comparison that is judged now, or a line that says why there is none.
+ *
+ * Event: "shown" with each comparison that comes onto it.
+ */
+
+import { hideToast } from "./messages.js";
+import { $, say } from "./page.js";
+
+export class Stage extends EventTarget {
+  element = $("stage");
+  onlyOne = this.element.dataset.only === "1"; // the page that corrects one answer
+  current = null;
+  trained = null; // a training answer whose feedback comes before the next comparison
+
+  get isFree() {
+    return !this.current && !this.trained;
+  }
+
+  /* The comparison that the server drew, before there was a script. */
+  adopt(comparison) {
+    this.current = comparison;
+    this.dispatchEvent(new CustomEvent("shown", { detail: comparison }));
+  }
+
+  show(comparison) {
+    this.current = comparison;
+    hideToast(); // it spoke of the one before
+    this.element.replaceChildren(comparison.form);
+    scrollTo(0, 0);
+    this.element.querySelector("h1").focus({ preventScroll: true });
+    this.#offerGuidelines(comparison.form.dataset.guidelines);
+    this.adopt(comparison);
+  }
+
+  clear() {
+    this.current = null;
+    this.element.replaceChildren();
+  }
+
+  /* The server's words for having none, which stay until there is one. */
+  showNone(words) {
+    if (this.isFree && !this.element.querySelector("[data-nothing]")) this.element.replaceChildren(words);
+  }
+
+  showUnreachable() {
+    if (!this.isFree || this.element.firstElementChild) return;
+    const line = document.createElement("p");
+    line.className = "nothing empty";
+    line.textContent = say("nothingIsLeft");
+    this.element.replaceChildren(line);
+  }
+
+  #offerGuidelines(address) {
+    const link = $("guidelines-link");
+    link.hidden = !address;
+    link.href = address;
+  }
+}
+
+/* The line for beginners says how this comparison is answered, until the first answer. */
+export function showBeginning(comparison) {
+  const kind = comparison.isPair ? "pair" : comparison.tiesAllowed ? "ties" : "strict";
+  const line = $("beginning");
+  if (line) line.hidden = false;
+  for (const sentence of line?.children ?? []) sentence.hidden = sentence.dataset.for !== kind;
+}
