@@ -64,9 +64,7 @@ export class Answers extends EventTarget {
     if (this.stage.current?.mode === "ranking") this.ahead.putBack(this.stage.current);
     if (!wasSkipped) comparison.reopen();
     this.stage.show(comparison);
-    const text = say(wasSkipped ? "notSkipped" : "takenBack");
-    toast(text);
-    announce(text);
+    toast(say(wasSkipped ? "notSkipped" : "takenBack"));
   }
 
   /* A skip that the server has is somebody else's comparison. */
@@ -92,7 +90,6 @@ export class Answers extends EventTarget {
       this.#putBy(comparison);
       this.showNext();
     }
-    announce(say("unchanged"));
     toast(say("unchanged"));
   }
 
@@ -140,7 +137,5 @@ export class Answers extends EventTarget {
 function sayWhatIsMissing(comparison) {
   comparison.activate(Math.max(0, comparison.ranks.indexOf(null)));
   const letters = comparison.letters.filter((_letter, index) => comparison.ranks[index] === null);
-  const text = comparison.isPair ? say("incomplete") : say("noRank", { n: letters.length, letters: listed(letters) });
-  toast(text);
-  announce(text);
+  toast(comparison.isPair ? say("incomplete") : say("noRank", { n: letters.length, letters: listed(letters) }));
 }

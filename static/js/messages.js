@@ -1,35 +1,31 @@
-/* How the page tells something: to a screen reader, for a moment on the toast, or as a notice for as long as it is so. */
+/* How the page tells something: to a screen reader, for a moment in the bar, or as a notice for as long as it is so. */
 
 import { $, page, say } from "./page.js";
 
 const TOAST_MS = 6_000;
 
-let toastTimer = 0;
+const line = $("toast");
+let timer = 0;
 
 export function announce(text) {
   $("announcer").textContent = text;
 }
 
+/* A line of the bar, which grows: nothing lies under it, and the end of the page stays in sight above it. */
 export function toast(text) {
-  const element = $("toast");
-  element.textContent = text;
-  element.hidden = false;
-  clearTimeout(toastTimer);
-  toastTimer = setTimeout(hideToast, TOAST_MS);
+  announce(text);
+  const root = document.scrollingElement;
+  const isAtTheEnd = root.scrollTop + root.clientHeight >= root.scrollHeight - 1;
+  line.textContent = text;
+  line.hidden = false;
+  ($("stage").querySelector(".bar") ?? $("stage")).prepend(line);
+  if (isAtTheEnd) root.scrollTo({ top: root.scrollHeight, behavior: "instant" });
+  clearTimeout(timer);
+  timer = setTimeout(hideToast, TOAST_MS);
 }
 
 export function hideToast() {
-  $("toast").hidden = true;
-}
-
-/* The toast stands on the bar, also when that grows or goes. */
-const barSize = new ResizeObserver(([{ target }]) => {
-  $("toast").style.setProperty("--bar-height", `${target.offsetHeight}px`);
-});
-
-export function toastStandsOn(bar) {
-  barSize.disconnect();
-  barSize.observe(bar);
+  line.hidden = true;
 }
 
 export function notice(text, link = null) {

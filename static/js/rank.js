@@ -8,7 +8,7 @@ import { askForReasons, showFeedback, showProblems } from "./dialogs.js";
 import { Drafts } from "./drafts.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
-import { notice, noticeSignedOut, toast, toastStandsOn } from "./messages.js";
+import { notice, noticeSignedOut, toast } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
@@ -43,7 +43,6 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
   comparison.shown();
   comparison.addEventListener("change", drawUndo);
   drawUndo();
-  toastStandsOn(comparison.form.querySelector(".bar"));
   comparison.marks?.show(comparison);
   panes.show(comparison);
 });

@@ -43,7 +43,7 @@ export class Stage extends EventTarget {
   }
 
   showUnreachable() {
-    if (!this.isFree || this.element.firstElementChild) return;
+    if (!this.isFree || this.element.querySelector(".nothing")) return;
     const line = document.createElement("p");
     line.className = "nothing empty";
     line.textContent = say("nothingIsLeft");

@@ -108,8 +108,7 @@ def test_it_fits_a_phone_of_360_pixels_and_is_ranked_by_touch(open_browser, poli
     assert ranks_as_shown(done) == ([2, 1] if k == 2 else list(range(1, k + 1)))
     assert not visit.page.locator("#toast").is_visible()  # nothing lies over the next one's texts and buttons
     visit.page.get_by_role("button", name="Undo").tap()
-    toast, bar = (visit.page.locator(part).bounding_box() for part in ("#toast", "#stage .bar"))
-    assert toast["y"] + toast["height"] <= bar["y"]  # it lies over no button
+    visit.page.locator("#toast").wait_for()
     assert visit.shown == done
 
 
@@ -176,6 +175,31 @@ def test_what_a_key_does_a_finger_does_too(open_browser, policy, monkeypatch):
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
     assert Assignment.objects.get(pk=done).skip_reason == "not rankable: no_sense"
+
+
+def overlap(one: dict, other: dict) -> bool:
+    across = one["x"] < other["x"] + other["width"] and other["x"] < one["x"] + one["width"]
+    return across and one["y"] < other["y"] + other["height"] and other["y"] < one["y"] + one["height"]
+
+
+@pytest.mark.parametrize("k", [2, 4])
+@pytest.mark.parametrize("width", [360, 1000, 1280])
+def test_a_message_lies_over_no_text_and_no_button(open_browser, policy, monkeypatch, width, k):
+    monkeypatch.setattr("annotate.page_data.BREAK_AFTER_MINUTES", 0)
+    make_work(policy, k, count=1, texts=["word " * 300] * 4)
+    visit = open_browser(viewport={"width": width, "height": 740}).ready()
+    buttons = visit.page.locator("#stage .bar button:visible")
+    before = [button.bounding_box() for button in buttons.all()]
+    visit.page.mouse.move(100, 100)
+    visit.page.evaluate("scrollTo(0, document.documentElement.scrollHeight)")
+    visit.wait_for_text("A short rest keeps the judgement sharp.")
+    message = visit.page.locator("#toast").bounding_box()
+    moved = [abs(button.bounding_box()["y"] - box["y"]) for button, box in zip(buttons.all(), before, strict=True)]
+    assert max(moved) < 1  # no press goes astray
+    assert not any(overlap(message, box) for box in before)
+    bar, last = (visit.page.locator(part).last.bounding_box() for part in ("#stage .bar", "#stage .completion"))
+    assert bar["y"] <= message["y"]
+    assert last["y"] + last["height"] <= bar["y"]
 
 
 def top_of(locator) -> float:
