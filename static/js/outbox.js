@@ -4,7 +4,8 @@
  * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
  * stores it once. What may still be taken back (a skip) waits there a few seconds. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
  *
- * Events: "change" after every step, detail {waiting, state}; "sent" with the entry; "problem" with the entry.
+ * Events: "change" after every step, detail {waiting, held, state}, where what is held does not wait for anything to go
+ * right; "sent" with the entry; "problem" with the entry.
  */
 
 const STORE = "answers";
@@ -151,8 +152,10 @@ export class Outbox extends EventTarget {
   }
 
   async #tell() {
-    const waiting = (await this.waiting()).length;
-    this.dispatchEvent(new CustomEvent("change", { detail: { waiting, state: this.state } }));
+    const entries = await this.waiting();
+    const held = entries.filter((entry) => heldMs(entry) > 0).length;
+    const detail = { waiting: entries.length - held, held, state: this.state };
+    this.dispatchEvent(new CustomEvent("change", { detail }));
   }
 
   async #read(action) {

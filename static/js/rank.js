@@ -61,18 +61,22 @@ ahead.addEventListener("signed out", () => noticeSignedOut(outbox));
 
 /* --- what becomes of the answers --- */
 
-let hasWaited = false; // an answer of this page waited once, and was not refused
+let outcome = ""; // of what was done last: "saved", or "skipped" for as long as that can be taken back
+let skips = 0;
 
-outbox.addEventListener("change", ({ detail: { waiting, state } }) => {
-  hasWaited ||= waiting > 0;
-  $("saved").textContent = waiting ? say("waiting", { n: waiting }) : hasWaited ? say("saved") : "";
+outbox.addEventListener("change", ({ detail: { waiting, held, state } }) => {
+  if (waiting) outcome = "saved"; // as soon as nothing waits
+  else if (held > skips) outcome = "skipped";
+  else if (held === 0 && outcome === "skipped") outcome = "";
+  skips = held;
+  $("saved").textContent = waiting ? say("waiting", { n: waiting }) : outcome && say(outcome);
   $("saved").classList.toggle("is-waiting", waiting > 0);
   if (state === "signed out") noticeSignedOut(outbox);
   else notice(state === "offline" && waiting ? say("offline", { n: waiting }) : "");
 });
 
 outbox.addEventListener("sent", ({ detail: entry }) => {
-  hasWaited = true;
+  outcome = "saved";
   if (entry.kind === "skip") answers.forgetSkip(entry.assignment);
   if (stage.onlyOne) location.assign(page.urls.work);
   else if (stage.trained?.id === entry.assignment) showFeedback(stage.trained).then(leaveTraining);
@@ -80,7 +84,7 @@ outbox.addEventListener("sent", ({ detail: entry }) => {
 });
 
 outbox.addEventListener("problem", ({ detail: entry }) => {
-  hasWaited = false;
+  outcome = "";
   showProblems(outbox);
   if (stage.trained?.id === entry.assignment) leaveTraining();
 });

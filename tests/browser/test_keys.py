@@ -167,6 +167,19 @@ def test_a_skip_can_be_had_back_while_it_is_held(open_browser, policy):
     assert ranks_as_shown(done) == [1, 3, 2]
 
 
+def test_a_skip_that_can_be_had_back_is_not_said_to_wait(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    done = visit.shown
+    saved = "text => document.getElementById('saved').textContent === text"
+    visit.press("s", "2")
+    following = visit.wait_for_another_than(done)
+    visit.page.wait_for_function(saved, arg="Skipped")
+    visit.press("u")
+    assert visit.wait_for_another_than(following) == done
+    visit.page.wait_for_function(saved, arg="")  # nothing was kept
+
+
 def test_a_skip_that_was_sent_stays_one(open_browser, policy, monkeypatch):
     monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 0)
     make_work(policy, 3)

@@ -315,6 +315,21 @@ def test_it_sends_skips_and_corrections_once_as_well(open_browser, policy, monke
     assert Assignment.objects.get(pk=skipped).status == "skipped"
 
 
+def test_a_skip_waits_once_it_should_have_gone(open_browser, policy, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 1)
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    wait_until_fetched_ahead(visit)
+    visit.context.set_offline(True)
+    skipped = visit.shown
+    visit.press("s", "1").wait_for_text("Skipped")
+    visit.wait_for_text("1 waiting")
+    visit.wait_for_text("No connection: 1 answer is kept in this browser and will be sent automatically.")
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert Assignment.objects.get(pk=skipped).status == "skipped"
+
+
 def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open_browser, policy):
     make_work(policy, 2, count=12)
     first = open_browser().ready()
