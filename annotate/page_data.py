@@ -26,7 +26,6 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "skip": reverse("api_assignment_skip", args=[0]),
             "renewal": reverse("api_assignment_renewal"),
             "signIn": f"{reverse('account_login')}?next={reverse('rank')}",
-            "work": reverse("work"),
         },
         "strings": {
             "saved": _("Saved"),
@@ -34,6 +33,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "waiting": _("{n} waiting"),
             "offline": _("No connection: {n} answers are kept in this browser and will be sent automatically."),
             "offlineOne": _("No connection: {n} answer is kept in this browser and will be sent automatically."),
+            "signedOutNone": _("You are signed out."),
             "signedOut": _("You are signed out. {n} answers are kept in this browser and will be sent."),
             "signedOutOne": _("You are signed out. {n} answer is kept in this browser and will be sent."),
             "signIn": _("Sign in"),

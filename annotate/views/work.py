@@ -6,6 +6,7 @@ from django.contrib import messages
 from django.core.paginator import Paginator
 from django.http import Http404
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 
@@ -16,7 +17,7 @@ from annotate.own_work import answered_assignment, changes_by_policy, own_answer
 from annotate.roles import MAY_ANNOTATE
 from annotate.services.rankings import revise_ranking
 from annotate.views.access import needs
-from annotate.views.rank import page_context
+from annotate.views.rank import page_context, whole_number
 
 ANSWERS_A_PAGE = 20
 
@@ -45,7 +46,7 @@ def correction(request, assignment_id: int):
     if request.method == "POST":
         return take_correction(request, assignment_id, given)
     context = page_context(request.user) | comparison_page(given.assignment, given=given)
-    return render(request, "correction.html", context)
+    return render(request, "correction.html", context | {"back": page_of_work(request)})
 
 
 def take_correction(request, assignment_id: int, given):
@@ -59,12 +60,18 @@ def take_correction(request, assignment_id: int, given):
         )
     except NothingChanged as refusal:
         messages.info(request, str(refusal))
-        return redirect("work")
+        return redirect(page_of_work(request))
     except Refused as refusal:
         messages.error(request, str(refusal))
-        return redirect("correction", assignment_id)
+        return redirect(request.get_full_path())
     messages.success(request, _("Corrected."))
-    return redirect("work")
+    return redirect(page_of_work(request))
+
+
+def page_of_work(request) -> str:
+    """The page of My work that a correction was opened from."""
+    page = whole_number(request.GET.get("page"))
+    return f"{reverse('work')}?page={page}" if page else reverse("work")
 
 
 @needs(MAY_ANNOTATE)

@@ -35,8 +35,8 @@ export class Answers extends EventTarget {
     const body = comparison.mode === "revision" ? answer : { token: comparison.form.dataset.token, ...answer };
     if (!(await this.#keep(comparison, comparison.mode, { body, order: comparison.order }))) return;
     if (comparison.mode === "ranking") $("beginning")?.remove();
-    if (comparison.isTraining) this.stage.trained = comparison;
-    else if (!this.stage.onlyOne) this.#putBy(comparison);
+    if (comparison.isTraining || this.stage.onlyOne) this.stage.awaited = comparison;
+    else this.#putBy(comparison);
     this.#goOn();
   }
 
@@ -117,7 +117,7 @@ export class Answers extends EventTarget {
   /* What is on the stage is answered: no key changes it now. */
   #goOn() {
     this.stage.current = null;
-    if (this.stage.onlyOne || this.stage.trained) return;
+    if (this.stage.awaited) return;
     this.showNext();
     requestAnimationFrame(() => performance.measure("whetstone-next", "whetstone-answer"));
   }

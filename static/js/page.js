@@ -4,9 +4,9 @@ export const page = JSON.parse(document.getElementById("page-data").textContent)
 
 export const $ = (id) => document.getElementById(id);
 
-/* `n` chooses between one and many, where the page has a sentence for one. */
+/* `n` chooses between many and none or one, where the page has a sentence for those. */
 export function say(name, values = {}) {
-  const sentence = (values.n === 1 && page.strings[`${name}One`]) || page.strings[name];
+  const sentence = page.strings[name + (["None", "One"][values.n] ?? "")] ?? page.strings[name];
   return sentence.replace(/\{(\w+)\}/g, (_all, key) => values[key]);
 }
 

@@ -78,20 +78,27 @@ outbox.addEventListener("change", ({ detail: { waiting, held, state } }) => {
 outbox.addEventListener("sent", ({ detail: entry }) => {
   outcome = "saved";
   if (entry.kind === "skip") answers.forgetSkip(entry.assignment);
-  if (stage.onlyOne) location.assign(page.urls.work);
-  else if (stage.trained?.id === entry.assignment) showFeedback(stage.trained).then(leaveTraining);
+  if (stage.awaited?.id === entry.assignment) arrived(stage.awaited);
   ahead.fill();
 });
 
 outbox.addEventListener("problem", ({ detail: entry }) => {
   outcome = "";
   showProblems(outbox);
-  if (stage.trained?.id === entry.assignment) leaveTraining();
+  if (stage.awaited?.id === entry.assignment) goOn();
 });
 
-function leaveTraining() {
-  stage.trained = null;
-  answers.showNext();
+async function arrived(comparison) {
+  if (stage.onlyOne) return location.assign(stage.back);
+  await showFeedback(comparison);
+  goOn();
+}
+
+function goOn() {
+  const corrected = stage.onlyOne && stage.awaited; // and refused: it can be corrected otherwise
+  stage.awaited = null;
+  if (corrected) stage.current = corrected;
+  else answers.showNext();
 }
 
 /* --- time: activity, leases, and a rest now and then --- */

@@ -8,12 +8,13 @@ import { $, say } from "./page.js";
 
 export class Stage extends EventTarget {
   element = $("stage");
-  onlyOne = this.element.dataset.only === "1"; // the page that corrects one answer
+  back = this.element.dataset.back; // on the page that corrects one answer: where it leads when that is done
+  onlyOne = Boolean(this.back);
   current = null;
-  trained = null; // a training answer whose feedback comes before the next comparison
+  awaited = null; // the comparison whose answer has to arrive first: in training, for its feedback, and in a correction
 
   get isFree() {
-    return !this.current && !this.trained;
+    return !this.current && !this.awaited;
   }
 
   /* The comparison that the server drew, before there was a script. */

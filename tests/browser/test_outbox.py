@@ -231,6 +231,15 @@ def test_it_sends_after_the_session_ended_and_the_person_signed_in_again(open_br
     assert ranks_as_shown(done) == [2, 1]
 
 
+def test_who_is_signed_out_before_any_answer_is_told_of_none(open_browser, policy):
+    make_work(policy, 2, count=1)
+    visit = open_browser()
+    visit.expected = ("401", "403")
+    visit.ready()
+    Session.objects.all().delete()
+    visit.wait_for_text("You are signed out. Sign in")
+
+
 def test_it_never_sends_one_persons_answers_as_anothers(open_browser, policy, cast):
     make_work(policy, 2, overlap=2)
     visit = open_browser()
@@ -328,6 +337,25 @@ def test_a_skip_waits_once_it_should_have_gone(open_browser, policy, monkeypatch
     visit.context.set_offline(False)
     visit.wait_until_sent()
     assert Assignment.objects.get(pk=skipped).status == "skipped"
+
+
+def test_a_skip_that_is_sent_meanwhile_does_not_end_a_correction(open_browser, policy, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 1)
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.press("ArrowLeft")
+    skipped = visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    visit.press("s", "1")
+    visit.wait_for_another_than(skipped)
+    visit.page.goto(f"/work/{done}/")
+    visit.ready().wait_until_sent()
+    assert Assignment.objects.get(pk=skipped).status == "skipped"
+    assert visit.shown == done
+    visit.press("ArrowRight")
+    visit.page.wait_for_url("**/work/")
+    assert ranks_as_shown(done) == [2, 1]
 
 
 def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open_browser, policy):

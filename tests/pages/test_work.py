@@ -9,6 +9,7 @@ from annotate.keys import ACTIONS
 from annotate.models import PolicyCheckpoint, PreferenceSnapshot, Ranking
 from annotate.own_work import changes_by_policy, own_numbers
 from annotate.services.rankings import keep_better_answer
+from annotate.views.work import ANSWERS_A_PAGE
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
 
 
@@ -111,6 +112,16 @@ def test_a_plain_correction_keeps_the_marks_that_no_form_can_show(alice, cast, p
     address = reverse("correction", args=[given.assignment_id])
     assert "Corrected." in alice.post(address, {"verdict": "first", "key": "k"}, follow=True).text
     assert Ranking.objects.get(is_current=True).spans == marks
+
+
+def test_a_correction_leads_back_to_the_page_of_my_work_it_was_opened_from(alice, cast, policy):
+    pool = make_pool(policy, "Pairs", k=2)
+    for n in range(ANSWERS_A_PAGE + 1):
+        make_ranking(make_comparison(make_prompt(pool, f"p{n}"), ["a", "b"]), cast["alice"], [1, 2])
+    [address] = re.findall(r'href="(/work/\d+/\?page=2)"', alice.get("/work/?page=2").text)
+    assert '<a href="/work/?page=2">' in alice.get(address).text
+    for key in ("one", "two"):  # corrected, and then nothing to correct
+        assert alice.post(address, {"verdict": "first", "key": key}).url == "/work/?page=2"
 
 
 def test_it_corrects_nothing_that_a_snapshot_used(alice, cast, shared, policy):
