@@ -94,12 +94,14 @@ def test_it_reads_a_head_that_was_saved_when_it_had_one_reading():
 
 def test_it_scores_to_the_bit_as_it_was_saved(tiny_base, tmp_path):
     model = reward_model(tiny_base, "both")
+    model = model._replace(voters=tuple(model.head._replace(weight=sign * model.head.weight) for sign in (-1, 2)))
     save_reward_model(model, tmp_path / "model", {"seed": 7})
     loaded = load_reward_model(tmp_path / "model", dtype="float32")
     assert torch.equal(loaded.score_groups(GROUPS), model.score_groups(GROUPS))
     assert torch.equal(loaded.judge_groups(GROUPS), model.judge_groups(GROUPS))
     assert loaded.head._replace(weight=None) == model.head._replace(weight=None)
     assert loaded.record["seed"] == 7 and loaded.is_frozen_trunk
+    assert [torch.equal(a.weight, b.weight) for a, b in zip(loaded.voters, model.voters, strict=True)] == [True] * 2
     shared = load_reward_model(tmp_path / "model", base=model.base)
     assert shared.base is model.base and shared.trunk is model.base
 

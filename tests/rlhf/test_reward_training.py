@@ -80,6 +80,12 @@ def test_it_learns_what_people_prefer(tiny_base, tmp_path):
     assert set(report["slices"]["annotator"]) == {"alice", "bob"}
     assert report["judge"]["pairs"] == report["accuracy"]["pairs"]
     assert report["without_effect"] == []
+    model = load_reward_model(run.path / "reward" / "model", dtype="float32")
+    assert len(model.voters) == 3 and {voter.readings for voter in model.voters} == {model.head.readings}
+    likeness = [
+        torch.cosine_similarity(voter.weight.flatten(), model.head.weight.flatten(), 0) for voter in model.voters
+    ]
+    assert all(0.5 < float(each) < 0.999 for each in likeness)
     for plot in report["plots"]:
         assert (run.path / "reward" / plot).read_text().startswith("<?xml")
     model = load_reward_model(run.path / "reward" / "model", dtype="float32")

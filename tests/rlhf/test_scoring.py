@@ -6,9 +6,11 @@ import torch
 from tests.rlhf.run_folders import make_run, metrics, with_reward_model
 from trainer.rlhf.config import ConfigError
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.measurement import measure
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import observe_rollout, run_ppo, sample_prompts
 from trainer.rlhf.ppo_job import prepare
+from trainer.rlhf.reward_model import save_reward_model
 from trainer.rlhf.scoring import load_scorer
 
 
@@ -38,6 +40,25 @@ def test_a_run_raises_the_score_of_its_reward_model_and_logs_the_judges(tmp_path
     assert found[-1]["objective/scores"] > found[0]["objective/scores"] + 0.25 * found[0]["objective/scores_std"]
     assert "objective/judge" in found[0]
     assert found[-1]["scores/outside_training_range"] > found[0]["scores/outside_training_range"]
+
+
+def test_it_says_how_far_the_voters_part_over_what_the_policy_writes(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    model = with_reward_model(folder, tiny_base)
+    shift = model.head._replace(
+        weight=model.head.weight.clone(), bias=9.0
+    )  # the same opinion on another scale, and twice as strong a one
+    twice = model.head._replace(weight=2 * model.head.weight)
+    save_reward_model(model._replace(voters=(shift, twice)), tmp_path / "voting", {})
+    (folder.path / "reward" / "model").rename(tmp_path / "plain")
+    (tmp_path / "voting").rename(folder.path / "reward" / "model")
+    job = prepare(folder, folder.config, None)
+    rollout = sample_prompts(job, 1)
+    observation = observe_rollout(job, rollout)
+    found = measure(job, rollout, observation).metrics["scores/disagreement"]
+    scores = observation.scores
+    # two voters at s and 2s about their means: half their distance each
+    assert found == pytest.approx(float((scores - scores.mean()).abs().mean() / 2), rel=1e-4)
 
 
 def test_dense_payment_needs_a_score_with_terms(tmp_path, tiny_base):

@@ -27,10 +27,11 @@ VOTER_PROMPTS = 4000
 
 
 class Votes(NamedTuple):
-    """Mean and spread of the score differences that the voting models give each pair."""
+    """Mean and spread of the score differences that the voting models give each pair, and the first fold's models."""
 
     mean: Float[Tensor, " pair"]
     std: Float[Tensor, " pair"]
+    voters: tuple[Mapping[tuple[str, int], Float[Tensor, " hidden"]], ...] = ()  # their weights of each reading
 
 
 def out_of_fold_votes(
@@ -49,6 +50,7 @@ def out_of_fold_votes(
     generator = np.random.default_rng(seed)
     prompts = int(pairs.prompt.max()) + 1
     mean, std = (torch.empty(len(pairs.winner), dtype=torch.float64) for _ in range(2))
+    voters = []
     for fold in folds.unique():
         inside, is_outside = pairs.where(folds != fold), folds == fold
         outside = pairs.where(is_outside)
@@ -61,8 +63,10 @@ def out_of_fold_votes(
             drawn = drawn._replace(weight=drawn.weight * draws[draws > 0])
             weights = fit_blend(features, blend, drawn.where(drawn.weight > 0))
             votes[member] = blend_deltas(features, weights, outside)
+            if len(voters) < members:
+                voters.append(weights)
         mean[is_outside], std[is_outside] = votes.mean(0), votes.std(0, correction=0)
-    return Votes(mean, std)
+    return Votes(mean, std, tuple(voters))
 
 
 def mend(pairs: Pairs, votes: Votes, how: str) -> Pairs:

@@ -66,6 +66,7 @@ class Observation(NamedTuple):
     judge: Float[Tensor, " batch"] | None
     token_scores: Float[Tensor, "batch time"] | None  # terms whose mean is the score, where the first head pools so
     features: Float[Tensor, "batch time+1 hidden"] | None
+    voters: Float[Tensor, "voter batch"] | None = None  # scores of the heads after the second
 
 
 def roll_out(
@@ -179,7 +180,7 @@ def observe(
     temperature: float,
     max_tokens: int,
 ) -> Observation:
-    """Reference log-probs, the scores of up to two heads (reward model, judge) and the critic's features.
+    """Reference log-probs, the scores of the heads (reward model, judge, voters) and the critic's features.
 
     One forward of the base serves all of it; a reference that is not the base costs a second.
     """
@@ -215,4 +216,5 @@ def observe(
             if features is None:
                 features = states.new_zeros(len(rollout.samples), *states.shape[1:])
             features[layout.rows] = states
-    return Observation(ref_logprobs, scores[0], scores[1], terms, features)
+    voters = torch.stack(scores[2:]) if len(scores) > 2 else None
+    return Observation(ref_logprobs, scores[0], scores[1], terms, features, voters)

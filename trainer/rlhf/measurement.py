@@ -45,10 +45,11 @@ def measure(job: Job, rollout: Rollout, observation: Observation) -> Measurement
             float(observation.ref_logprobs[row].sum()),
             rollout.samples[row].finish_reason == "length",
             rollout.samples[row].token_ids,
+            [] if observation.voters is None else observation.voters[:, row].tolist(),
         )
         for row, number in enumerate(numbers)
     }
-    kls, all_scores, judged, ref_sums, is_cut, ids = zip(*job.processes.gather(records), strict=True)
+    kls, all_scores, judged, ref_sums, is_cut, ids, votes = zip(*job.processes.gather(records), strict=True)
     rows, lengths = len(kls), [len(row) for row in ids]
     low, high = job.scorer.training_range
     judge = None if judged[0] is None else sum(judged) / rows
@@ -70,4 +71,14 @@ def measure(job: Job, rollout: Rollout, observation: Observation) -> Measurement
     }
     if judge is not None:
         metrics["objective/judge"] = judge
+    if votes[0]:
+        metrics["scores/disagreement"] = disagreement(torch.tensor(votes), job.scorer.head.std)
     return Measurement(scores, token_kl, kl, score, judge, rows, sum(lengths), torch.tensor(all_scores), metrics)
+
+
+def disagreement(votes: Float[Tensor, "row voter"], std: float) -> float:
+    """Mean over completions of the voters' standard deviation, in those of the training scores (2310.02743).
+
+    Each voter's mean is taken off first: the constant of a Bradley-Terry score says nothing.
+    """
+    return float((votes - votes.mean(0)).std(1, correction=0).mean()) / std

@@ -220,7 +220,7 @@ def observe_rollout(job: Job, rollout: Rollout) -> Observation:
         rollout,
         base=job.base,
         reference=job.reference,
-        heads=(job.scorer.head, job.scorer.judge_head),
+        heads=(job.scorer.head, job.scorer.judge_head, *job.scorer.voters),
         critic_layer=job.critic_layer,
         temperature=job.config.ppo.temperature,
         max_tokens=2 * job.config.ppo.micro_tokens,

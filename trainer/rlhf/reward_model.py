@@ -46,6 +46,7 @@ class RewardModel(NamedTuple):
     head: RewardHead
     judge_head: RewardHead | None
     record: dict[str, Any]  # the manifest it was loaded from
+    voters: tuple[RewardHead, ...] = ()  # bootstrapped twins of a probe's head, for what they disagree on
 
     @property
     def is_frozen_trunk(self) -> bool:
@@ -141,7 +142,8 @@ def using_adapter(policy: Policy, name: str | None) -> Iterator[None]:
 
 def save_reward_model(model: RewardModel, path: Path, record: Mapping[str, Any]) -> None:
     """Writes the model's folder, whole or not at all."""
-    heads = {"head": model.head, "judge": model.judge_head}
+    voters = {f"voter{number}": head for number, head in enumerate(model.voters)}
+    heads = {"head": model.head, "judge": model.judge_head, **voters}
     facts = {
         name: head.facts() | {"weight": f"{name}.weight in head.safetensors"}
         for name, head in heads.items()
@@ -192,7 +194,7 @@ def load_reward_model(
     weights = load_file(path / "head.safetensors")
     heads = {
         name: head_of(record[name], weights[f"{name}.weight"]).to(base.device)
-        for name in ("head", "judge")
-        if name in record
+        for name in (key.removesuffix(".weight") for key in weights)
     }
-    return RewardModel(record["kind"], trunk, base, heads["head"], heads.get("judge"), record)
+    voters = tuple(heads[f"voter{number}"] for number in range(len(heads.keys() - {"head", "judge"})))
+    return RewardModel(record["kind"], trunk, base, heads["head"], heads.get("judge"), record, voters)

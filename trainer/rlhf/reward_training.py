@@ -105,7 +105,9 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
         message=f"chosen by cross-validation: {len(learned.head.readings)} readings; "
         f"best alone {best.pooling} pooling, layer {best.layer}, ridge {best.l2:g}"
     )
-    model = RewardModel("probe" if trunk is base else kind, trunk, base, learned.head, judged and judged.head, {})
+    kind_of_probe = "probe" if trunk is base else kind
+    voters = voters_of(learned)
+    model = RewardModel(kind_of_probe, trunk, base, learned.head, judged and judged.head, {}, voters)
     if kind in ("lora", "full"):
         model = tuned(model, learned, kind, folder, journal, processes)
     if processes.is_first:
@@ -247,6 +249,13 @@ def probe_head(part: Part, choice: Choice, lesson: Pairs) -> RewardHead:
     return RewardHead(readings, torch.stack([weights[reading] for reading in readings]).float())
 
 
+def voters_of(probed: Probed) -> tuple[RewardHead, ...]:
+    """Models bootstrapped from the same rankings, as heads beside the probe: where they part, nobody has ranked."""
+    models = probed.votes.voters if probed.votes else ()
+    weights = [torch.stack([model[reading] for reading in probed.head.readings]).float() for model in models]
+    return tuple(probed.head._replace(weight=weight, bias=0.0) for weight in weights)
+
+
 def scores_of(head: RewardHead, part: Part) -> Float[Tensor, " completion"]:
     """The head's score of every completion of a part."""
     rows = torch.arange(len(part.lengths)).split(BLOCK_ROWS)
@@ -292,7 +301,7 @@ def tuned(
     )
     trunk.model.requires_grad_(False)
     trunk.use_adapter(None)
-    candidate = model._replace(kind=kind, trunk=trunk, head=head)
+    candidate = model._replace(kind=kind, trunk=trunk, head=head, voters=())
     measured = groups if is_judging.any() else Encoded(groups.rankings[:SEARCH_RANKINGS], trunk, config)
     scores = candidate.score_groups(measured)
     if is_judging.any():

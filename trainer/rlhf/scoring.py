@@ -50,6 +50,11 @@ class Scorer(NamedTuple):
         return None if self.model is None else self.model.judge_head
 
     @property
+    def voters(self) -> tuple[RewardHead, ...]:
+        """Twins of `head`, bootstrapped from the same rankings."""
+        return self.model.voters if self.head is not None else ()
+
+    @property
     def training_range(self) -> tuple[float, float]:
         """The lowest and highest score the reward model gave in its own training."""
         return (-math.inf, math.inf) if self.model is None else (self.model.head.low, self.model.head.high)
