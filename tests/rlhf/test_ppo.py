@@ -80,6 +80,7 @@ def test_the_kl_coefficient_moves_by_a_clipped_proportional_error():
     assert adapted_kl_coef(0.1, 4.4, target=4.0, share=0.5) == pytest.approx(0.1 * (1 + 0.1 * 0.5))
     assert adapted_kl_coef(0.1, 40.0, target=4.0, share=0.5) == pytest.approx(0.1 * (1 + 0.2 * 0.5))
     assert adapted_kl_coef(0.1, 0.0, target=4.0, share=0.5) == pytest.approx(0.1 * (1 - 0.2 * 0.5))
+    assert adapted_kl_coef(0.1, 0.0, target=4.0, share=6.0) == pytest.approx(0.08), "never below 0 in a large update"
 
 
 def test_kl_estimators_agree_with_the_closed_form_on_samples_of_the_policy():

@@ -257,8 +257,11 @@ def policy_loss(
 
 
 def adapted_kl_coef(coef: float, kl: float, *, target: float, share: float) -> float:
-    """beta (1 + clip(KL / target - 1, +-0.2) n / horizon), `share` = n / horizon  (Ziegler et al. 1909.08593, 2.2)."""
-    return coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * share)
+    """beta (1 + clip(KL / target - 1, +-0.2) n / horizon), `share` = n / horizon  (Ziegler et al. 1909.08593, 2.2).
+
+    An update of more than a horizon counts as one: five would turn the penalty into a prize.
+    """
+    return coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * min(share, 1.0))
 
 
 def learn(
