@@ -7,7 +7,7 @@ import pytest
 
 from tests.rlhf.run_folders import make_run, run, with_reward_model
 from trainer.rlhf.encoding import load_tokenizer, token_spans
-from trainer.rlhf.evaluation import Written, perplexity, run_evaluate, win_rate
+from trainer.rlhf.evaluation import Written, held_out_prompts, perplexity, run_evaluate, win_rate
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
 from trainer.rlhf.intervals import wilson
 from trainer.rlhf.ppo import run_ppo
@@ -112,6 +112,12 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path, tiny_base, mon
         run_evaluate(folder, stop, reward=HAS_E)
     run_evaluate(folder, StopSignal(), reward=HAS_E)
     assert product.read_text() == whole
+
+
+@pytest.mark.parametrize(("most", "asked"), [(3, ["3", "19", "35"]), (99, [str(n) for n in range(3, 48, 4)])])
+def test_it_asks_prompts_from_the_whole_file_and_not_its_first(tmp_path, tiny_base, most, asked):
+    folder = make_run(tmp_path, tiny_base, prompts=48, evaluate={"prompts": most})  # every fourth is held out
+    assert [prompt.id for prompt in held_out_prompts(folder, folder.config)] == asked
 
 
 def test_it_says_when_there_is_nothing_to_compare(tmp_path, tiny_base):

@@ -90,10 +90,12 @@ def run_evaluate(folder: RunFolder, stop: StopSignal, *, reward: str | None = No
 
 
 def held_out_prompts(folder: RunFolder, config: RunConfig) -> list[Prompt]:
+    """At most `evaluate.prompts`, evenly from the whole file: its first may all be of one pool, kind or language."""
     prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split == "held_out"]
     if not prompts:
         raise StageError("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on")
-    return prompts[: config.evaluate.prompts]
+    count = min(len(prompts), config.evaluate.prompts)
+    return [prompts[number * len(prompts) // count] for number in range(count)]
 
 
 def load_contestants(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Actor], Policy]:
