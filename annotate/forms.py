@@ -341,6 +341,7 @@ class ExportForm(Plain, forms.Form):
         ("hh", _("HH: two whole transcripts")),
         ("moss", _("MOSS: two lists of texts")),
         ("rankings", _("Rankings: ties, flags and times too")),
+        ("demonstrations", _("Demonstrations: the better answers people wrote")),
     ]
     FILES = [("jsonl", "JSONL"), ("parquet", "Parquet"), ("json", _("JSON, one array"))]
     FIRST = {"format": "trl", "file": "jsonl"}

@@ -183,6 +183,7 @@ class RankingRow:
     spans: list
     chips: list
     rationale: str
+    better_answer: str | None
     guideline_version: int | None
     active_ms: int | None
     first_action_ms: int | None
@@ -221,6 +222,7 @@ COLUMNS = {
     "spans": "spans",
     "chips": "chips",
     "rationale": "rationale",
+    "better_answer": "assignment__demonstration__text",
     "guideline_version": "assignment__guideline_version__version",
     "active_ms": "active_ms",
     "first_action_ms": "first_action_ms",

@@ -10,7 +10,7 @@ from pathlib import Path
 from django.conf import settings
 
 from annotate.models import Policy, PolicyCheckpoint, Prompt, PromptPool
-from annotate.services.snapshots import snapshot_rankings
+from annotate.services.snapshots import snapshot_demonstrations, snapshot_rankings
 from config.environment import DEFAULT_BASE_MODEL
 from trainer.models import TrainingRun
 
@@ -48,6 +48,9 @@ def write_run_folder(run: TrainingRun) -> Path:
     write_lines(folder / "rankings.jsonl", snapshot_rankings(run.snapshot))
     write_whole(folder / "config.json", json.dumps(run.config, indent=2))
     inputs = ["prompts.jsonl", "rankings.jsonl", "config.json"]
+    if demonstrations := list(snapshot_demonstrations(run.snapshot)):
+        write_lines(folder / "demonstrations.jsonl", demonstrations)
+        inputs.append("demonstrations.jsonl")
     manifest = {
         "run": run.pk,
         "policy": run.policy.name,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from django.utils.translation import gettext as _
 
 from annotate.errors import WrongFilter
-from annotate.exports import hh, moss, rankings, trl, trl_conversational
+from annotate.exports import demonstrations, hh, moss, rankings, trl, trl_conversational
 from annotate.exports.files import FILE_TYPES
 from annotate.models import Ranking
 from annotate.preferences import PreferenceFilters, ranking_rows
@@ -20,6 +20,7 @@ FORMATS = {
     "hh": hh,
     "moss": moss,
     "rankings": rankings,
+    "demonstrations": demonstrations,
 }
 
 

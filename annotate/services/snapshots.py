@@ -68,6 +68,18 @@ def snapshot_rankings(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
     return (ranking_record(row) for row in ranking_rows(Ranking.objects.filter(snapshots=snapshot)))
 
 
+def snapshot_demonstrations(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
+    """The better answers that stand with the frozen rankings now, as the records of `demonstrations.jsonl`.
+
+    Only those to train prompts: the policy may imitate them. A better answer has no revisions, so it is not frozen.
+    """
+    for row in ranking_rows(Ranking.objects.filter(snapshots=snapshot, assignment__demonstration__isnull=False)):
+        if not row.is_held_out:
+            prompt = [{"role": message["role"], "content": message["content"]} for message in row.messages]
+            answer = {"role": "assistant", "content": row.better_answer}
+            yield {"id": str(row.id), "messages": [*prompt, answer]}
+
+
 def ranking_lines(snapshot: PreferenceSnapshot) -> Iterator[bytes]:
     for each in snapshot_rankings(snapshot):
         yield json.dumps(each, ensure_ascii=False).encode() + b"\n"

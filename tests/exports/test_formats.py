@@ -16,9 +16,10 @@ from annotate.exports.files import FILE_TYPES
 from annotate.exports.pairs import transcript, turns
 from annotate.models import Comparison, Ranking
 from annotate.preferences import PreferenceFilters
+from annotate.services.rankings import keep_better_answer
 from annotate.services.snapshots import freeze_preferences, withdraw_annotator
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt, make_ranking
-from trainer.rlhf.data import read_rankings
+from trainer.rlhf.data import read_demonstrations, read_rankings
 
 pytestmark = pytest.mark.django_db
 CHAT = [
@@ -153,8 +154,25 @@ def test_the_trainer_reads_exported_rankings_as_they_are(ranking, tmp_path):
     assert (read.ranks, read.completions[1].text, read.annotator) == ((2, 1, 2), "hello", ranking.annotator.pseudonym)
 
 
+def test_the_trainer_reads_exported_demonstrations_as_they_are(cast, prompt, ranking, tmp_path):
+    keep_better_answer(ranking.assignment, "Hello, and welcome!")
+    make_ranking(make_comparison(prompt, ["a", "b"]), cast["bob"], [1, 2])  # who wrote none
+    path = tmp_path / "demonstrations.jsonl"
+    call_command("export_preferences", "--format", "demonstrations", "--output", str(path))
+    [read] = read_demonstrations(path)
+    assert (read.id, read.messages) == (
+        str(ranking.pk),
+        [{"role": "user", "content": "Say hello"}, {"role": "assistant", "content": "Hello, and welcome!"}],
+    )
+    assert [each["better_answer"] for each in export("rankings")] == ["Hello, and welcome!", ""]
+    keep_better_answer(ranking.assignment, "")
+    assert export("demonstrations") == []
+
+
 def test_nothing_is_null_and_columns_are_those_that_are_named(cast, ranking):
+    keep_better_answer(ranking.assignment, "Hello!")
     for format, module in FORMATS.items():
+        assert export(format)
         for record in export(format):
             assert list(record) == list(module.COLUMNS)
             assert None not in record.values()
@@ -208,6 +226,7 @@ def test_what_does_not_exist_is_no_empty_file(filters):
 @pytest.mark.parametrize("file_type", FILE_TYPES)
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_file_type_holds_the_same_records(cast, prompt, ranking, format, file_type):
+    keep_better_answer(ranking.assignment, "Hello!")
     make_ranking(make_comparison(prompt, ["é", '你好 \u2028 \\ " \n', "🙂"]), cast["bob"], [3, 1, 2], strength=2)
     content = b"".join(export_chunks(format=format, file_type=file_type, filters=PreferenceFilters()))
     if file_type == "json":
@@ -219,7 +238,7 @@ def test_every_file_type_holds_the_same_records(cast, prompt, ranking, format, f
         assert table.column_names == list(FORMATS[format].COLUMNS)
         records = table.to_pylist()
     assert records == export(format)
-    assert len(records) == (2 if format == "rankings" else 5)
+    assert len(records) == {"rankings": 2, "demonstrations": 1}.get(format, 5)
 
 
 @pytest.mark.parametrize("file_type", FILE_TYPES)

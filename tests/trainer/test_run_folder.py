@@ -3,10 +3,12 @@ import json
 
 import pytest
 
-from annotate.models import PromptPool
+from annotate.models import Prompt, PromptPool
+from annotate.services.rankings import keep_better_answer
 from annotate.services.snapshots import freeze_preferences
 from tests.worlds import make_pool, make_prompt
 from trainer.models import TrainingRun
+from trainer.rlhf.data import read_demonstrations
 from trainer.run_folder import checkpoint_folder, keep_candidate, run_config, run_folder, write_run_folder
 
 
@@ -29,6 +31,27 @@ def test_it_writes_what_the_run_learns_from(run):
     manifest = json.loads((folder / "manifest.json").read_text())
     digest = hashlib.sha256((folder / "rankings.jsonl").read_bytes()).hexdigest()
     assert manifest["sha256"]["rankings.jsonl"] == digest
+
+
+def test_better_answers_to_train_prompts_are_demonstrations(run):
+    rankings = list(run.snapshot.rankings.select_related("assignment__comparison__prompt"))
+    Prompt.objects.update(is_held_out=True)
+    Prompt.objects.filter(pk=rankings[0].assignment.comparison.prompt_id).update(is_held_out=False)
+    for ranking in rankings:
+        keep_better_answer(ranking.assignment, f"Better than {ranking.pk}.")
+    folder = write_run_folder(run)
+    prompt = rankings[0].assignment.comparison.prompt
+    expected = [
+        (str(each.pk), [*prompt.messages, {"role": "assistant", "content": f"Better than {each.pk}."}])
+        for each in rankings
+        if each.assignment.comparison.prompt_id == prompt.pk
+    ]
+    assert [(each.id, each.messages) for each in read_demonstrations(folder / "demonstrations.jsonl")] == expected
+    assert "demonstrations.jsonl" in json.loads((folder / "manifest.json").read_text())["sha256"]
+
+
+def test_without_better_answers_there_is_no_file_of_demonstrations(run):
+    assert not (write_run_folder(run) / "demonstrations.jsonl").exists()
 
 
 def test_it_leaves_a_complete_folder_alone(run, rank):
