@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.reward import all_pairs, right_of, train_theirs
-from trainer.rlhf.evaluation import wilson
+from trainer.rlhf.intervals import wilson
 
 PEER_SETTINGS = {"pairs_per_step": 16, "pairs_per_forward": 8}
 PEER_RATES = {"lora": 2e-4, "full": 1e-5}

@@ -26,7 +26,6 @@ from trainer.rlhf.encoding import encode_prompt, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.intervals import share_of_clusters
-from trainer.rlhf.intervals import wilson as wilson  # bench.own_rankings takes it from here
 from trainer.rlhf.policy import Policy, is_adapter, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
