@@ -29,6 +29,7 @@ from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 
+CRITIC_RATE = 3e-3  # of every kind here: a model this small learns at rates a large one could not
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "score at the end": {"score": {"is_dense": False}},
@@ -38,8 +39,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "advantages not whitened": {"advantage": {"is_whitened": False}},
     "no value clip": {"loss": {"value_clip": None}},
     "critic not pre-trained": {"critic": {"pretrain_steps": 0}},
-    "critic adapter": {"critic": {"kind": "adapter"}},
-    "critic full": {"critic": {"kind": "full"}},
+    "critic adapter": {"critic": {"kind": "adapter", "learning_rate": CRITIC_RATE}},
+    "critic full": {"critic": {"kind": "full", "learning_rate": CRITIC_RATE}},
     "1 minibatch": {"minibatches": 1},
     "2 epochs": {"epochs": 2},
     "KL coefficient 0": {"kl": {"coef": 0.0}},
