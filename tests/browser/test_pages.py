@@ -229,6 +229,8 @@ def test_my_work_fits_a_phone(open_browser, policy, cast):
     make_ranking(pool.comparisons.get(), cast["alice"], [1, 2, 3])
     visit = open_browser(path="/work/", viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True)
     assert visit.page.evaluate("document.documentElement.scrollWidth") == 360
+    link = visit.page.get_by_role("link", name="Look, correct").bounding_box()
+    assert link["x"] + link["width"] <= 360  # in sight, not at the end of a table that scrolls
 
 
 def test_it_fits_at_200_percent(open_browser, policy):
