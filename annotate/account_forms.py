@@ -1,6 +1,7 @@
 """allauth's forms with labels as everywhere else. `ACCOUNT_FORMS` in the settings names them."""
 
 from allauth.account import forms
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 from annotate.forms import Plain
@@ -18,6 +19,15 @@ class SignInForm(Plain, forms.LoginForm):
         self.fields["password"].help_text = ""
         for field in self.fields.values():
             field.widget.attrs.pop("placeholder", None)  # it says what the label says
+
+    def clean(self):
+        """What was refused is most often the password: one goes on there, and a screen reader reads why with it."""
+        try:
+            return super().clean()
+        except ValidationError as refusal:
+            del self.fields["login"].widget.attrs["autofocus"]
+            self.fields["password"].widget.attrs["autofocus"] = True
+            raise ValidationError({"password": refusal.messages}) from refusal
 
 
 class ForgottenPasswordForm(Plain, forms.ResetPasswordForm):

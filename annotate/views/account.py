@@ -21,6 +21,7 @@ class PasswordForm(Plain, SetPasswordMixin, forms.Form):
 
     password = forms.CharField(
         label=_("Choose a password"),
+        help_text=_("At least 10 characters."),
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password", "autofocus": True}),
         strip=False,
     )

@@ -1,7 +1,7 @@
 /* What can be done on the page, by the name of its key; pointers do the same. */
 
+import { announce, readOut } from "./announcer.js";
 import { listKeys } from "./keyboard.js";
-import { announce } from "./messages.js";
 import { $, say } from "./page.js";
 import { showDifferences, toggleGuidelines, toggleRaw } from "./reading.js";
 
@@ -20,7 +20,10 @@ export function actionsOn({ stage, answers, panes }) {
       if (!comparison.isPair) sayPlace(comparison, comparison.placeActive(n));
       else if (comparison.verdict && comparison.setStrength(n)) submit();
     }),
-    focus: on((comparison, n) => comparison.activate(n - 1)),
+    focus: on((comparison, n) => {
+      comparison.activate(n - 1);
+      readOut(comparison.cards[n - 1].querySelector(".text:not([hidden]), .raw:not([hidden])"), say("goesOn"));
+    }),
     tie: on((comparison) => {
       if (comparison.isPair) pickVerdict(comparison, "tie", submit);
       else sayPlace(comparison, comparison.tieWithBefore());
@@ -39,7 +42,10 @@ export function actionsOn({ stage, answers, panes }) {
       const first = comparison.isPair ? 0 : comparison.active;
       showDifferences(comparison, first, (first + 1) % comparison.k);
     }),
-    raw: on((comparison) => comparison.cards.forEach(toggleRaw)),
+    raw: on((comparison) => {
+      comparison.cards.forEach(toggleRaw);
+      announce(say(comparison.cards[comparison.active].querySelector(".raw").hidden ? "rendered" : "raw"));
+    }),
     more: on((comparison) => openDetails(comparison.form, ".is-active .more")),
     mark_good: on((comparison) => comparison.marks?.add(comparison, "good")),
     mark_bad: on((comparison) => comparison.marks?.add(comparison, "bad")),

@@ -4,7 +4,8 @@
  * back than a moment ago.
  */
 
-import { announce, notice, toast } from "./messages.js";
+import { announce } from "./announcer.js";
+import { notice, tell, toast } from "./messages.js";
 import { $, listed, page, say } from "./page.js";
 
 const TO_BE_HAD_BACK = 10;
@@ -34,6 +35,7 @@ export class Answers extends EventTarget {
     const answer = comparison.answer();
     const body = comparison.mode === "revision" ? answer : { token: comparison.form.dataset.token, ...answer };
     if (!(await this.#keep(comparison, comparison.mode, { body, order: comparison.order }))) return;
+    announce(comparison.picked);
     if (comparison.mode === "ranking") $("beginning")?.remove();
     if (comparison.isTraining || this.stage.onlyOne) this.stage.awaited = comparison;
     else this.#putBy(comparison);
@@ -48,8 +50,8 @@ export class Answers extends EventTarget {
     if (!entry) return;
     this.#skips.set(comparison, entry);
     this.#putBy(comparison);
-    this.#goOn();
     announce(say("skipped"));
+    this.#goOn();
   }
 
   get canTakeBack() {
@@ -63,8 +65,7 @@ export class Answers extends EventTarget {
     if (!comparison || (wasSkipped && !(await this.#withdrawSkip(comparison)))) return announce(say("nothingToTakeBack"));
     if (this.stage.current?.mode === "ranking") this.ahead.putBack(this.stage.current);
     if (!wasSkipped) comparison.reopen();
-    this.stage.show(comparison);
-    toast(say(wasSkipped ? "notSkipped" : "takenBack"));
+    this.#leaveWith(say(wasSkipped ? "notSkipped" : "takenBack"), () => this.stage.show(comparison));
   }
 
   /* A skip that the server has is somebody else's comparison. */
@@ -78,19 +79,16 @@ export class Answers extends EventTarget {
     const body = comparison.answer();
     this.leases.letGo(comparison.id);
     this.drafts.drop(comparison);
-    this.showNext();
-    toast(say("lost"));
+    this.#leaveWith(say("lost"), () => this.showNext());
     if (!body.rationale && !body.better_answer) return;
     const problem = { code: "lost", detail: say("lost") };
     await this.outbox.add({ assignment: comparison.id, kind: "ranking", body, problem });
   }
 
   #leaveAsItWas(comparison) {
-    if (!this.stage.onlyOne) {
-      this.#putBy(comparison);
-      this.showNext();
-    }
-    toast(say("unchanged"));
+    if (this.stage.onlyOne) return tell(say("unchanged"));
+    this.#putBy(comparison);
+    this.#leaveWith(say("unchanged"), () => this.showNext());
   }
 
   /* Into the outbox, and only then off the stage. Returns the outbox's entry, or null where it could not be kept. */
@@ -108,6 +106,13 @@ export class Answers extends EventTarget {
     } finally {
       this.isSending = false;
     }
+  }
+
+  /* Said before what comes onto the stage is read out, and shown in its bar. */
+  #leaveWith(text, showAnother) {
+    announce(text);
+    showAnother();
+    toast(text);
   }
 
   #putBy(comparison) {
@@ -137,5 +142,5 @@ export class Answers extends EventTarget {
 function sayWhatIsMissing(comparison) {
   comparison.activate(Math.max(0, comparison.ranks.indexOf(null)));
   const letters = comparison.letters.filter((_letter, index) => comparison.ranks[index] === null);
-  toast(comparison.isPair ? say("incomplete") : say("noRank", { n: letters.length, letters: listed(letters) }));
+  tell(comparison.isPair ? say("incomplete") : say("noRank", { n: letters.length, letters: listed(letters) }));
 }

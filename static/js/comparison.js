@@ -300,6 +300,12 @@ export class Comparison extends EventTarget {
     return levels.map((level) => this.letters.filter((_, index) => ranks[index] === level).join(" = ")).join(" > ");
   }
 
+  /* "B is better", where one of the verdicts on a pair was chosen. */
+  get picked() {
+    const button = this.verdict && this.form.querySelector(`button[name="verdict"][value="${this.verdict}"]`);
+    return button ? [...button.childNodes].filter(({ nodeType }) => nodeType === Node.TEXT_NODE).map(({ data }) => data).join("").trim() : "";
+  }
+
   #ratings(data, id) {
     const prefix = `axis-${id}-`;
     const found = [...data].filter(([name]) => name.startsWith(prefix));

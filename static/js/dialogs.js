@@ -1,7 +1,10 @@
 /* The dialogs that wait for a word of the annotator: why a comparison is left, what training taught, what was refused. */
 
+import { readOut } from "./announcer.js";
 import { AS_FRAGMENT, fragment } from "./fragments.js";
-import { $ } from "./page.js";
+import { $, say } from "./page.js";
+
+const HEARD_AFTER_MS = 200; // a live region that has just appeared is not listened to yet
 
 /* Call `leave` with the reason, once one is chosen. "Another reason" goes into the field for its words, and Enter there
  * gives it. */
@@ -33,8 +36,10 @@ export async function showFeedback(comparison) {
   const response = await fetch(comparison.form.dataset.feedback, AS_FRAGMENT).catch(() => null);
   if (!response?.ok) return;
   const dialog = $("feedback-dialog");
-  dialog.querySelector(".content").replaceChildren(fragment(await response.text()));
+  const content = dialog.querySelector(".content");
+  content.replaceChildren(fragment(await response.text()));
   dialog.showModal();
+  setTimeout(() => readOut(content, say("goesOn")), HEARD_AFTER_MS);
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
 }
 

@@ -4,7 +4,7 @@
  * made in.
  */
 
-import { announce } from "./messages.js";
+import { announce } from "./announcer.js";
 import { say } from "./page.js";
 
 const LABELS = ["good", "bad"];

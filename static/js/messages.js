@@ -1,5 +1,6 @@
-/* How the page tells something: to a screen reader, for a moment in the bar, or as a notice for as long as it is so. */
+/* How the page tells something: for a moment in the bar, or as a notice for as long as it is so. */
 
+import { announce } from "./announcer.js";
 import { $, page, say } from "./page.js";
 
 const TOAST_MS = 6_000;
@@ -7,13 +8,14 @@ const TOAST_MS = 6_000;
 const line = $("toast");
 let timer = 0;
 
-export function announce(text) {
-  $("announcer").textContent = text;
+/* Shown and said. */
+export function tell(text) {
+  announce(text);
+  toast(text);
 }
 
 /* A line of the bar, which grows: nothing lies under it, and the end of the page stays in sight above it. */
 export function toast(text) {
-  announce(text);
   const root = document.scrollingElement;
   const isAtTheEnd = root.scrollTop + root.clientHeight >= root.scrollHeight - 1;
   line.textContent = text;

@@ -2,13 +2,14 @@
 
 import { actionsOn, listenToPointers } from "./actions.js";
 import { Ahead } from "./ahead.js";
+import { announce } from "./announcer.js";
 import { Answers } from "./answers.js";
 import { Comparison } from "./comparison.js";
 import { askForReasons, showFeedback, showProblems } from "./dialogs.js";
 import { Drafts } from "./drafts.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
-import { notice, noticeSignedOut, toast } from "./messages.js";
+import { notice, noticeSignedOut, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
@@ -38,7 +39,7 @@ askForReasons((reason) => answers.skip(reason));
 /* What was begun on it comes back, its clock starts, its keys, marks and panes are drawn. */
 stage.addEventListener("shown", ({ detail: comparison }) => {
   printKeys(document, page.keys, comparison.k);
-  if (drafts.restore(comparison)) toast(say("restored"));
+  if (drafts.restore(comparison)) tell(say("restored"));
   showBeginning(comparison);
   comparison.shown();
   comparison.addEventListener("change", drawUndo);
@@ -72,7 +73,11 @@ outbox.addEventListener("change", ({ detail: { waiting, held, state } }) => {
   $("saved").textContent = waiting ? say("waiting", { n: waiting }) : outcome && say(outcome);
   $("saved").classList.toggle("is-waiting", waiting > 0);
   if (state === "signed out") noticeSignedOut(outbox);
-  else notice(state === "offline" && waiting ? say("offline", { n: waiting }) : "");
+  else if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
+  else {
+    if (!waiting && !$("notice").hidden) announce(say("saved")); // a trouble is over
+    notice("");
+  }
 });
 
 outbox.addEventListener("sent", ({ detail: entry }) => {
@@ -127,7 +132,7 @@ function proposeRest() {
   workedMs += TICK_MS;
   if (workedMs < page.breakAfterMinutes * 60_000) return;
   workedMs = 0;
-  toast(say("break", { n: page.breakAfterMinutes }));
+  tell(say("break", { n: page.breakAfterMinutes }));
 }
 
 setInterval(() => {

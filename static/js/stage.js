@@ -3,6 +3,7 @@
  * Event: "shown" with each comparison that comes onto it.
  */
 
+import { announce, readOut } from "./announcer.js";
 import { hideToast } from "./messages.js";
 import { $, say } from "./page.js";
 
@@ -31,6 +32,8 @@ export class Stage extends EventTarget {
     this.element.querySelector("h1").focus({ preventScroll: true });
     this.#offerGuidelines(comparison.form.dataset.guidelines);
     this.adopt(comparison);
+    announce(say("next"));
+    readOut(comparison.form.querySelector(".prompt > .turn:last-of-type .text"), say("goesOn"));
   }
 
   clear() {

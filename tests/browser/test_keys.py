@@ -67,9 +67,8 @@ def test_it_goes_to_a_completion_by_its_letter(open_browser, policy):
 def test_it_does_not_submit_before_every_completion_has_a_rank(open_browser, policy):
     make_work(policy, 4)
     visit = open_browser().ready()
-    said = visit.page.locator("#announcer")
     visit.press("1", "2", "Enter").wait_for_text("C and D have no rank yet.")
-    assert said.inner_text() == "C and D have no rank yet."
+    assert visit.said == "C and D have no rank yet."
     visit.press("3", "Enter").wait_for_text("D has no rank yet.")
     assert not Ranking.objects.exists()
 
@@ -187,7 +186,7 @@ def test_a_skip_that_was_sent_stays_one(open_browser, policy, monkeypatch):
     done = answer(visit, "s", "2")
     following = visit.shown
     visit.press("u")
-    assert visit.page.locator("#announcer").inner_text() == "There is no answer to take back."
+    assert visit.said == "There is no answer to take back."
     assert visit.shown == following
     assert Assignment.objects.get(pk=done).status == "skipped"
 
@@ -317,11 +316,10 @@ def test_differences_are_shown_by_word_and_by_character(open_browser, policy, te
 def test_it_says_what_a_key_did_and_that_all_have_a_rank(open_browser, policy):
     make_work(policy, 3)
     visit = open_browser().ready()
-    said = visit.page.locator("#announcer")
     visit.press("1")
-    assert said.inner_text() == "A: rank 1"
+    assert visit.said == "A: rank 1"
     visit.press("2", "3")
-    assert said.inner_text() == "C: rank 3. Every completion has a rank. Enter submits."
+    assert visit.said == "C: rank 3. Every completion has a rank. Enter submits."
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,16 @@ class Visit:
         """The words on the stage, in the order shown."""
         return [text.strip() for text in self.page.locator("#stage .completion > .text").all_inner_texts()]
 
+    @property
+    def said(self) -> str:
+        """What a screen reader was told last."""
+        return self.page.locator("#announcer p").last.inner_text()
+
+    @property
+    def all_said(self) -> str:
+        """What it was told in the last seconds."""
+        return " ".join(self.page.locator("#announcer p").all_inner_texts())
+
     def wait_until_sent(self):
         self.page.wait_for_function("() => document.getElementById('saved').textContent === 'Saved'")
         return self

@@ -29,7 +29,7 @@ SPOKEN = ("aria-label", "alt", "title", "placeholder")
 NAMES = re.compile(
     r"""
     \S+@\S+ | https?://\S+ | tiny(-\d)? | a-[0-9a-f]{10}                  # people, addresses, checkpoints
-    | Whetstone | English | make[ ]run | README\.md | /nowhere                       # names
+    | Whetstone | English | make[ ]run | README\.md | /nowhere | Orca(?:\+A)? | NVDA | JAWS | Insert\+Z   # names
     | Hugging[ ]Face | config\.json | \{"ppo":[ ]\{"updates":[ ]30\}\}
     | Email | JSONL? | CSV | Parquet | Markdown | TRL | HH | MOSS | API | UTF-\d+ | PPO | KL | NLL | Brier | Kendall
     | \b(prompt|chosen|rejected|messages|token|tokens|top-p|Top-p|lora|low|train|held_out)\b

@@ -1,0 +1,120 @@
+"""What a screen reader is told: names, descriptions and live regions, as Orca was heard to need them."""
+
+import pytest
+from playwright.sync_api import expect
+
+from annotate.services.gold import make_gold
+from annotate.services.invitations import invite_person
+from tests.browser.visit import make_work
+from tests.worlds import make_comparison, make_pool, make_prompt
+
+
+def prompt_of(visit) -> str:
+    return visit.page.locator("#stage .prompt .text").last.inner_text().strip()
+
+
+@pytest.mark.parametrize(
+    ("key", "told"),
+    [
+        *(("ArrowLeft", "A is better"), ("ArrowRight", "B is better")),
+        *(("ArrowDown", "Equally good"), ("ArrowUp", "Both bad")),
+    ],
+)
+def test_it_says_what_was_answered_and_reads_the_next_prompt(open_browser, policy, key, told):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    was = visit.shown
+    visit.press(key).wait_for_another_than(was)
+    assert visit.all_said == f"{told} Next: {prompt_of(visit)}"
+    expect(visit.page.get_by_role("heading", name="Comparison", exact=True)).to_be_focused()
+
+
+def test_what_was_skipped_and_taken_back_is_said_before_the_prompt(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    was = visit.shown
+    visit.press("s", "1").wait_for_another_than(was)
+    assert visit.all_said == f"Skipped Next: {prompt_of(visit)}"
+    following = visit.shown
+    visit.press("u").wait_for_another_than(following)
+    assert visit.said == f"It is not skipped. Rank it after all. Next: {prompt_of(visit)}"
+    assert visit.shown == was
+
+
+def test_a_letter_reads_its_completion_and_a_very_long_one_in_part(open_browser, policy):
+    pool = make_pool(policy, k=2)
+    make_comparison(make_prompt(pool, "Which?"), ["amber", "word " * 2000])
+    visit = open_browser().ready()
+    short = 1 if visit.words()[0].startswith("word") else 0
+    visit.press("ab"[short])
+    assert visit.said == "amber"
+    visit.press("ab"[1 - short])
+    assert visit.said.startswith("word word")
+    assert visit.said.endswith("It goes on: the rest is on the page.")
+    assert len(visit.said) < 5100
+    visit.press("r")
+    assert visit.said == "Texts as they were written"
+
+
+def test_what_was_said_goes_so_that_no_closed_dialog_says_it_again(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready().press("0")
+    assert visit.said == "All bad"
+    visit.page.locator("#announcer p").wait_for(state="detached")
+
+
+def test_every_part_of_a_comparison_has_a_name_that_can_be_read(open_browser, policy):
+    make_work(policy, 4)
+    page = open_browser().ready().page
+    for letter in "ABCD":
+        article = page.get_by_role("article", name=f"Completion {letter}", exact=True)
+        expect(article.get_by_role("heading", name=f"Completion {letter}", exact=True)).to_have_count(1)
+        expect(article.get_by_role("group", name=f"Rank of completion {letter}")).to_have_count(1)
+    expect(page.get_by_role("region", name="Prompt")).to_have_count(1)
+
+
+def test_an_answer_is_saved_without_a_word_and_trouble_is_said_until_it_is_over(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    expect(visit.page.get_by_role("status")).to_have_count(0)
+    visit.page.wait_for_timeout(1000)  # the next two are fetched
+    visit.context.set_offline(True)
+    visit.press("ArrowLeft")
+    expect(visit.page.get_by_role("alert")).to_contain_text("No connection: 1 answer is kept")
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert visit.said == "Saved"
+
+
+def test_feedback_is_read_out_inside_its_dialog(open_browser, policy):
+    pool = make_work(policy, 2, count=2, training_count=1)
+    comparison = pool.comparisons.first()
+    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
+    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    visit = open_browser().ready()
+    visit.press("ArrowLeft" if visit.words()[0] == "amber" else "ArrowRight")
+    spoken = visit.page.locator("#feedback-dialog .announcer p")
+    spoken.wait_for(state="attached")
+    for part in ("Well judged", "The right order", "Amber glows.", "You have passed the training."):
+        assert part in spoken.text_content()
+    assert "Next:" not in visit.all_said  # nothing goes on behind it
+    shown = visit.shown
+    visit.press("Enter").wait_for_another_than(shown)
+    assert visit.said.endswith(f"Next: {prompt_of(visit)}")
+
+
+def test_a_refused_sign_in_goes_on_at_the_password_and_says_why(open_browser):
+    page = open_browser(None, path="/account/login/").page
+    page.get_by_label("E-mail address").fill("alice@example.org")
+    page.get_by_label("Password").fill("not hers")
+    page.keyboard.press("Enter")
+    password = page.get_by_label("Password")
+    expect(password).to_have_accessible_description("The e-mail address or the password is not right.")
+    expect(password).to_be_focused()
+    expect(page.get_by_label("E-mail address")).to_have_value("alice@example.org")
+
+
+def test_an_invitation_says_with_the_field_how_long_a_password_has_to_be(open_browser):
+    invitation = invite_person(email="dora@example.org", role="annotator")
+    page = open_browser(None, path=f"/invitations/{invitation.token}/").page
+    expect(page.get_by_label("Choose a password")).to_have_accessible_description("At least 10 characters.")
