@@ -1,14 +1,13 @@
 """What a browser may keep for ever is named by its content, down to the modules that a script imports."""
 
 import re
+from pathlib import Path
 
-from django.conf import settings
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management import call_command
 from django.test import override_settings
 
-
-SOURCE = settings.BASE_DIR / "static/js/rank.js"
+SOURCE = Path(__file__).parents[1] / "static/js/rank.js"
 IMPORT = r'(?:from |import\()"\./([^"]+)"'
 
 
