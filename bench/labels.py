@@ -217,6 +217,7 @@ def draw(points: list[Point], path: Path) -> None:
     axes.axhline(0.5, color="grey", linestyle=":")
     axes.set(xscale="log", xlabel="rankings", ylabel="win rate over the base", ylim=(0.3, 1))
     axes.set_xticks(sorted({point.rankings for point in points}), sorted({point.rankings for point in points}))
+    axes.minorticks_off()
     axes.legend()
     figure.savefig(path, dpi=110)
 
