@@ -191,6 +191,16 @@ class RankingRow:
     created_at: datetime
 
     @property
+    def prompt(self) -> list[dict[str, str]]:
+        """Its messages, of each the role and the words alone."""
+        return [{"role": message["role"], "content": message["content"]} for message in self.messages]
+
+    @property
+    def demonstration(self) -> list[dict[str, str]]:
+        """The prompt answered as its annotator would have it; only where there is a better answer."""
+        return [*self.prompt, {"role": "assistant", "content": self.better_answer}]
+
+    @property
     def split(self) -> str:
         return "held_out" if self.is_held_out else "train"
 

@@ -26,10 +26,9 @@ COLUMNS = {
 def records(row: RankingRow) -> Iterator[dict]:
     if not row.better_answer:
         return
-    prompt = [{"role": message["role"], "content": message["content"]} for message in row.messages]
     yield {
         "id": row.id,
-        "messages": [*prompt, {"role": "assistant", "content": row.better_answer}],
+        "messages": row.demonstration,
         "split": row.split,
         "prompt_id": row.prompt_id,
         "comparison_id": row.comparison_id,

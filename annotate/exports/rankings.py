@@ -46,7 +46,7 @@ def records(row: RankingRow) -> Iterator[dict]:
         "id": row.id,
         "prompt_id": row.prompt_id,
         "comparison_id": row.comparison_id,
-        "prompt": [{"role": message["role"], "content": message["content"]} for message in row.messages],
+        "prompt": row.prompt,
         "completions": [
             {
                 "id": each.id,

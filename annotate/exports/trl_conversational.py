@@ -10,10 +10,9 @@ COLUMNS = {"prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES} | PROVE
 
 
 def records(row: RankingRow) -> Iterator[dict]:
-    prompt = [{"role": message["role"], "content": message["content"]} for message in row.messages]
     for pair in pairs_of(row):
         yield {
-            "prompt": prompt,
+            "prompt": row.prompt,
             "chosen": [{"role": "assistant", "content": pair.chosen.text}],
             "rejected": [{"role": "assistant", "content": pair.rejected.text}],
         } | provenance(row, pair)

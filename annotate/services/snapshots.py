@@ -75,9 +75,7 @@ def snapshot_demonstrations(snapshot: PreferenceSnapshot) -> Iterator[dict[str, 
     """
     for row in ranking_rows(Ranking.objects.filter(snapshots=snapshot, assignment__demonstration__isnull=False)):
         if not row.is_held_out:
-            prompt = [{"role": message["role"], "content": message["content"]} for message in row.messages]
-            answer = {"role": "assistant", "content": row.better_answer}
-            yield {"id": str(row.id), "messages": [*prompt, answer]}
+            yield {"id": str(row.id), "messages": row.demonstration}
 
 
 def ranking_lines(snapshot: PreferenceSnapshot) -> Iterator[bytes]:
@@ -89,7 +87,7 @@ def ranking_record(row: RankingRow) -> dict[str, Any]:
     values = {
         "id": str(row.id),
         "prompt_id": str(row.prompt_id),
-        "prompt": [{"role": message["role"], "content": message["content"]} for message in row.messages],
+        "prompt": row.prompt,
         "completions": [{"id": str(each.id), "text": each.text} for each in row.completions],
         "ranks": [1 if row.all_bad else each.rank for each in row.completions],
         "split": row.split,

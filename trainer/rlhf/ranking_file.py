@@ -1,12 +1,13 @@
 """Rankings that stay on disk: a line is checked once and read again when it is asked for.
 
-A ranking takes 8 bytes of memory, the place of its line; a `Part` of the rankings takes 8 more. Both are sequences of
-`Ranking` like any list, so that what reads rankings need not know where they are. The file must not change meanwhile.
+A ranking takes 8 bytes of memory, the place of its line; one that was `Chosen` from them takes 8 more. Both are sequences
+of `Ranking` like any list, so that what reads rankings need not know where they are. The file must not change meanwhile.
 """
 
 from __future__ import annotations
 
 import json
+from abc import abstractmethod
 from array import array
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -20,9 +21,9 @@ from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_dra
 class Rankings(Sequence[Ranking]):
     """Rankings that are fetched one by one: `fetch` says how."""
 
+    @abstractmethod
     def fetch(self, place: int) -> Ranking:
         """The ranking at a place from 0 on."""
-        raise NotImplementedError
 
     @overload
     def __getitem__(self, place: int) -> Ranking: ...
