@@ -1,7 +1,8 @@
 """Rankings that stay on disk: a line is checked once and read again when it is asked for.
 
-A ranking takes 8 bytes of memory, the place of its line; one that was `Chosen` from them takes 8 more. Both are sequences
-of `Ranking` like any list, so that what reads rankings need not know where they are. The file must not change meanwhile.
+A ranking takes 8 bytes of memory, the place of its line; one that was `Chosen` from them takes 8 more. Both are
+sequences of `Ranking` like any list, so that what reads rankings need not know where they are. The file must not change
+meanwhile.
 """
 
 from __future__ import annotations
