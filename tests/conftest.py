@@ -54,6 +54,15 @@ def english():
         translation.activate("en")
 
 
+@pytest.fixture(autouse=True)
+def no_attempts_yet():
+    """The rate limits count in the process's cache: sign-ins of earlier tests would be attempts of this one's."""
+    if "django" in sys.modules:
+        from django.core.cache import cache
+
+        cache.clear()
+
+
 def pytest_configure(config):
     """Load the settings now that the environment stands; pytest-django then sets Django up. `-p no:django`: neither."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # a terminated run stops its servers too
