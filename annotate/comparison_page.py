@@ -78,7 +78,7 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         ],
         "asks_why": bool(pool.rationale_chips or pool.asks_rationale),
         "given": given,
-        "better_answer": better_answer(assignment) if given else "",
+        "better_answer": better_answer(given) if given else "",
         "seconds": pool.lease_minutes * 60,
         "idempotency_key": get_random_string(24),
     }

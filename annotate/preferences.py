@@ -232,7 +232,7 @@ COLUMNS = {
     "spans": "spans",
     "chips": "chips",
     "rationale": "rationale",
-    "better_answer": "assignment__demonstration__text",
+    "better_answer": "demonstration__text",
     "guideline_version": "assignment__guideline_version__version",
     "active_ms": "active_ms",
     "first_action_ms": "first_action_ms",

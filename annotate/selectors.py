@@ -49,9 +49,9 @@ def completions_as_shown(assignment: Assignment) -> list[Completion]:
     return [by_id[completion_id] for completion_id in assignment.order]
 
 
-def better_answer(assignment: Assignment) -> str:
+def better_answer(ranking: Ranking) -> str:
     """What its annotator would have had the model say; empty where nothing was written."""
-    return Demonstration.objects.filter(assignment=assignment).values_list("text", flat=True).first() or ""
+    return Demonstration.objects.filter(ranking=ranking).values_list("text", flat=True).first() or ""
 
 
 def open_comparisons() -> QuerySet[Comparison]:

@@ -102,6 +102,8 @@ ACCOUNT_FORMS = {
 }
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an invitation link is the proof; there is no open sign-up
 ACCOUNT_LOGOUT_ON_GET = False
+# A classroom signs in at once, from one address. What guards passwords is the limit of failed attempts, which stays.
+ACCOUNT_RATE_LIMITS = {"login": "300/m/ip"}
 ACCOUNT_SESSION_REMEMBER = True
 SESSION_ENGINE = "config.sessions"
 SESSION_COOKIE_AGE = 30 * 24 * 3600

@@ -3,7 +3,7 @@
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from annotate.models.comparisons import Assignment, Ranking
+from annotate.models.comparisons import Ranking
 from annotate.models.people import User
 from annotate.models.policies import Policy
 from annotate.models.pools import Prompt
@@ -30,10 +30,13 @@ class PreferenceSnapshot(models.Model):
 
 
 class Demonstration(models.Model):
-    """A better answer that a person wrote by hand; supervised fine-tuning can learn from it."""
+    """A better answer that a person wrote by hand; supervised fine-tuning can learn from it.
+
+    It belongs to the revision that said it: a correction says it anew or leaves it out, and the earlier one stays.
+    """
 
     prompt = models.ForeignKey(Prompt, on_delete=models.CASCADE, related_name="demonstrations")
-    assignment = models.OneToOneField(Assignment, null=True, on_delete=models.SET_NULL)
+    ranking = models.OneToOneField(Ranking, on_delete=models.CASCADE, related_name="demonstration")
     author = models.ForeignKey(User, on_delete=models.CASCADE, related_name="demonstrations")
     text = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)

@@ -68,9 +68,8 @@ def submit_ranking(
     assignment.comparison.pool = row(PromptPool, assignment.comparison.pool_id)
     answer = storable(answer)
     ranking = checked_ranking(assignment=assignment, revision=1, idempotency_key=idempotency_key, answer=answer)
-    if answer.better_answer:
-        keep_better_answer(assignment, answer.better_answer)
     store(ranking)
+    keep_better_answer(ranking, answer.better_answer)
     finish(assignment, Assignment.Status.ANSWERED)
     if assignment.comparison.kind == Comparison.Kind.TRAINING:
         note_training_answer(ranking)
@@ -109,14 +108,13 @@ def revise_ranking(
     ranking = checked_ranking(
         assignment=assignment, revision=current.revision + 1, idempotency_key=idempotency_key, answer=answer
     )
-    is_rewritten = answer.better_answer != better_answer(assignment)
+    is_rewritten = answer.better_answer != better_answer(current)
     if not is_rewritten and all(getattr(ranking, name) == getattr(current, name) for name in SAID):
         raise NothingChanged
-    if is_rewritten:
-        keep_better_answer(assignment, answer.better_answer)
     current.is_current = False
     current.save(update_fields=["is_current"])
     store(ranking)
+    keep_better_answer(ranking, answer.better_answer)
     return ranking, True
 
 
@@ -173,15 +171,11 @@ def store(ranking: Ranking) -> None:
         raise KeyUsedTwice from None
 
 
-def keep_better_answer(assignment: Assignment, text: str) -> None:
-    """Keep it as the assignment's one demonstration; an empty text takes that back."""
-    if not text:
-        Demonstration.objects.filter(assignment=assignment).delete()
-        return
-    Demonstration.objects.update_or_create(
-        assignment=assignment,
-        defaults={"prompt_id": assignment.comparison.prompt_id, "author_id": assignment.annotator_id, "text": text},
-    )
+def keep_better_answer(ranking: Ranking, text: str) -> None:
+    """Keep it as this revision's demonstration; nothing where nothing was written."""
+    if text:
+        prompt_id = ranking.assignment.comparison.prompt_id
+        Demonstration.objects.create(ranking=ranking, prompt_id=prompt_id, author_id=ranking.annotator_id, text=text)
 
 
 def without_nul(value: Any) -> Any:

@@ -69,11 +69,11 @@ def snapshot_rankings(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
 
 
 def snapshot_demonstrations(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
-    """The better answers that stand with the frozen rankings now, as the records of `demonstrations.jsonl`.
+    """The better answers of the frozen rankings, frozen with them, as the records of `demonstrations.jsonl`.
 
-    Only those to train prompts: the policy may imitate them. A better answer has no revisions, so it is not frozen.
+    Only those to train prompts: the policy may imitate them.
     """
-    for row in ranking_rows(Ranking.objects.filter(snapshots=snapshot, assignment__demonstration__isnull=False)):
+    for row in ranking_rows(Ranking.objects.filter(snapshots=snapshot, demonstration__isnull=False)):
         if not row.is_held_out:
             yield {"id": str(row.id), "messages": row.demonstration}
 

@@ -9,6 +9,7 @@ from django.utils import timezone
 from rest_framework.test import APIClient
 
 from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking
+from annotate.preferences import ranking_rows
 from annotate.services.snapshots import freeze_preferences
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
@@ -421,7 +422,18 @@ def test_a_correction_without_the_better_answer_takes_that_back(alice, compariso
     ranks = in_order(assignment)
     alice.send(assignment, ranks=ranks, better_answer="Hello!")
     assert alice.send(assignment, "revision", key="key-2", ranks=ranks, better_answer=" ").status_code == 201
-    assert not Demonstration.objects.exists()
+    assert [row.better_answer for row in ranking_rows(Ranking.objects.current())] == [None]
+
+
+def test_each_revision_keeps_the_better_answer_that_it_said(alice, comparison):
+    assignment = alice.leased()
+    ranks = in_order(assignment)
+    alice.send(assignment, ranks=ranks, better_answer="Hello!")
+    alice.send(assignment, "revision", key="key-2", ranks=dict.fromkeys(ranks, 1), better_answer="Hello!")
+    alice.send(assignment, "revision", key="key-3", ranks=ranks, better_answer="Good day!")
+    said = Demonstration.objects.order_by("ranking__revision").values_list("ranking__revision", "text")
+    assert list(said) == [(1, "Hello!"), (2, "Hello!"), (3, "Good day!")]
+    assert [row.better_answer for row in ranking_rows(Ranking.objects.current())] == ["Good day!"]
 
 
 def test_a_used_answer_cannot_be_corrected(alice, comparison):

@@ -144,7 +144,7 @@ def test_it_keeps_a_better_answer_that_was_begun_when_the_tab_is_killed(open_bro
     visit.press("Escape", "ArrowLeft")
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
-    assert Ranking.objects.get().assignment.demonstration.text == "Half a sentence."
+    assert Ranking.objects.get().demonstration.text == "Half a sentence."
 
 
 def processes(browser) -> dict[int, str]:

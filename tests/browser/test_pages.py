@@ -327,7 +327,7 @@ def make_rich_answer(policy, cast, k: int, ranks: list[int], **fields) -> Rankin
         chips=["clearer"],
         **fields,
     )
-    keep_better_answer(given.assignment, "A better\none.")
+    keep_better_answer(given, "A better\none.")
     return given
 
 
@@ -380,7 +380,7 @@ def test_a_correction_sent_as_it_came_is_not_stored_without_a_script_either(open
     visit.page.locator("#stage button.submit").click()
     visit.wait_for_text("Nothing was changed: your answer stands as it was.")
     assert Ranking.objects.get() == given
-    assert given.assignment.demonstration.text == "A better\none."
+    assert given.demonstration.text == "A better\none."
 
 
 def test_a_correction_that_another_tab_made_already_is_taken_for_sent(open_browser, policy, cast):
@@ -435,7 +435,7 @@ def test_it_keeps_marked_words_ratings_flags_reasons_and_a_better_answer(open_br
     assert fox.text[span["start"] : span["end"]].strip() == "quick"
     assert ranking.flags == {str(fox.pk): ["unsafe"]}
     assert ranking.chips == ["clearer"]
-    assert ranking.assignment.demonstration.text == "A quick fox."
+    assert ranking.demonstration.text == "A quick fox."
     assert ranking.active_ms > 0
     assert ranking.first_action_ms > 0
 

@@ -14,7 +14,7 @@ from annotate.exports import FORMATS, export_chunks
 from annotate.exports.download import export_response
 from annotate.exports.files import FILE_TYPES
 from annotate.exports.pairs import transcript, turns
-from annotate.models import Comparison, Ranking
+from annotate.models import Comparison, Demonstration, Ranking
 from annotate.preferences import PreferenceFilters
 from annotate.services.rankings import keep_better_answer
 from annotate.services.snapshots import freeze_preferences, withdraw_annotator
@@ -155,7 +155,7 @@ def test_the_trainer_reads_exported_rankings_as_they_are(ranking, tmp_path):
 
 
 def test_the_trainer_reads_exported_demonstrations_as_they_are(cast, prompt, ranking, tmp_path):
-    keep_better_answer(ranking.assignment, "Hello, and welcome!")
+    keep_better_answer(ranking, "Hello, and welcome!")
     make_ranking(make_comparison(prompt, ["a", "b"]), cast["bob"], [1, 2])  # who wrote none
     path = tmp_path / "demonstrations.jsonl"
     call_command("export_preferences", "--format", "demonstrations", "--output", str(path))
@@ -165,12 +165,12 @@ def test_the_trainer_reads_exported_demonstrations_as_they_are(cast, prompt, ran
         [{"role": "user", "content": "Say hello"}, {"role": "assistant", "content": "Hello, and welcome!"}],
     )
     assert [each["better_answer"] for each in export("rankings")] == ["Hello, and welcome!", ""]
-    keep_better_answer(ranking.assignment, "")
+    Demonstration.objects.all().delete()
     assert export("demonstrations") == []
 
 
 def test_nothing_is_null_and_columns_are_those_that_are_named(cast, ranking):
-    keep_better_answer(ranking.assignment, "Hello!")
+    keep_better_answer(ranking, "Hello!")
     for format, module in FORMATS.items():
         assert export(format)
         for record in export(format):
@@ -226,7 +226,7 @@ def test_what_does_not_exist_is_no_empty_file(filters):
 @pytest.mark.parametrize("file_type", FILE_TYPES)
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_file_type_holds_the_same_records(cast, prompt, ranking, format, file_type):
-    keep_better_answer(ranking.assignment, "Hello!")
+    keep_better_answer(ranking, "Hello!")
     make_ranking(make_comparison(prompt, ["é", '你好 \u2028 \\ " \n', "🙂"]), cast["bob"], [3, 1, 2], strength=2)
     content = b"".join(export_chunks(format=format, file_type=file_type, filters=PreferenceFilters()))
     if file_type == "json":

@@ -49,6 +49,26 @@ def test_it_sends_an_annotator_to_the_comparisons_and_a_stranger_to_the_door(cli
     assert client.get("/").url == reverse("rank")
 
 
+def sign_in(client, password):
+    return client.post(reverse("account_login"), {"login": "alice@example.org", "password": password})
+
+
+def test_a_whole_classroom_behind_one_address_signs_in_within_a_minute(client):
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    for _person in range(40):
+        client.logout()
+        assert sign_in(client, "a rather long sentence").status_code == 302
+
+
+def test_whoever_guesses_a_password_five_times_waits(client):
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    for _guess in range(5):
+        assert "errorlist" in sign_in(client, "a wrong sentence").text
+    page = sign_in(client, "a rather long sentence")
+    assert "_auth_user_id" not in client.session
+    assert "Too many failed login attempts" in page.text
+
+
 def test_it_keeps_the_language_in_the_browser_and_in_the_account(client):
     alice = make_account(email="alice@example.org", role="annotator")
     client.force_login(alice)

@@ -109,7 +109,7 @@ def test_it_reads_everything_a_plain_form_can_say(alice):
     assert ranking.flags == {str(b): ["unsafe", "untrue"]}
     assert ranking.axes == {str(a): {"helpful": 5}}
     assert (ranking.chips, ranking.rationale) == (["clearer"], "because")
-    assert assignment.demonstration.text == "this"
+    assert ranking.demonstration.text == "this"
 
 
 @pytest.mark.parametrize("fields", [{}, {"verdict": "nonsense"}, {"strength": "x"}])

@@ -96,7 +96,7 @@ def test_a_plain_correction_that_changes_nothing_is_not_stored(alice, cast, poli
     pool = make_pool(policy, "Rich", k=2, strength_scale=3)
     comparison = make_comparison(make_prompt(pool, "p"), ["a", "b"])
     given = make_ranking(comparison, cast["alice"], [1, 2], strength=2, rationale="two\nlines", chips=["clearer"])
-    keep_better_answer(given.assignment, "Better\nso.")
+    keep_better_answer(given, "Better\nso.")
     address = reverse("correction", args=[given.assignment_id])
     same = {"verdict": "second", "strength": 2, "rationale": "two\r\nlines", "chip": "clearer"}  # shown as b, a
     page = alice.post(address, {**same, "better_answer": "Better\r\nso.", "key": "k"}, follow=True)

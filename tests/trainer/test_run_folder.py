@@ -38,7 +38,7 @@ def test_better_answers_to_train_prompts_are_demonstrations(run):
     Prompt.objects.update(is_held_out=True)
     Prompt.objects.filter(pk=rankings[0].assignment.comparison.prompt_id).update(is_held_out=False)
     for ranking in rankings:
-        keep_better_answer(ranking.assignment, f"Better than {ranking.pk}.")
+        keep_better_answer(ranking, f"Better than {ranking.pk}.")
     folder = write_run_folder(run)
     prompt = rankings[0].assignment.comparison.prompt
     expected = [

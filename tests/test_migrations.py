@@ -1,0 +1,44 @@
+"""A database that was made by an earlier version becomes one of this version, with what people wrote in it."""
+
+import pytest
+from django.core.management import call_command
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+from annotate.models import Ranking
+from tests.worlds import make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
+
+
+@pytest.mark.django_db
+def test_the_migrations_make_what_the_models_say():
+    call_command("makemigrations", check=True, dry_run=True)
+
+
+@pytest.fixture
+def migrate_to(transactional_db):
+    """Moves `annotate` to a migration and gives the models as they were then; at the end all is up to date again."""
+
+    def move(name):
+        MigrationExecutor(connection).migrate([("annotate", name)])
+        executor = MigrationExecutor(connection)  # anew: it reads what has been applied when it is made
+        return executor.loader.project_state([("annotate", name)]).apps
+
+    yield move
+    call_command("migrate", verbosity=0)
+
+
+def demonstrations_of(apps):
+    return apps.get_model("annotate", "Demonstration").objects
+
+
+def test_a_better_answer_of_an_earlier_version_belongs_to_the_newest_revision(migrate_to):
+    alice, prompt = make_person("alice"), make_prompt(make_pool(make_policy()), "Say hello")
+    first = make_ranking(make_comparison(prompt, ["a", "b"]), alice, [1, 2], is_current=False)
+    again = {"revision": 2, "ranks": {}, "idempotency_key": "again"}
+    newest = Ranking.objects.create(assignment=first.assignment, pool=first.pool, annotator=alice, **again)
+    demonstrations = demonstrations_of(migrate_to("0002_second_opinions"))
+    values = {"prompt_id": prompt.pk, "author_id": alice.pk}
+    demonstrations.create(assignment_id=first.assignment_id, text="A better one.", **values)
+    demonstrations.create(assignment_id=None, text="Of an assignment that is gone.", **values)
+    demonstrations = demonstrations_of(migrate_to("0003_better_answers_belong_to_revisions"))
+    assert list(demonstrations.values_list("ranking_id", "text")) == [(newest.pk, "A better one.")]
