@@ -80,6 +80,7 @@ TEXTS = (
         "chosen by cross-validation: {count} readings; best alone {pooling} pooling, layer {layer}, ridge {ridge}"
     ),
     gettext_noop("stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"),
+    gettext_noop("stopped past the peak of the independent judge's scores; the policy the judge liked best is kept"),
     gettext_noop("stopped at {kl} nats from the reference: the next step is too far"),
     gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
     # trainer.generation: why a pool was paused

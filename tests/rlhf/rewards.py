@@ -12,6 +12,11 @@ def has_e(prompts, completions):
     return [float("e" in text) for text in completions]
 
 
+def count_of_e(prompts, completions):
+    """+1 for every e."""
+    return [float(text.count("e")) for text in completions]
+
+
 def has_e_until(prompts, completions):
     """As `has_e`; at call number CALL the program gets SIGNAL, so that where it ends is no matter of speed."""
     if next(calls) == int(os.environ["CALL"]):

@@ -123,6 +123,7 @@ class PPOConfig:
     old_logprobs: Literal["sampler", "recompute"] = "sampler"  # recompute: one more forward, first ratio 1
     checkpoint_every: int = 1  # updates; a kill loses at most so many
     judge_patience: int = 6  # updates over which a rising score with a falling judge stops the run
+    has_peak_stop: bool = True  # stop where the curve fitted to the judge's scores over sqrt(KL) has passed its peak
     kl: KLConfig = KLConfig()
     score: ScoreConfig = ScoreConfig()
     advantage: AdvantageConfig = AdvantageConfig()

@@ -13,6 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 FEWEST_ROOT_NATS = 0.03  # d under which a rollout counts as the reference's own
+FEWEST_UPDATES = 10  # before the peak of a fit is believed: it has three parameters, and every update asks anew
+SURE = 3.0  # standard errors by which the fitted curve must fall
+LATEST = 3  # rollouts that say where the policy stands: the KL of one is noisy
 
 
 class GoldFit(NamedTuple):
@@ -28,14 +31,42 @@ def fit_gold(kl: Sequence[float], gold: Sequence[float]) -> GoldFit | None:
 
     gold(0) is fitted as well: a later turn's first rollout is already some nats from the reference.
     """
-    d = np.sqrt(np.clip(kl, 0.0, None))
+    d, columns = _curve(kl)
     if np.count_nonzero(d > FEWEST_ROOT_NATS) < 4:
         return None
-    d_log_d = d * np.log(np.maximum(d, FEWEST_ROOT_NATS))
-    columns = np.stack([np.ones_like(d), d, -d_log_d], axis=1)
     _, alpha, beta = np.linalg.lstsq(columns, np.asarray(gold, dtype=float), rcond=None)[0]
     exponent = 2 * (alpha / beta - 1) if beta > 0 else math.inf
     return GoldFit(float(alpha), float(beta), math.exp(exponent) if exponent < 50 else math.inf)
+
+
+def is_past_peak(kl: Sequence[float], gold: Sequence[float]) -> bool:
+    """Whether the fitted curve peaks, and surely falls where the policy stands now: its d is past d*.
+
+    With x = (0, 1, -1 - log d) at the mean d of the latest rollouts, the fit's slope there is
+
+        gold'(d) = alpha - beta - beta log d = x . (gold(0), alpha, beta),   se^2 = s^2 x' (X'X)^-1 x,
+
+    s^2 being the residuals' variance; asked for are beta > 0 and gold'(d) < -3 se, after ten updates at least. As
+    gold' is zero at d*, that is the test that d* < d, and it needs no error of the ratio alpha / beta (Fieller 1954). A
+    fit that does not explain the curve has a large s and never passes; neither does a peak ahead of what was seen,
+    which is a guess until it is reached.
+    """
+    if len(gold) < FEWEST_UPDATES:
+        return False
+    (d, columns), gold = _curve(kl), np.asarray(gold, dtype=float)
+    solution, _, rank, _ = np.linalg.lstsq(columns, gold, rcond=None)
+    if rank < 3 or np.ptp(gold) == 0:
+        return False
+    x = np.array([0.0, 1.0, -1.0 - math.log(max(d[-LATEST:].mean(), FEWEST_ROOT_NATS))])
+    variance = np.square(gold - columns @ solution).sum() / (len(gold) - 3)
+    error = math.sqrt(variance * (x @ np.linalg.inv(columns.T @ columns) @ x))
+    return bool(solution[2] > 0 and x @ solution < -SURE * error)
+
+
+def _curve(kl: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
+    """d of each rollout, and the columns 1, d, -d log d that gold is linear in."""
+    d = np.sqrt(np.clip(kl, 0.0, None))
+    return d, np.stack([np.ones_like(d), d, -d * np.log(np.maximum(d, FEWEST_ROOT_NATS))], axis=1)
 
 
 def is_overoptimised(scores: Sequence[float], judge: Sequence[float], patience: int) -> bool:

@@ -52,7 +52,7 @@ from trainer.rlhf.experience import (
 from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StopSignal
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.measurement import Measurement, measure
-from trainer.rlhf.overoptimisation import is_overoptimised
+from trainer.rlhf.overoptimisation import is_overoptimised, is_past_peak
 from trainer.rlhf.ppo_job import (
     Clock,
     Job,
@@ -139,12 +139,14 @@ def look_again(job: Job, update: int, measured: Measurement, clock: Clock) -> Me
 
 
 def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement) -> str | None:
-    """`judge` where the score rises while the judge falls, `kl` past the stop, None to go on."""
+    """`judge` where the score rises while it falls, `peak` past that of its fit, `kl` past the stop; None to go on."""
     history = progress.history
-    if measured.judge is not None and is_overoptimised(
-        [*history["scores"], measured.score], [*history["judge"], measured.judge], config.judge_patience
-    ):
-        return "judge"
+    if measured.judge is not None:
+        judge = [*history["judge"], measured.judge]
+        if is_overoptimised([*history["scores"], measured.score], judge, config.judge_patience):
+            return "judge"
+        if config.has_peak_stop and is_past_peak([*history["kl"], measured.kl], judge):
+            return "peak"
     return "kl" if is_past_stop(config.kl, progress, measured) else None
 
 
@@ -174,6 +176,8 @@ def sentence_of(progress: Progress) -> str:
     """Why a run ends early, for people."""
     if progress.stopped_because == "kl":
         return f"stopped at {progress.accepted_kl:.1f} nats from the reference: the next step is too far"
+    if progress.stopped_because == "peak":
+        return "stopped past the peak of the independent judge's scores; the policy the judge liked best is kept"
     return "stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"
 
 

@@ -223,8 +223,8 @@ def copy_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 
 def publish(folder: RunFolder, job: Job, progress: Progress) -> None:
-    """Writes `ppo/policy/`: the accepted policy, or the judge's favourite where the judge stopped the run."""
-    is_refused = progress.stopped_because == "judge"
+    """Writes `ppo/policy/`: the accepted policy, or the judge's favourite where the judge's scores ended the run."""
+    is_refused = progress.stopped_because in ("judge", "peak")
     copy_parameters(job.parameters, progress.peak if is_refused else progress.accepted)
     history = progress.history
     fit = fit_gold(history["kl"], history["judge"]) if history["judge"] else None
