@@ -152,38 +152,29 @@ def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
 
 def phases(options: argparse.Namespace) -> None:
     """Our second update, phase by phase: achieved FLOP/s, then the profiler's shares."""
-    from bench.processor import matmul_peak, time_by_kind
+    from bench.processor import time_by_kind
     from trainer.rlhf import ppo
+    from trainer.rlhf.flops import matmul_peak
     from trainer.rlhf.ppo_job import Clock, Progress, prepare
 
     with tempfile.TemporaryDirectory() as name:
         folder = our_run(Path(name), options.base, updates=2)
         job = prepare(folder, folder.config, None)
         progress, peak = Progress(kl_coef=job.config.ppo.kl.coef), matmul_peak()
-        model = job.base.model
-        head = model.config.vocab_size * model.config.hidden_size
-        trunk = model.num_parameters() - sum(value.numel() for value in job.parameters.values()) - head
         clock = Clock()
         for update in (1, 2):
             clock = Clock()
             seen = ppo.look(job, update, clock)
-            rollout, _, measured = seen
-            ppo.accept(job, progress, measured)
+            ppo.accept(job, progress, seen.measured)
             ppo.learn(job, progress, update, seen, clock, None)
-        packed_tokens = sum(group.tokens for group in rollout.groups)
-        forward = 2 * (trunk * packed_tokens + head * measured.tokens)
         print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s")
         work = {
-            "sampling": ("rollout", forward, lambda: ppo.sample_prompts(job, 3)),
-            "scoring": ("observe", forward, lambda: ppo.observe_rollout(job, rollout)),
-            "training": (
-                "policy",
-                2 * forward,
-                lambda: ppo.learn(job, progress, 3, seen, Clock(), None),
-            ),
+            "sampling": ("rollout", lambda: ppo.sample_prompts(job, 3)),
+            "scoring": ("observe", lambda: ppo.observe_rollout(job, seen.rollout)),
+            "training": ("policy", lambda: ppo.learn(job, progress, 3, seen, Clock(), None)),
         }
-        for name, (phase, flop, again) in work.items():
-            rate = flop / clock.seconds[phase]
+        for name, (phase, again) in work.items():
+            rate = clock.flops[phase] / clock.seconds[phase]
             kinds = sorted(time_by_kind(again).items(), key=lambda item: -item[1])
             shares = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds if share >= 0.01)
             rates = f"{clock.seconds[phase]:.1f} s, {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the peak"

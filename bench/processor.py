@@ -1,11 +1,10 @@
-"""What a processor can do, and where a piece of work spends its time: the yardsticks of the training benchmarks."""
+"""Where a piece of work spends its time, by kinds of operators: a yardstick of the training benchmarks."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-import torch
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
@@ -35,17 +34,6 @@ KINDS = {
         "cos",
     ),
 }
-
-
-def matmul_peak() -> float:
-    """FLOP/s of a large bf16 matrix product, the best of five."""
-    left = torch.randn(2048, 2048, dtype=torch.bfloat16)
-    seconds = []
-    for _ in range(5):
-        started = time.monotonic()
-        left @ left
-        seconds.append(time.monotonic() - started)
-    return 2 * 2048**3 / min(seconds)
 
 
 def time_by_kind(work: Callable[[], None]) -> dict[str, float]:

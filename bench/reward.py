@@ -56,7 +56,7 @@ def compare(options: argparse.Namespace) -> None:
 
         options.base.parent.mkdir(parents=True, exist_ok=True)
         prepare_base_model(options.base)
-    from bench.processor import matmul_peak
+    from trainer.rlhf.flops import matmul_peak
 
     peak = matmul_peak() / 1e9
     print(f"matmul peak (bf16): {peak:.0f} GFLOP/s", flush=True)

@@ -540,4 +540,8 @@ def test_its_metrics_are_finite_and_named_as_the_field_names_them(tmp_path, tiny
         "text/duplicates",
         "scores/outside_training_range",
         "tokens_per_second/rollout",
+        "flops_share/rollout",
+        "flops_share/observe",
+        "flops_share/policy",
+        "flops_share/critic",
     }

@@ -16,7 +16,7 @@ from trainer.rlhf.folder import COMPLETE, STOPPED, MetricsLog, Stopped, StopSign
 from trainer.rlhf.ppo import run_ppo
 
 HAS_E = "tests.rlhf.rewards:has_e"
-TIMED = ("seconds/", "tokens_per_second/")
+TIMED = ("seconds/", "tokens_per_second/", "flops_share/")
 
 
 class StopAfter(StopSignal):

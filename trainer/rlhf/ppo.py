@@ -49,6 +49,7 @@ from trainer.rlhf.experience import (
     roll_out,
     rollout_logprobs,
 )
+from trainer.rlhf.flops import critic_flops, matmul_peak, observe_flops, policy_flops, rollout_flops
 from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StopSignal
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.measurement import Measurement, measure
@@ -77,6 +78,7 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
     config, is_first = job.config.ppo, job.processes.is_first
     if is_first:
         log.cut(progress.update or -1)  # a run that starts anew repeats its message of step 0
+        peak = matmul_peak(job.actor.policy.model.dtype, job.actor.policy.device)
     pace = Pace(config.updates)
     for update in range(progress.update + 1, config.updates + 2):
         clock = Clock()
@@ -101,7 +103,7 @@ def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -
         progress.update = update
         if is_first:
             # The line before the state: a resumed run cuts lines, it does not make up for them.
-            metrics = measured.metrics | learned | clock.speeds(measured.tokens)
+            metrics = measured.metrics | learned | clock.speeds(measured.tokens) | clock.shares(peak)
             log.append(update, config.updates, metrics, seconds_left=pace.left(update))
             if update % config.checkpoint_every == 0 or stop.is_set:
                 save_progress(folder, job, progress)
@@ -126,6 +128,8 @@ def look(job: Job, update: int, clock: Clock) -> Seen:
     observation = observe_rollout(job, rollout)
     measured = measure(job, rollout, observation)
     clock.lap("observe")
+    clock.count("rollout", rollout_flops(job, rollout))
+    clock.count("observe", observe_flops(job, rollout))
     return Seen(rollout, observation, measured)
 
 
@@ -276,7 +280,9 @@ def learn(
     rewards = rewards_of(job, progress, seen)
     if update == 1:
         warm_up_critic(job, progress, rollout, observation, rewards, log)
+        clock.lap("warm_up")
     values, estimated = advantages_of(job, rollout, observation, rewards)
+    clock.lap("critic")
     old_logprobs = rollout.logprobs
     if config.old_logprobs == "recompute":
         old_logprobs = rollout_logprobs(
@@ -304,6 +310,8 @@ def learn(
             )
             clock.lap("critic")
             metrics.add(step | {"ppo/loss/value": float(value.loss), "ppo/val/clipfrac": float(value.clipped)})
+    clock.count("policy", policy_flops(job, rollout))
+    clock.count("critic", critic_flops(job, rollout))
     return (
         metrics.means()
         | critic_metrics(values, estimated.returns, rollout.mask, processes)

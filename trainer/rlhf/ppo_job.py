@@ -247,10 +247,11 @@ def publish(folder: RunFolder, job: Job, progress: Progress) -> None:
 
 
 class Clock:
-    """Seconds of each phase of an update."""
+    """Seconds of each phase of an update, and the FLOPs it asked for."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.flops: dict[str, float] = {}
         self._last = time.perf_counter()
 
     def lap(self, phase: str) -> None:
@@ -258,6 +259,17 @@ class Clock:
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now
+
+    def count(self, phase: str, flops: float) -> None:
+        self.flops[phase] = self.flops.get(phase, 0.0) + flops
+
+    def shares(self, peak: float) -> dict[str, float]:
+        """FLOP/s of each phase whose FLOPs were counted, as a share of `peak`."""
+        return {
+            f"flops_share/{phase}": flops / self.seconds[phase] / peak
+            for phase, flops in self.flops.items()
+            if self.seconds.get(phase)
+        }
 
     def speeds(self, tokens: int) -> dict[str, float]:
         """Seconds of each phase, and completion tokens per second of each and of the whole update."""
