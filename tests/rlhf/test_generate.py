@@ -41,3 +41,6 @@ def test_it_makes_no_ranking_of_one(tmp_path, tiny_base, capsys):
     with pytest.raises(SystemExit):
         generated(folder, tmp_path / "u.jsonl", "--unranked")
     assert "at least two --samples" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        generated(folder, tmp_path / "u.jsonl", "--samples", "0")
+    assert "--samples must be 1 or more" in capsys.readouterr().err

@@ -28,6 +28,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one subcommand; returns the exit code."""
     parser = _parser()
     options = parser.parse_args(arguments)
+    if options.command == "generate" and options.samples < 1:
+        parser.error("--samples must be 1 or more")
     if options.command == "generate" and options.unranked and options.samples < 2:
         parser.error("--unranked needs at least two --samples of a prompt")
     transformers_logging.disable_progress_bar()

@@ -3,58 +3,71 @@
 {"prompt_id", "prompt": [{role, content}], "completion", "token_ids", "finish_reason", "seed", "logprob"}
 
 With --unranked the samples of a prompt make one line of rankings.jsonl, ranks all 1, as reward.metarm reads them.
+Started anew after a kill or SIGTERM it goes on behind the last chunk of prompts that is on disk, if prompts, checkpoint
+and options are the same. Chunks are the same in every run, and so, to the bit, is what is written.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
-from trainer.rlhf.folder import RunFolder, StopSignal, write_text
-from trainer.rlhf.policy import load_policy
+from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.lines import UnfinishedLines, key_of
+from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample
+
+CHUNK_ROWS = 64  # completions that are sampled together, at least one prompt's: all that a kill can lose
 
 
 def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Namespace) -> None:
     """Writes `options.samples` completions a prompt to `options.out`; of several processes the first alone does."""
     if not join_processes().is_first:
         return
-    config = folder.config
+    config, checkpoint = folder.config, checkpoint_of(folder, folder.config, options)
     policy = load_policy(
-        config.base_model,
-        adapter=checkpoint_of(folder, config, options),
-        dtype=config.dtype,
-        trust_remote_code=config.trust_remote_code,
+        config.base_model, adapter=checkpoint, dtype=config.dtype, trust_remote_code=config.trust_remote_code
     )
-    prompts = [
-        prompt
-        for prompt in read_prompts(folder.path / "prompts.jsonl")
-        if options.split is None or prompt.split == options.split
-    ]
-    seeds = [
-        derived_seed(options.seed, place, copy) for place in range(len(prompts)) for copy in range(options.samples)
-    ]
+    source = folder.path / "prompts.jsonl"
+    prompts = [prompt for prompt in read_prompts(source) if options.split is None or prompt.split == options.split]
+    chosen = [options.split, options.samples, options.temperature, options.top_p, options.seed, options.unranked]
+    inputs = (folder.path / "config.json", Path(config.base_model), checkpoint, source)
+    lines = UnfinishedLines(options.out, key_of("generate", chosen, *inputs))
+    chunk = max(1, CHUNK_ROWS // options.samples)
+    lines_per_prompt = 1 if options.unranked else options.samples
+    done = lines.kept(step=chunk * lines_per_prompt) // lines_per_prompt
+    for first in range(done, len(prompts), chunk):
+        lines.append(lines_of(policy, config, prompts[first : first + chunk], first, options))
+        stop.check()
+    lines.finish()
+
+
+def lines_of(
+    policy: Policy, config: RunConfig, prompts: Sequence[Prompt], first: int, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """The lines of some prompts; `first` is the number of the first, on which the seeds depend."""
     rows = [prompt for prompt in prompts for _ in range(options.samples)]
-    settings = SamplingSettings(options.temperature, options.top_p, config.max_completion_tokens)
+    seeds = [
+        derived_seed(options.seed, first + place, copy)
+        for place in range(len(prompts))
+        for copy in range(options.samples)
+    ]
     samples = sample(
         policy,
         [prompt.messages for prompt in rows],
-        settings=settings,
+        settings=SamplingSettings(options.temperature, options.top_p, config.max_completion_tokens),
         seeds=seeds,
         max_prompt_tokens=config.max_prompt_tokens,
     )
-    if options.unranked:
-        each = (samples[start : start + options.samples] for start in range(0, len(samples), options.samples))
-        lines = [unranked(prompt, written) for prompt, written in zip(prompts, each, strict=True)]
-    else:
-        lines = [line_of(*row) for row in zip(rows, seeds, samples, strict=True)]
-    write_text(options.out, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    if not options.unranked:
+        return [line_of(*row) for row in zip(rows, seeds, samples, strict=True)]
+    each = (samples[start : start + options.samples] for start in range(0, len(samples), options.samples))
+    return [unranked(prompt, its) for prompt, its in zip(prompts, each, strict=True)]
 
 
 def line_of(prompt: Prompt, seed: int, written: Sample) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 In: `{"prompt": messages, "completions": [{"id", "text"}…], "id"?}` or `{"prompt", "text", "id"?}`.
 Out: `{"id", "completions": [{"id", "score", "judge"?, "tokens": [[start, end, term]…]}…]}`. Start and end are places in
 the text; the term of EOS stands at its end. With `mean` pooling the mean of the terms is the score, an exact
-attribution; with `last` a term is the score of the completion had it ended there.
+attribution; with `last` a term is the score of the completion had it ended there. Started anew after a kill or SIGTERM
+it goes on behind the last whole line, if the input, the reward model and the configuration are the same.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Completion, Messages, read_completions
 from trainer.rlhf.encoding import encode_group
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.lines import UnfinishedLines, key_of
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
 
@@ -33,18 +35,12 @@ def run_score(folder: RunFolder, stop: StopSignal, *, completions: Path, out: Pa
         raise StageError("there is no reward/model: run the reward stage first")
     config = folder.config
     model = load_reward_model(path, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
-    score_file(model, config, completions, out, stop)
-
-
-def score_file(model: RewardModel, config: RunConfig, completions: Path, out: Path, stop: StopSignal) -> None:
-    """Writes `out` line by line, so that memory does not grow with the file, and names it when it is whole."""
-    temporary = out.with_name(f".{out.name}.part")
-    with temporary.open("w", encoding="utf-8") as file:
-        for identity, prompt, texts in read_completions(completions):
-            stop.check()
-            scored = list(score_completions(model, config, prompt, texts))
-            file.write(json.dumps({"id": identity, "completions": scored}, ensure_ascii=False) + "\n")
-    temporary.replace(out)
+    inputs = (folder.path / "config.json", Path(config.base_model), path, completions)
+    lines = UnfinishedLines(out, key_of("score", *inputs))
+    for identity, prompt, texts in islice(read_completions(completions), lines.kept(), None):
+        lines.append([{"id": identity, "completions": list(score_completions(model, config, prompt, texts))}])
+        stop.check()  # line by line: memory does not grow with the file
+    lines.finish()
 
 
 def score_completions(

@@ -1,0 +1,110 @@
+"""`generate` and `score`, killed while they write and started anew, write what they would have written undisturbed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.rlhf.run_folders import make_run, with_reward_model
+from trainer.rlhf import generate, score
+from trainer.rlhf.__main__ import main
+from trainer.rlhf.folder import COMPLETE, STOPPED
+from trainer.rlhf.lines import UnfinishedLines, key_of
+
+
+def signalled(name: str, call: int, *arguments: str) -> int:
+    """The exit code of the program, which gets the signal at its writing number `call`."""
+    command = [sys.executable, "-m", "tests.rlhf.signalled", name, str(call), *arguments]
+    root, environment = Path(__file__).parents[2], os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, cwd=root, env=environment, stderr=subprocess.DEVNULL).returncode
+
+
+def parts(folder: Path) -> list[Path]:
+    return sorted(folder.glob(".*.part"))
+
+
+@pytest.mark.parametrize("form", [["--unranked"], []])
+def test_generate_goes_on_where_it_was_killed_and_where_it_was_stopped(tmp_path, tiny_base, monkeypatch, form):
+    """Eight prompts, 32 completions each: four chunks. One stands after the kill, two more after SIGTERM."""
+    folder = make_run(tmp_path / "run", tiny_base)
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    arguments = ["generate", str(folder.path), "--samples", "32", *form, "--out"]
+    assert main([*arguments, str(whole)]) == COMPLETE
+    assert signalled("SIGKILL", 2, *arguments, str(broken)) == -signal.SIGKILL
+    (part,) = parts(tmp_path)
+    assert not part.read_bytes().endswith(b"\n"), "the kill tore a line"
+    assert signalled("SIGTERM", 2, *arguments, str(broken)) == STOPPED
+    assert len(part.read_text().splitlines()) == len(whole.read_text().splitlines()) * 3 // 4
+    assert not broken.exists()
+    sampled, sample = [], generate.sample
+    monkeypatch.setattr(generate, "sample", lambda *given, **named: sampled.append(1) or sample(*given, **named))
+    assert main([*arguments, str(broken)]) == COMPLETE
+    assert len(sampled) == 1, "the last chunk alone"
+    assert broken.read_bytes() == whole.read_bytes()
+    assert parts(tmp_path) == []
+
+
+def test_score_goes_on_where_it_was_killed_and_where_it_was_stopped(tmp_path, tiny_base, monkeypatch):
+    folder = make_run(tmp_path / "run", tiny_base)
+    with_reward_model(folder, tiny_base)
+    source = tmp_path / "completions.jsonl"
+    prompt = [{"role": "user", "content": "Rain?"}]
+    texts = ["Lovely.", "行分割\u2028，没有。", "", "Awful rain", "A fox.", "Birds"]
+    source.write_text("".join(json.dumps({"prompt": prompt, "text": text}) + "\n" for text in texts))
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    arguments = ["score", str(folder.path), "--completions", str(source), "--out"]
+    assert main([*arguments, str(whole)]) == COMPLETE
+    assert len(whole.read_bytes().splitlines()) == len(texts)
+    assert signalled("SIGKILL", 3, *arguments, str(broken)) == -signal.SIGKILL
+    assert signalled("SIGTERM", 2, *arguments, str(broken)) == STOPPED
+    (part,) = parts(tmp_path)
+    assert part.read_bytes().count(b"\n") == 4
+    scored, real = [], score.score_completions
+    monkeypatch.setattr(score, "score_completions", lambda *given: scored.append(1) or real(*given))
+    assert main([*arguments, str(broken)]) == COMPLETE
+    assert len(scored) == 2
+    assert broken.read_bytes() == whole.read_bytes()
+    assert parts(tmp_path) == []
+
+
+def test_nobody_goes_on_with_a_file_of_other_options(tmp_path, tiny_base):
+    folder = make_run(tmp_path / "run", tiny_base)
+    whole, broken = tmp_path / "whole.jsonl", tmp_path / "broken.jsonl"
+    arguments = ["generate", str(folder.path), "--samples", "32"]
+    assert main([*arguments, "--seed", "2", "--out", str(whole)]) == COMPLETE
+    assert signalled("SIGKILL", 3, *arguments, "--seed", "1", "--out", str(broken)) == -signal.SIGKILL
+    assert len(parts(tmp_path)) == 1
+    assert main([*arguments, "--seed", "2", "--out", str(broken)]) == COMPLETE
+    assert broken.read_bytes() == whole.read_bytes()
+    assert parts(tmp_path) == []
+
+
+def test_it_keeps_whole_lines_down_to_a_step_and_cuts_the_rest(tmp_path):
+    lines = UnfinishedLines(tmp_path / "out.jsonl", "k")
+    assert lines.kept() == 0
+    lines.append([{"n": number} for number in range(5)])
+    with lines.path.open("a") as file:
+        file.write('{"n": 5')
+    assert lines.kept() == 5
+    assert lines.path.read_text().endswith('{"n": 4}\n')
+    assert lines.kept(step=2) == 4
+    lines.append([{"n": "four"}])
+    assert not lines.out.exists()
+    lines.finish()
+    assert [json.loads(line)["n"] for line in lines.out.read_text().splitlines()] == [0, 1, 2, 3, "four"]
+    assert list(tmp_path.iterdir()) == [lines.out]
+
+
+def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path):
+    (tmp_path / "a").write_text("one")
+    first = key_of("x", 1, tmp_path / "a", tmp_path / "missing")
+    assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") == first
+    assert key_of("x", 2, tmp_path / "a", tmp_path / "missing") != first
+    folder = key_of(tmp_path)
+    (tmp_path / "a").write_text("other")
+    assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") != first
+    assert key_of(tmp_path) != folder

@@ -1,0 +1,66 @@
+"""A file of lines that is written bit by bit, can be gone on with after a kill, and takes its name when it is whole.
+
+Until then it lies beside its place as `.NAME.KEY.part`. The key stands for all that decides what the lines are, so that
+nobody goes on with a file of other options; such a file is removed by whoever comes next.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from trainer.rlhf.folder import sync_folder
+from trainer.rlhf.versions import versions
+
+
+class UnfinishedLines:
+    """The lines of `out` that are there so far."""
+
+    def __init__(self, out: Path, key: str):
+        self.out, self.path = out, out.with_name(f".{out.name}.{key}.part")
+        for other in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+            if other != self.path:
+                other.unlink(missing_ok=True)
+
+    def kept(self, *, step: int = 1) -> int:
+        """How many whole lines stand, down to a multiple of `step`; what a kill left behind them is cut."""
+        kept = end = place = 0
+        with self.path.open("a+b") as file:
+            file.seek(0)
+            for number, line in enumerate(file, start=1):
+                if not line.endswith(b"\n"):
+                    break
+                place += len(line)
+                if number % step == 0:
+                    kept, end = number, place
+            file.truncate(end)
+        return kept
+
+    def append(self, records: Iterable[Any]) -> None:
+        """Writes a line of JSON for each record; once this returns, no kill of the program loses them."""
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
+
+    def finish(self) -> None:
+        """Gives the file its name."""
+        with self.path.open("rb") as file:
+            os.fsync(file.fileno())
+        self.path.replace(self.out)
+        sync_folder(self.out.parent)
+
+
+def key_of(*parts: Any) -> str:
+    """Sixteen hex digits for options, files and folders (paths), and the versions of what computes."""
+    named = [[str(part), *_signatures(part)] if isinstance(part, Path) else part for part in parts]
+    return hashlib.sha256(json.dumps([named, versions()], sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _signatures(path: Path) -> list[list[Any]]:
+    """Name, size and time of change of a file or of those in a folder: no reading of gigabytes."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
+    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]
