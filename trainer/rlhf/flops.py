@@ -60,6 +60,7 @@ class Size(NamedTuple):
         return 2 * products + 3 * self.attention * work.pairs
 
 
+@functools.lru_cache(maxsize=4)  # a walk through all modules takes milliseconds, of every update of a run
 def size_of(actor: Actor) -> Size:
     """Counts the weights of an actor's model; embeddings are looked up and multiply nothing."""
     model = actor.policy.model
