@@ -51,7 +51,7 @@ def share_stopped(gold, *, first_kl: float = 0.0, updates: int = 16, noise: floa
     """Share of simulated runs that end past a peak, asked after every update as a run asks.
 
     KL climbs to 9 nats, every step by chance, and is measured to some 0.3 to 0.6 nats; `gold` rises by about 1 over the
-    run. A judge's mean over 48 completions has a noise of 0.1 to 0.2 of that in runs of the default model.
+    run. A judge's mean over 48 completions has a noise of about 0.2 of that in runs of the default model.
     """
     rng, stopped = np.random.default_rng(1), 0
     for _ in range(runs):
