@@ -288,27 +288,28 @@ def draw(results: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Tokens a ranking against K, speed against the prompt's length, peak memory against the number of rankings."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10.5, 3.2), layout="constrained")
-    by_k, by_prompt, by_count = figure.subplots(1, 3)
-    plots = [
-        (by_k, "k", "pair_tokens", "as pairs", RIVAL),
-        (by_k, "k", "tokens", "packed", INK),
-        (by_prompt, "prompt", "reading_per_second", "reading features", INK),
-        (by_prompt, "prompt", "lora_per_second", "LoRA", RIVAL),
-        (by_count, "rankings", "peak_mb", None, INK),
-    ]
-    for axes, axis, column, label, color in plots:
-        rows = results.get(axis, [])
-        axes.plot([row[axis] for row in rows], [row[column] for row in rows], "o-", color=color, label=label)
-    by_k.set(title="Tokens computed for a ranking", xlabel="K", ylim=(0, None))
-    by_prompt.set(title="Rankings a second, K = 4", xlabel="prompt tokens", ylim=(0, None))
-    by_count.set(title="Peak memory of the reward stage, MB", xlabel="rankings")
-    if "rankings" in results:
-        by_count.set(xscale="log", ylim=(0, 1.2 * max(row["peak_mb"] for row in results["rankings"])))
-    for axes in (by_k, by_prompt):
-        axes.legend(frameon=False)
-    for axes in (by_k, by_prompt, by_count):
-        axes.title.set_fontsize(10)
+    panels = {
+        "k": ("Tokens computed for a ranking", "K", [("pair_tokens", "as pairs", RIVAL), ("tokens", "packed", INK)]),
+        "prompt": (
+            "Rankings a second, K = 4",
+            "prompt tokens",
+            [("reading_per_second", "reading features", INK), ("lora_per_second", "LoRA", RIVAL)],
+        ),
+        "rankings": ("Peak memory of the reward stage, MB", "rankings", [("peak_mb", None, INK)]),
+    }
+    measured = [axis for axis in panels if results.get(axis)]  # an axis that was left out gets no empty panel
+    figure = Figure(figsize=(3.5 * len(measured), 3.2), layout="constrained")
+    for axes, axis in zip(figure.subplots(1, len(measured), squeeze=False)[0], measured, strict=True):
+        title, label, lines = panels[axis]
+        rows = results[axis]
+        for column, name, color in lines:
+            axes.plot([row[axis] for row in rows], [row[column] for row in rows], "o-", color=color, label=name)
+        axes.set_title(title, fontsize=10)
+        axes.set(xlabel=label, ylim=(0, 1.2 * max(row[column] for row in rows for column, *_ in lines)))
+        if axis == "rankings":
+            axes.set_xscale("log")
+        else:
+            axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=90)
 
