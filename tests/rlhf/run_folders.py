@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from trainer.rlhf.config import RunConfig, parse
+from trainer.rlhf.config import LoraConfig, RunConfig, parse
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import run_ppo
@@ -52,15 +52,26 @@ def metrics(folder: RunFolder) -> list[dict]:
     return [record["metrics"] for record in folder.log("ppo").records() if record["metrics"]]
 
 
-def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean") -> RewardModel:
-    """A probe with random heads for score and judge, at different layers."""
-    policy = load_policy(base, dtype="float32", device="cpu")
-    weights = torch.randn(2, 32, generator=torch.Generator().manual_seed(1))
+def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean", kind: str = "probe") -> RewardModel:
+    """Random heads for score and judge, at different layers; what a `lora` or `full` trunk learned is random too."""
+    trunk = policy = load_policy(base, dtype="float32", device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    weights = torch.randn(2, 32, generator=generator)
     heads = [
         RewardHead((Reading(pooling, layer),), weight[None], low=-1.0, high=1.0)
         for layer, weight in zip((1, 2), weights, strict=True)
     ]
-    model = RewardModel("probe", policy, policy, *heads, {})
+    learned = []
+    if kind == "lora":
+        policy.new_adapter("reward", LoraConfig(r=2, alpha=4), seed=1)
+        learned = policy.adapter_parameters("reward").values()
+    elif kind == "full":
+        trunk = load_policy(base, dtype="float32", device="cpu")
+        learned = trunk.model.parameters()
+    with torch.no_grad():
+        for parameter in learned:
+            parameter.add_(torch.empty_like(parameter).normal_(std=0.3, generator=generator))
+    model = RewardModel(kind, trunk, policy, *heads, {})
     save_reward_model(model, folder.stage("reward") / "model", {})
     return model
 

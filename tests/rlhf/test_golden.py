@@ -140,7 +140,7 @@ def job_of(name: str, base: Path, folder: Path) -> Job:
     with torch.no_grad():
         job.critic.head.weight.copy_(torch.tensor(PPO["value_weight"]))
     job.critic.head.bias.requires_grad_(False)  # TRL's value head has none
-    return job
+    return job._replace(critic=job.critic._replace(start=None))  # and is drawn: ours would start as the reward model
 
 
 def rollout_of(run: dict[str, Any]) -> Rollout:

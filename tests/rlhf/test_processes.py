@@ -6,9 +6,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.rlhf.run_folders import make_run, metrics, run, with_two_processes
+from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model, with_two_processes
 from trainer.rlhf.evaluation import run_evaluate
 from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.processes import Processes
 
 HAS_E = "tests.rlhf.rewards:has_e_of_two"
@@ -25,6 +26,22 @@ def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
     alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
     run(alone)
     with_two_processes("ppo", shared.path, "--reward", HAS_E)
+    agree(alone, shared)
+
+
+def test_two_processes_start_a_critic_as_the_reward_model_as_one_does(tmp_path, tiny_base):
+    critic = {"kind": "adapter", "pretrain_steps": 2, "pretrain_until": 1.0}
+    settings = {"updates": 2, "prompts": 8, "samples": 3, "minibatches": 2, "critic": critic}
+    alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
+    for folder in (alone, shared):
+        with_reward_model(folder, tiny_base, pooling="last", kind="lora")
+    run_ppo(alone, StopSignal())
+    with_two_processes("ppo", shared.path)
+    agree(alone, shared)
+
+
+def agree(alone: RunFolder, shared: RunFolder) -> None:
+    """Asserts that the metrics of every update and the published adapters are the same but for rounding."""
     for one, two in zip(metrics(alone), metrics(shared), strict=True):
         for name, value in one.items():
             if not name.startswith(("seconds/", "tokens_per_second/", "flops_share/")):

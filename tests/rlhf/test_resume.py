@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file
 
-from tests.rlhf.run_folders import make_run, metrics, run
+from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from trainer.rlhf import ppo
 from trainer.rlhf.folder import COMPLETE, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
 from trainer.rlhf.ppo import run_ppo
@@ -63,6 +63,20 @@ def test_a_stopped_run_ends_bit_identical_to_one_never_stopped(tmp_path, tiny_ba
         with pytest.raises(Stopped):
             run_ppo(broken, StopAfter(updates), reward=HAS_E)
     run(broken)
+    assert adapter(broken) == adapter(whole)
+    assert untimed(broken) == untimed(whole)
+
+
+@pytest.mark.parametrize(("kind", "reward"), [("adapter", "lora"), ("full", "full"), ("adapter", "probe")])
+def test_a_critic_that_started_as_the_reward_model_goes_on_from_its_own_state(tmp_path, tiny_base, kind, reward):
+    settings = {"updates": 3, "critic": {"kind": kind, "pretrain_steps": 2}}
+    whole, broken = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("whole", "broken"))
+    for folder in (whole, broken):
+        with_reward_model(folder, tiny_base, pooling="last", kind=reward)
+    run_ppo(whole, StopSignal())
+    with pytest.raises(Stopped):
+        run_ppo(broken, StopAfter(1))
+    run_ppo(broken, StopSignal())
     assert adapter(broken) == adapter(whole)
     assert untimed(broken) == untimed(whole)
 

@@ -1,11 +1,14 @@
 """The critic: V(s_t), what the reward of a completion is expected to be given its tokens before t.
 
 Three kinds, by what is trained: `head`, a linear map on the frozen base's features (costs no forward of its own);
-`adapter`, a LoRA adapter of the base with a linear map on its output; `full`, a whole model with one. Features are
-standardised with the moments of the first rollout, so that one learning rate fits any layer of any model.
+`adapter`, a LoRA adapter of the base with a linear map on it; `full`, a whole model with one. Features are standardised
+with the moments of the first rollout, so that one learning rate fits any layer of any model.
 
-Where the reward model reads the last token, a `head` reads its layer and starts as it. Where it is a mean over tokens,
-the term of one token says little about the rest, and a `head` starts at zero on the middle layer.
+It starts as the reward model where it can: on a copy of its trunk, at its layer, V(s_t) is the normalised score of what
+was written before t. A score read at the last token of one layer is such a value; a frozen reward model fits every
+kind, one tuned as an adapter `adapter`, one tuned whole `full`. All else starts at zero, a `head` on the middle layer
+and a trunk on its output: of a mean over tokens the term of one says little about the rest, and a function, another
+backbone, or a trunk tuned in another way than the critic's cannot be copied.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from trainer.rlhf.experience import Actor, Layout, Rollout, layouts
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.reward_head import RewardHead
-from trainer.rlhf.trunk import depth, hidden_states, packed_inputs
+from trainer.rlhf.trunk import hidden_states, packed_inputs
 
 LEARNING_RATES = {"head": 3e-3, "adapter": 2e-4, "full": 2e-5}
 
@@ -48,8 +51,20 @@ class Critic(NamedTuple):
 
     head: ValueHead
     trunk: Actor | None
+    layer: int  # that the head reads, of the trunk or of the base
+    start: RewardHead | None  # what V starts as; None: zero
     optimiser: torch.optim.Optimizer
     parameters: dict[str, nn.Parameter]
+
+    @property
+    def base_layer(self) -> int | None:
+        """The layer of the frozen base that it reads; None where it has a trunk of its own."""
+        return self.layer if self.trunk is None else None
+
+    @property
+    def is_standardised(self) -> bool:
+        """Whether its states are standardised; a trunk's output, which ends in a norm of its own, is read as it is."""
+        return self.trunk is None or self.start is not None
 
 
 class CriticLoss(NamedTuple):
@@ -59,18 +74,20 @@ class CriticLoss(NamedTuple):
     clipped: Float[Tensor, ""]
 
 
-def make_critic(config: CriticConfig, head: ValueHead, trunk: Actor | None) -> Critic:
+def make_critic(
+    config: CriticConfig, head: ValueHead, trunk: Actor | None, *, layer: int, start: RewardHead | None
+) -> Critic:
     """A critic over the trainable parameters of its head and trunk, with an optimiser of its own."""
     parameters = {f"head.{name}": parameter for name, parameter in head.named_parameters()}
     if trunk is not None and trunk.adapter is not None:
-        parameters |= trunk.policy.adapter_parameters(trunk.adapter)
+        parameters |= trunk.activate().adapter_parameters(trunk.adapter)
     elif trunk is not None:
         model = trunk.policy.model.requires_grad_(True)
         output = {id(parameter) for parameter in trunk.policy.head.parameters()}
         parameters |= {name: value for name, value in model.named_parameters() if id(value) not in output}
     rate = LEARNING_RATES[config.kind] if config.learning_rate is None else config.learning_rate
     optimiser = torch.optim.AdamW(parameters.values(), lr=rate, eps=1e-5, weight_decay=0.0)
-    return Critic(head, trunk, optimiser, parameters)
+    return Critic(head, trunk, layer, start, optimiser, parameters)
 
 
 def standardise(
@@ -100,9 +117,22 @@ def states_of(
     if critic.trunk is None:
         return features[layout.rows]
     policy = critic.trunk.activate()
-    last = depth(policy.model)
-    hidden = hidden_states(policy.model, (last,), **packed_inputs(layout.batch, policy.model))[last]
+    inputs = packed_inputs(layout.batch, policy.model)
+    hidden = hidden_states(policy.model, (critic.layer,), **inputs)[critic.layer]
     return hidden.flatten(0, 1)[layout.state_index]
+
+
+@torch.no_grad()
+def rollout_states(
+    critic: Critic, rollout: Rollout, features: Tensor | None, *, pad_id: int, max_tokens: int
+) -> Float[Tensor, "batch states hidden"]:
+    """What the value head reads of every state of a rollout, the one after the last token included."""
+    if critic.trunk is None:
+        return features
+    states = critic.head.mean.new_zeros(len(rollout.samples), rollout.tokens.shape[1] + 1, len(critic.head.mean))
+    for layout in layouts(rollout, range(len(rollout.groups)), pad_id=pad_id, max_tokens=max_tokens):
+        states[layout.rows] = states_of(critic, layout, None).float()
+    return states
 
 
 @torch.no_grad()
@@ -110,12 +140,7 @@ def rollout_values(
     critic: Critic, rollout: Rollout, features: Tensor | None, *, pad_id: int, max_tokens: int
 ) -> Float[Tensor, "batch states"]:
     """V of every state of a rollout, the one after the last token included."""
-    if critic.trunk is None:
-        return critic.head(features)
-    values = torch.zeros(len(rollout.samples), rollout.tokens.shape[1] + 1, device=rollout.tokens.device)
-    for layout in layouts(rollout, range(len(rollout.groups)), pad_id=pad_id, max_tokens=max_tokens):
-        values[layout.rows] = critic.head(states_of(critic, layout, None))
-    return values
+    return critic.head(rollout_states(critic, rollout, features, pad_id=pad_id, max_tokens=max_tokens))
 
 
 def value_loss(

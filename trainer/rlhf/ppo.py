@@ -37,7 +37,14 @@ from trainer.rlhf.advantage import (
     whitened,
 )
 from trainer.rlhf.config import KLConfig, PPOConfig
-from trainer.rlhf.critic import critic_step, pretrain_critic, rollout_values, standardise, start_from_reward
+from trainer.rlhf.critic import (
+    critic_step,
+    pretrain_critic,
+    rollout_states,
+    rollout_values,
+    standardise,
+    start_from_reward,
+)
 from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import (
     Layout,
@@ -229,7 +236,7 @@ def observe_rollout(job: Job, rollout: Rollout) -> Observation:
         base=job.base,
         reference=job.reference,
         heads=(job.scorer.head, job.scorer.judge_head, *job.scorer.voters),
-        critic_layer=job.critic_layer,
+        critic_layer=job.critic.base_layer,
         temperature=job.config.ppo.temperature,
         max_tokens=2 * job.config.ppo.micro_tokens,
     )
@@ -444,19 +451,20 @@ def warm_up_critic(
     log: MetricsLog | None,
 ) -> None:
     """Starts the critic, as the reward model where it can be one, and fits it to the first rewards-to-go."""
-    config, head = job.config.ppo, job.critic.head
-    if observation.features is not None:
-        standardise(head, observation.features[:, :-1], rollout.mask, job.processes)
-        if job.scorer.is_value:
-            scale = progress.moments if config.score.is_normalised else Moments()
-            start_from_reward(head, job.scorer.head, mean=scale.mean, std=scale.std)
+    config, critic, features = job.config.ppo, job.critic, observation.features
+    if critic.is_standardised:
+        states = rollout_states(critic, rollout, features, pad_id=job.pad_id, max_tokens=config.micro_tokens)
+        standardise(critic.head, states[:, :-1], rollout.mask, job.processes)
+    if critic.start is not None:
+        scale = progress.moments if config.score.is_normalised else Moments()
+        start_from_reward(critic.head, critic.start, mean=scale.mean, std=scale.std)
     no_values = torch.zeros_like(rewards[:, :1]).expand(-1, rewards.shape[1] + 1)
     to_go = gae(rewards, no_values, rollout.mask, gamma=config.advantage.gamma, lam=1)
     steps, explained = pretrain_critic(
-        job.critic,
+        critic,
         rollout,
         list(layouts(rollout, range(len(rollout.groups)), pad_id=job.pad_id, max_tokens=config.micro_tokens)),
-        features=observation.features,
+        features=features,
         returns=to_go.returns,
         config=config.critic,
         max_grad_norm=config.max_grad_norm,

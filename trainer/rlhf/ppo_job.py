@@ -22,11 +22,14 @@ from trainer.rlhf.imitation import Imitation, load_imitation
 from trainer.rlhf.overoptimisation import fit_gold
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes, join_processes
+from trainer.rlhf.reward_model import ADAPTER, RewardModel
 from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer
 from trainer.rlhf.trunk import depth
 from trainer.rlhf.versions import versions
 
+# The reward models whose trunk a critic of each kind can copy: the frozen base lies under all of them.
+COPIED = {"head": ("probe",), "adapter": ("probe", "lora"), "full": ("probe", "full")}
 MEASURED = ("kl", "scores", "judge")  # kept for every update: the over-optimisation watch reads them
 
 
@@ -39,7 +42,6 @@ class Job(NamedTuple):
     base: Policy  # the frozen base that reward model, judge and critic read
     scorer: Scorer
     critic: Critic
-    critic_layer: int | None  # of the base; None where the critic has a trunk of its own
     parameters: dict[str, nn.Parameter]  # the policy's
     optimiser: torch.optim.Optimizer
     prompts: list[Prompt]
@@ -84,7 +86,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
     scorer = load_scorer(folder, reward, base=base)
     if config.ppo.score.is_dense and (scorer.head is None or not scorer.head.has_terms):
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
-    critic, layer = build_critic(config, actor, base, scorer)
+    critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
     optimiser = torch.optim.AdamW(parameters.values(), lr=config.ppo.learning_rate, eps=1e-5, weight_decay=0.0)
     prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split == "train"]
@@ -93,7 +95,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
     ids = [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts]
     imitation = load_imitation(folder, actor.policy, config) if config.ppo.loss.ptx else None
     return Job(
-        config, actor, reference, base, scorer, critic, layer, parameters, optimiser, prompts, ids, imitation, processes
+        config, actor, reference, base, scorer, critic, parameters, optimiser, prompts, ids, imitation, processes
     )
 
 
@@ -125,25 +127,42 @@ def policy_parameters(actor: Actor) -> dict[str, nn.Parameter]:
     return dict(actor.policy.model.named_parameters())
 
 
-def build_critic(config: RunConfig, actor: Actor, base: Policy, scorer: Scorer) -> tuple[Critic, int | None]:
-    """The critic of the wanted kind, and the base's layer it reads if it has no trunk of its own."""
-    kind = config.ppo.critic.kind
-    head = ValueHead(base.model.config.hidden_size).to(base.device)
-    if kind == "head":
-        # A last-token score is a value of what was read so far: the critic starts as it. A term of a mean is none.
-        layer = scorer.head.layers[0] if scorer.is_value else (depth(base.model) + 1) // 2
-        return make_critic(config.ppo.critic, head, None), layer
+def build_critic(config: RunConfig, base: Policy, reward: RewardModel | None) -> Critic:
+    """The critic of the wanted kind; where it can start as the reward model, on a copy of its trunk, at its layer."""
+    kind, start = config.ppo.critic.kind, None
+    if reward is not None and reward.head.is_value and reward.kind in COPIED[kind]:
+        start = reward
+    trunk = None
     if kind == "adapter":
-        if config.lora is None:
-            raise StageError("ppo.critic.kind is adapter, but lora is null: choose head or full")
-        base.new_adapter("critic", config.lora, seed=derived_seed(config.seed, 2))
-        trunk = Actor(base, "critic")
+        trunk = adapter_trunk(config, base, start)
+    elif kind == "full":
+        trunk = full_trunk(config, start)
+    if start is not None:
+        layer = start.head.layers[0]
     else:
-        dtype = "float32" if config.dtype == "auto" else config.dtype
-        options = {"dtype": dtype, "trust_remote_code": config.trust_remote_code}
-        trunk = Actor(load_policy(config.base_model, **options), None)
-    trunk.activate()
-    return make_critic(config.ppo.critic, head, trunk), None
+        layer = (depth(base.model) + 1) // 2 if trunk is None else depth(base.model)
+    head = ValueHead(base.model.config.hidden_size).to(base.device)
+    return make_critic(config.ppo.critic, head, trunk, layer=layer, start=start and start.head)
+
+
+def adapter_trunk(config: RunConfig, base: Policy, start: RewardModel | None) -> Actor:
+    """An adapter of the base for the critic: a copy of the reward model's, or one that changes nothing yet."""
+    if config.lora is None:
+        raise StageError("ppo.critic.kind is adapter, but lora is null: choose head or full")
+    if start is not None and start.kind == "lora":
+        base.copy_adapter(ADAPTER, "critic")
+    else:
+        base.new_adapter("critic", config.lora, seed=derived_seed(config.seed, 2))
+    return Actor(base, "critic")
+
+
+def full_trunk(config: RunConfig, start: RewardModel | None) -> Actor:
+    """A whole model for the critic, with the base's weights or a copy of the reward model's."""
+    dtype = "float32" if config.dtype == "auto" else config.dtype
+    policy = load_policy(config.base_model, dtype=dtype, trust_remote_code=config.trust_remote_code)
+    if start is not None and start.kind == "full":
+        copy_parameters(*(dict(each.model.named_parameters()) for each in (policy, start.trunk)))
+    return Actor(policy, None)
 
 
 def prompts_of_update(job: Job, update: int) -> list[int]:

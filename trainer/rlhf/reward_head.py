@@ -51,6 +51,11 @@ class RewardHead(NamedTuple):
         """Whether every token has its share of the score: some reading is a mean."""
         return any(reading.pooling == "mean" for reading in self.readings)
 
+    @property
+    def is_value(self) -> bool:
+        """Whether a prefix's score foretells the whole completion's: it is read at the last token, of one layer."""
+        return len(self.readings) == 1 and not self.has_terms
+
     def to(self, device: torch.device | str) -> RewardHead:
         return self._replace(weight=self.weight.to(device))
 

@@ -41,11 +41,6 @@ class Scorer(NamedTuple):
         return self.model.head if self.model is not None and self.model.is_frozen_trunk else None
 
     @property
-    def is_value(self) -> bool:
-        """Whether a prefix's score foretells the whole completion's: it is read at the last token, of one layer."""
-        return self.head is not None and not self.head.has_terms and len(self.head.readings) == 1
-
-    @property
     def judge_head(self) -> RewardHead | None:
         return None if self.model is None else self.model.judge_head
 
