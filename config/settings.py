@@ -102,8 +102,9 @@ ACCOUNT_FORMS = {
 }
 ACCOUNT_EMAIL_VERIFICATION = "none"  # an invitation link is the proof; there is no open sign-up
 ACCOUNT_LOGOUT_ON_GET = False
-# A classroom signs in at once, from one address. What guards passwords is the limit of failed attempts, which stays.
-ACCOUNT_RATE_LIMITS = {"login": "300/m/ip"}
+# A classroom signs in at once, from one address. What guards a password is the limit of failures of its account.
+ACCOUNT_RATE_LIMITS = {"login": "300/m/ip", "login_failed": "100/m/ip,5/300s/key"}
+ALLAUTH_TRUSTED_PROXY_COUNT = 1 if ENVIRONMENT.trust_proxy else 0  # else all people behind the proxy were one address
 ACCOUNT_SESSION_REMEMBER = True
 SESSION_ENGINE = "config.sessions"
 SESSION_COOKIE_AGE = 30 * 24 * 3600

@@ -60,6 +60,18 @@ def test_a_whole_classroom_behind_one_address_signs_in_within_a_minute(client):
         assert sign_in(client, "a rather long sentence").status_code == 302
 
 
+def test_behind_a_proxy_each_person_has_an_address_of_their_own(client, settings):
+    settings.ALLAUTH_TRUSTED_PROXY_COUNT = 1
+    settings.ACCOUNT_RATE_LIMITS = {"login": "1/m/ip"}
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    answers = []
+    for address in ("203.0.113.1", "203.0.113.1", "203.0.113.2"):
+        client.logout()
+        form = {"login": "alice@example.org", "password": "a rather long sentence"}
+        answers.append(client.post(reverse("account_login"), form, headers={"x-forwarded-for": address}).status_code)
+    assert answers == [302, 429, 302]
+
+
 def test_whoever_guesses_a_password_five_times_waits(client):
     make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
     for _guess in range(5):
