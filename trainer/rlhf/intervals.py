@@ -29,8 +29,11 @@ def share_of_clusters(means: Sequence[float], *, most: int) -> ShareInterval:
     return ShareInterval(share, *wilson(share, trials))
 
 
-def share_of_trials(values: np.ndarray, clusters: np.ndarray) -> ShareInterval:
-    """The mean of trials in [0, 1], each trial weighing the same, with the number of the cluster it belongs to."""
+def share_of_trials(values: np.ndarray, clusters: np.ndarray, *, are_binary: bool = True) -> ShareInterval:
+    """The mean of trials in [0, 1], each trial weighing the same, with the number of the cluster it belongs to.
+
+    Trials that also come out halfway (`are_binary` False) vary less than p (1 - p): they count for more than they are.
+    """
     _, index = np.unique(clusters, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     share, size = float(values.mean()), len(counts)
@@ -38,11 +41,12 @@ def share_of_trials(values: np.ndarray, clusters: np.ndarray) -> ShareInterval:
         return ShareInterval(share, *wilson(share, 1))
     residuals = (sums - share * counts) / counts.mean()  # of a ratio of means
     variance = float((residuals**2).sum()) / (size - 1)
-    trials = independent_trials(share, variance, size, least=1, most=len(values))
+    most = len(values) if are_binary or variance <= 0 else math.inf
+    trials = independent_trials(share, variance, size, least=1, most=most)
     return ShareInterval(share, *wilson(share, trials))
 
 
-def independent_trials(share: float, variance: float, clusters: int, *, least: int, most: int) -> float:
+def independent_trials(share: float, variance: float, clusters: int, *, least: int, most: float) -> float:
     """p (1 - p) / (variance between clusters / clusters), bounded; without any spread, the clusters."""
     spread = share * (1 - share)
     if variance <= 0:

@@ -118,7 +118,7 @@ def accuracy_interval(correct: np.ndarray, prompts: np.ndarray) -> Interval:
 
 def lead_interval(correct: np.ndarray, rival: np.ndarray, prompts: np.ndarray) -> Interval:
     """Mean over pairs of what is right beyond the rival's, from -1 to 1: an interval of (1 + lead) / 2."""
-    share = share_of_trials((1 + correct - rival) / 2, prompts)
+    share = share_of_trials((1 + correct - rival) / 2, prompts, are_binary=False)
     return Interval(*(2 * bound - 1 for bound in share), len(correct))
 
 
