@@ -67,6 +67,19 @@ def test_a_stopped_run_ends_bit_identical_to_one_never_stopped(tmp_path, tiny_ba
     assert untimed(broken) == untimed(whole)
 
 
+def test_a_stopped_run_of_full_bf16_weights_ends_bit_identical_too(tmp_path, tiny_base):
+    """Its weights alone do not say where it was: the steps add up in fp32 copies."""
+    settings = {"lora": None, "dtype": "bfloat16", "ppo": {"updates": 3, "learning_rate": 1e-3}}
+    whole, broken = (make_run(tmp_path / name, tiny_base, **settings) for name in ("whole", "broken"))
+    run(whole)
+    with pytest.raises(Stopped):
+        run_ppo(broken, StopAfter(1), reward=HAS_E)
+    run(broken)
+    ends = [(folder.path / "ppo" / "policy" / "model.safetensors").read_bytes() for folder in (whole, broken)]
+    assert ends[0] == ends[1]
+    assert untimed(broken) == untimed(whole)
+
+
 @pytest.mark.parametrize(("kind", "reward"), [("adapter", "lora"), ("full", "full"), ("adapter", "probe")])
 def test_a_critic_that_started_as_the_reward_model_goes_on_from_its_own_state(tmp_path, tiny_base, kind, reward):
     settings = {"updates": 3, "critic": {"kind": kind, "pretrain_steps": 2}}

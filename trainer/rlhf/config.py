@@ -116,7 +116,7 @@ class PPOConfig:
     minibatches: int = 4
     epochs: int = 1
     micro_tokens: int = 1400  # tokens of one forward and backward: bounds the memory, changes no result
-    learning_rate: float = 3e-4
+    learning_rate: float | None = None  # None: 3e-4 for an adapter, 1e-5 for full weights
     warmup_updates: int = 0
     max_grad_norm: float = 1.0
     reference: Literal["base", "parent"] = "base"
@@ -146,7 +146,7 @@ class SFTConfig:
     """Supervised fine-tuning on demonstrations.jsonl, loss on the assistant's turns."""
 
     epochs: int = 1
-    learning_rate: float = 2e-4
+    learning_rate: float | None = None  # None: 2e-4 for an adapter, 2e-5 for full weights
     conversations_per_step: int = 8
     max_tokens: int = 512
     micro_tokens: int = 2048
@@ -180,6 +180,20 @@ class RunConfig:
     evaluate: EvaluateConfig = EvaluateConfig()
     sft: SFTConfig = SFTConfig()
     pretrain: PretrainConfig = PretrainConfig()
+
+    @property
+    def ppo_rate(self) -> float:
+        """The policy's learning rate: two orders of magnitude lie between an adapter's and that of full weights."""
+        return self._rate(self.ppo.learning_rate, adapter=3e-4, full=1e-5)
+
+    @property
+    def sft_rate(self) -> float:
+        return self._rate(self.sft.learning_rate, adapter=2e-4, full=2e-5)
+
+    def _rate(self, chosen: float | None, *, adapter: float, full: float) -> float:
+        if chosen is not None:
+            return chosen
+        return full if self.lora is None else adapter
 
     @property
     def training_dtype(self) -> str:

@@ -25,6 +25,7 @@ from trainer.rlhf.config import CriticConfig
 from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import Actor, Layout, Rollout, layouts
 from trainer.rlhf.gradients import clip_gradients
+from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.trunk import hidden_states, packed_inputs
@@ -86,7 +87,7 @@ def make_critic(
         output = {id(parameter) for parameter in trunk.policy.head.parameters()}
         parameters |= {name: value for name, value in model.named_parameters() if id(value) not in output}
     rate = LEARNING_RATES[config.kind] if config.learning_rate is None else config.learning_rate
-    optimiser = torch.optim.AdamW(parameters.values(), lr=rate, eps=1e-5, weight_decay=0.0)
+    optimiser = MasterAdamW(parameters.values(), lr=rate, eps=1e-5, weight_decay=0.0)
     return Critic(head, trunk, layer, start, optimiser, parameters)
 
 

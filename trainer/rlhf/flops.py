@@ -115,7 +115,7 @@ def observe_flops(job: Job, rollout: Rollout) -> float:
     work, scorer, layers = packed_work(rollout.groups), job.scorer, depth(job.base.model)
     states = work._replace(predicted=0)
     heads = [head for head in (scorer.head, scorer.judge_head, *scorer.voters) if head is not None]
-    read = [layer for head in heads for layer in head.layers] + ([] if job.critic_layer is None else [job.critic_layer])
+    read = [layer for head in heads for layer in head.layers] + [layer for layer in (job.critic.base_layer,) if layer]
     flops = size_of(job.reference).forward(work)
     is_shared = job.reference.policy is job.base and job.reference.adapter is None
     if read and not is_shared:
@@ -139,8 +139,8 @@ def critic_flops(job: Job, rollout: Rollout) -> float:
     if trunk is None:
         states = rollout.mask.sum().item() + len(rollout.samples)
         return (2 + 4 * epochs) * job.critic.head.weight.numel() * states
-    size = size_of(trunk)
-    return size.forward(work) + epochs * size.training(work, is_full=trunk.adapter is None)
+    size, share = size_of(trunk), job.critic.layer / depth(trunk.policy.model)
+    return size.forward(work, share=share) + epochs * share * size.training(work, is_full=trunk.adapter is None)
 
 
 @functools.cache

@@ -19,6 +19,7 @@ from trainer.rlhf.encoding import encode_prompt
 from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.imitation import Imitation, load_imitation
+from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.overoptimisation import fit_gold
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes, join_processes
@@ -88,7 +89,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
     critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
-    optimiser = torch.optim.AdamW(parameters.values(), lr=config.ppo.learning_rate, eps=1e-5, weight_decay=0.0)
+    optimiser = MasterAdamW(parameters.values(), lr=config.ppo_rate, eps=1e-5, weight_decay=0.0)
     prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split == "train"]
     if not prompts:
         raise StageError("prompts.jsonl has no prompt of the split “train”")

@@ -40,7 +40,7 @@ def run_sft(folder: RunFolder, stop: StopSignal) -> None:
         examples=conversations,
         examples_per_step=config.sft.conversations_per_step,
         epochs=config.sft.epochs,
-        learning_rate=config.sft.learning_rate,
+        learning_rate=config.sft_rate,
         backward=backward,
         processes=processes,
     )

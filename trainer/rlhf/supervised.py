@@ -17,6 +17,7 @@ from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tenso
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.folder import Pace, RunFolder, StopSignal
 from trainer.rlhf.gradients import clip_gradients
+from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import derived_seed
@@ -65,7 +66,7 @@ def train(
     """AdamW over shuffled batches, learning rate falling linearly to a tenth; publishes `{stage}/policy`."""
     steps_per_epoch = -(-len(examples) // examples_per_step)
     steps = steps_per_epoch * epochs
-    optimiser = torch.optim.AdamW(learner.parameters.values(), lr=learning_rate, weight_decay=0.0)
+    optimiser = MasterAdamW(learner.parameters.values(), lr=learning_rate, weight_decay=0.0)
     state, log = folder.stage(stage) / "state", folder.log(stage)
     done = _restore(load_state(state), learner, optimiser)
     if processes.is_first:
