@@ -21,6 +21,7 @@ TEXTS = (
     gettext_noop("The trainer failed in stage {stage}: {last_line}"),
     # trainer.rlhf: why a stage cannot go on
     gettext_noop("The machine ran out of memory; lower ppo.micro_tokens or free some and retry."),
+    gettext_noop("The machine ran out of memory; lower max_prompt_tokens or free some and retry."),
     gettext_noop("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on"),
     gettext_noop("prompts.jsonl has no prompt of the split “train”"),
     gettext_noop("there is no ppo/policy to evaluate: run the ppo stage first"),
@@ -30,6 +31,7 @@ TEXTS = (
     gettext_noop("the parent is an adapter, but lora is null: train an adapter or start from the base"),
     gettext_noop("the parent is a whole model, but lora is set: make it the base_model, or set lora to null"),
     gettext_noop("there is no parent checkpoint in {value}"),
+    gettext_noop("there is no model in {path}: {why}"),
     gettext_noop("the gradient is not finite: lower the learning rate, or set dtype to float32"),
     gettext_noop("the policy's logits are not finite: lower the learning rate, or set dtype to float32"),
     gettext_noop("ppo.critic.kind is adapter, but lora is null: choose head or full"),

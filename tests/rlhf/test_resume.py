@@ -173,9 +173,34 @@ def test_a_complete_stage_does_nothing_and_succeeds(tmp_path, tiny_base):
     assert run_stage("ppo", must_not_run, folder.path) == COMPLETE
 
 
-def test_a_failure_is_told_in_error_json(tmp_path, tiny_base):
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        ({"name": "prompts.jsonl"}, "there is no {folder}/prompts.jsonl"),
+        ({"base_model": "/nowhere/at/all"}, "there is no model in /nowhere/at/all"),
+        ({"ppo": {"updates": "3"}}, "ppo.updates: must be a whole number"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_no_traceback(tmp_path, tiny_base, broken, words):
+    folder = make_run(tmp_path, tiny_base)
+    if "name" in broken:
+        (tmp_path / broken["name"]).unlink()
+    else:
+        record = json.loads((tmp_path / "config.json").read_text())
+        (tmp_path / "config.json").write_text(json.dumps(record | broken))
+    command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward", HAS_E]
+    ended = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert ended.returncode == 1
+    said = [line for line in ended.stderr.splitlines() if line.startswith("ppo: ")]
+    assert len(said) == 1 and words.format(folder=tmp_path) in said[0]
+    assert "Traceback" not in ended.stderr
+    assert f"ppo: {json.loads((tmp_path / 'error.json').read_text())['reason']}" == said[0]
+
+
+def test_a_failure_is_told_in_error_json(tmp_path, tiny_base, capsys):
     folder = make_run(tmp_path, tiny_base)
     assert run_stage("ppo", run_ppo, folder.path) == 1
+    assert "\nppo: there is no reward/model" in "\n" + capsys.readouterr().err
     error = json.loads((folder.path / "error.json").read_text())
     assert error == {
         "stage": "ppo",

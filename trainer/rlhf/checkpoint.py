@@ -17,10 +17,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from trainer.rlhf.folder import new_folder
+from trainer.rlhf.folder import StageError, files_under, new_folder
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(StageError):
     """A checkpoint's files are missing or are not those its manifest describes."""
 
 
@@ -36,7 +36,8 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], re
 
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """`manifest.json` beside the folder's files: the record and each file's sha256."""
-    files = {file.name: _sha256(file) for file in sorted(folder.iterdir()) if file.name != "manifest.json"}
+    names = {file: file.relative_to(folder).as_posix() for file in files_under(folder)}
+    files = {name: _sha256(file) for file, name in names.items() if name != "manifest.json"}
     (folder / "manifest.json").write_text(json.dumps({**record, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 

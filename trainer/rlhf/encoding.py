@@ -13,6 +13,7 @@ from typing import NamedTuple
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.rlhf.data import Messages
+from trainer.rlhf.folder import StageError
 from trainer.rlhf.packing import Group
 
 # For base models whose tokenizer has none: the turns of Anthropic's HH data, after an encoder's CLS.
@@ -22,7 +23,7 @@ PLAIN_TEMPLATE = (
 )
 
 
-class ConversationError(ValueError):
+class ConversationError(StageError):
     """The chat template rewrites earlier turns, so that no loss mask can be laid over its text."""
 
 

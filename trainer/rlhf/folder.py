@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,13 +138,18 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    for file in temporary.iterdir():
+    for file in files_under(temporary):
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
     if path.exists():
         shutil.rmtree(path)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def files_under(folder: Path) -> list[Path]:
+    """All files, those of folders in it too: a tokenizer with several chat templates keeps them in one."""
+    return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
 def sync_folder(path: Path) -> None:
@@ -186,20 +192,30 @@ def run_stage(stage: str, run: Callable[[RunFolder, StopSignal], None], path: Pa
     except Stopped:
         return STOPPED
     except Exception as error:
-        reason, can_retry = _explanation(error)
+        reason, can_retry = _explanation(error, stage)
         write_json(folder.path / "error.json", {"stage": stage, "reason": reason, "can_retry": can_retry})
-        if isinstance(error, StageError | ConfigError | DataError):
-            return FAILED
-        raise
+        if not isinstance(error, UNDERSTOOD):
+            raise
+        print(f"{stage}: {reason}", file=sys.stderr)
+        return FAILED
     return COMPLETE
 
 
-def _explanation(error: Exception) -> tuple[str, bool]:
+UNDERSTOOD = (StageError, ConfigError, DataError, FileNotFoundError)  # a sentence says it all; others leave a traceback
+
+
+def _explanation(error: Exception, stage: str) -> tuple[str, bool]:
     if isinstance(error, StageError):
         return str(error), error.can_retry
+    if isinstance(error, ConfigError | DataError):
+        return str(error), False
+    if isinstance(error, FileNotFoundError):
+        return f"there is no {error.filename}" if error.filename else str(error), False
     if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return "The machine ran out of memory; lower ppo.micro_tokens or free some and retry.", True
-    return f"{type(error).__name__}: {error}" if not isinstance(error, ConfigError | DataError) else str(error), False
+        if stage == "ppo":
+            return "The machine ran out of memory; lower ppo.micro_tokens or free some and retry.", True
+        return "The machine ran out of memory; lower max_prompt_tokens or free some and retry.", True
+    return f"{type(error).__name__}: {error}", False
 
 
 class Pace:

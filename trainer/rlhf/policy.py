@@ -26,6 +26,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    PretrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
@@ -41,7 +42,7 @@ from trainer.rlhf.trunk import is_encoder, is_encoder_config
 PREFIX = "base_model.model."  # PEFT writes every name as seen from its own wrapper
 
 
-class UnsupportedModel(ValueError):
+class UnsupportedModel(StageError):
     """The model changes its logits after the output layer, which the chunked log-probs would miss, or cannot write."""
 
 
@@ -231,6 +232,13 @@ def _multiply_in_the_models_dtype(layer: LoraLayer, name: str) -> None:
             factors[name].weight = weight
 
 
+def _config_of(path: Path | str, **options: bool) -> PretrainedConfig:
+    try:
+        return AutoConfig.from_pretrained(path, **options)
+    except (OSError, ValueError) as error:
+        raise StageError(f"there is no model in {path}: {str(error).splitlines()[0]}") from error
+
+
 def load_policy(
     base_path: Path | str,
     *,
@@ -243,14 +251,15 @@ def load_policy(
     """The base model, frozen, with `adapter` (a checkpoint folder) as its active adapter `policy` if one is given.
 
     A checkpoint of full weights takes the base's place; tokenizer and template always come from the base.
-    Raises `UnsupportedModel` for a model whose logits are changed, and for an encoder where a writer is needed.
+    Raises `UnsupportedModel` for a model whose logits are changed, and for an encoder where a writer is needed,
+    `StageError` where there is no model.
     """
     device = torch.device(device) if device else best_device()
     is_full = adapter is not None and not is_adapter(adapter)
     if is_full:
         check_manifest(Path(adapter))
     path, options = adapter if is_full else base_path, {"trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(path, **options)
+    config = _config_of(path, **options)
     if is_encoder_config(config) and not can_be_encoder:
         raise UnsupportedModel(f"{path} is a masked language model, which cannot write; `reward.backbone` may name it")
     kind = AutoModelForMaskedLM if is_encoder_config(config) else AutoModelForCausalLM
