@@ -29,6 +29,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
         },
         "strings": {
             "saved": _("Saved"),
+            "plain": _("This browser keeps nothing for this site: rank without keys, each answer is sent at once."),
             "notKept": _("This browser could not keep the answer. Make room on its disk, then submit again."),
             "waiting": _("{n} waiting"),
             "offline": _("No connection: {n} answers are kept in this browser and will be sent automatically."),

@@ -116,7 +116,7 @@ export function listenToPointers(stage, actions) {
     if (comparison) acts[act]?.(comparison.cards.indexOf(button.closest(".completion")));
   });
   document.addEventListener("submit", (event) => {
-    if (!event.target.matches(".comparison")) return;
+    if (!event.target.matches(".comparison") || stage.isPlain) return;
     event.preventDefault();
     if (event.submitter?.name === "verdict") return actions[`pick_${event.submitter.value}`]();
     if (event.submitter?.matches(".leave-open")) stage.current?.setStrength(null);

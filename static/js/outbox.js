@@ -62,6 +62,12 @@ export class Outbox extends EventTarget {
     return entry;
   }
 
+  /* Whether this browser keeps anything for this site; asks it not to clear that away when its disk is full. */
+  async opens() {
+    navigator.storage?.persist?.().catch(() => {});
+    return this.#database.then(() => true, () => false);
+  }
+
   async all() {
     const entries = await this.#read((store) => store.getAll());
     return entries.filter((entry) => entry.user === this.user);

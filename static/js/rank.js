@@ -156,8 +156,13 @@ async function begin(form) {
 
 const form = stage.element.querySelector("form");
 printKeys(document, page.keys, Number(form?.dataset.k ?? 0));
-if (form) await begin(form);
-outbox.flush();
-showProblems(outbox);
-ahead.fill();
+if (await outbox.opens()) {
+  if (form) await begin(form);
+  outbox.flush();
+  showProblems(outbox);
+  ahead.fill();
+} else {
+  stage.isPlain = true;
+  notice(say("plain"));
+}
 document.documentElement.dataset.ready = "1";

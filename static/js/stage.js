@@ -12,6 +12,7 @@ export class Stage extends EventTarget {
   back = this.element.dataset.back; // on the page that corrects one answer: where it leads when that is done
   onlyOne = Boolean(this.back);
   current = null;
+  isPlain = false; // where nothing can be kept the form sends itself, as it does without a script
   awaited = null; // the comparison whose answer has to arrive first: in training, for its feedback, and in a correction
 
   get isFree() {

@@ -147,6 +147,24 @@ def test_it_keeps_a_better_answer_that_was_begun_when_the_tab_is_killed(open_bro
     assert Ranking.objects.get().demonstration.text == "Half a sentence."
 
 
+@pytest.mark.parametrize("k", [2, 3])
+def test_where_the_browser_keeps_nothing_the_form_sends_itself(open_browser, policy, k):
+    make_work(policy, k)
+    visit = open_browser(path="/work/")
+    visit.page.add_init_script("IDBFactory.prototype.open = () => { throw new DOMException('No.', 'SecurityError'); }")
+    visit.page.goto("/rank/")
+    visit.wait_for_text("This browser keeps nothing for this site")
+    if k == 2:
+        visit.page.get_by_role("button", name="A is better").click()
+    else:
+        for number, card in enumerate(visit.page.locator(".completion").all(), start=1):
+            card.locator(f'input[type="radio"][value="{number}"]').check(force=True)
+        visit.page.locator("#stage button.submit").click()
+    visit.page.wait_for_load_state("networkidle")
+    assert Ranking.objects.count() == 1
+    assert sorted(Ranking.objects.get().ranks.values()) == list(range(1, k + 1))
+
+
 def processes(browser) -> dict[int, str]:
     """What runs of this Chromium: process id to its kind."""
     found = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
