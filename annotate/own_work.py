@@ -88,7 +88,7 @@ def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
     """For each policy one works for: its serving checkpoint, what that was measured at, and whose answers went in.
 
     `accuracy` and `win_rate`, as the run's evaluation measured them, in percent: {"percent", "low_percent",
-    "high_percent"}, or None.
+    "high_percent"}, or None. It is the run's own reward model that says which text of two wins.
     """
     used = dict(
         Ranking.objects.filter(annotator=annotator, snapshots__isnull=False)

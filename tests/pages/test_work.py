@@ -157,6 +157,7 @@ def test_it_says_what_ones_answers_changed(alice, cast, shared, policy):
     assert found["accuracy"] == {"percent": 70, "low_percent": 60, "high_percent": 80}
     page = alice.get("/work/changes/").text
     assert "81 %" in page
+    assert "by the reward model’s judgement" in page
     assert "2 of your answers" in page
 
 
