@@ -42,7 +42,7 @@ class KeyUsedTwice(Conflict):
 
 class FrozenRanking(Conflict):
     code = "frozen_ranking"
-    sentence = _("A training run has used this answer already; it can no longer be changed.")
+    sentence = _("A snapshot has used this answer already; it can no longer be changed.")
 
 
 class NothingChanged(Refused):

@@ -240,7 +240,7 @@ class AssignmentRevision(APIView):
     permission_classes = [MayAnnotate]
 
     @extend_schema(
-        summary="Correct your answer, until a training run has used it",
+        summary="Correct your answer, until a snapshot has used it",
         parameters=[IDEMPOTENCY_KEY],
         request=AnswerSerializer,
         responses={201: RankingSerializer, 200: RankingSerializer, **ERRORS},

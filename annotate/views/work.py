@@ -41,7 +41,7 @@ def correction(request, assignment_id: int):
     if given is None:
         raise Http404
     if given.is_frozen:
-        messages.info(request, _("A training run has used this answer already; it can no longer be changed."))
+        messages.info(request, _("A snapshot has used this answer already; it can no longer be changed."))
         return redirect("work")
     if request.method == "POST":
         return take_correction(request, assignment_id, given)

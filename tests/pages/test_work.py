@@ -128,8 +128,9 @@ def test_it_corrects_nothing_that_a_snapshot_used(alice, cast, shared, policy):
     given = make_ranking(shared[0], cast["alice"], [1, 2, 3])
     freeze(policy, given)
     page = alice.get(reverse("correction", args=[given.assignment_id]), follow=True)
-    assert "can no longer be changed" in page.text
+    assert "A snapshot has used this answer already; it can no longer be changed." in page.text
     assert Ranking.objects.count() == 1
+    assert '<span class="muted">frozen</span>' in alice.get("/work/").text
 
 
 def test_nobody_corrects_anothers_answer(alice, cast, shared):
