@@ -1,6 +1,6 @@
 """Model output as HTML that is safe to show: Markdown, highlighted code, LaTeX as MathML, nothing hidden, nothing lost.
 
-    rendered("**Yes.** $a^2$", language="en")
+    rendered("**Yes.** $a^2$")
 
 What a model writes is hostile input. Two walls stand before the reader: markdown-it, which never passes HTML through,
 and nh3's allow-list over what it made. There is no image, no style, no script, no form, no id; a link leads to the
@@ -17,6 +17,8 @@ from urllib.parse import quote
 import nh3
 from django.urls import reverse
 from django.utils.safestring import SafeString, mark_safe
+from django.utils.translation import get_language
+from django.utils.translation import gettext_lazy as _
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
@@ -78,15 +80,38 @@ INVISIBLE = re.compile(
     "\u200b-\u200f\u2028-\u202e\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff9-\ufffb\U000e0000-\U000e0fff]"
 )
 
+# The usual ones in the reader's language; any other goes by its name in Unicode, which is English.
+NAMES = {
+    "\u00ad": _("soft hyphen"),
+    "\u200b": _("zero width space"),
+    "\u200c": _("zero width non-joiner"),
+    "\u200d": _("zero width joiner"),
+    "\u200e": _("left-to-right mark"),
+    "\u200f": _("right-to-left mark"),
+    "\u2028": _("line separator"),
+    "\u2029": _("paragraph separator"),
+    "\u202a": _("left-to-right embedding"),
+    "\u202b": _("right-to-left embedding"),
+    "\u202c": _("pop directional formatting"),
+    "\u202d": _("left-to-right override"),
+    "\u202e": _("right-to-left override"),
+    "\u2060": _("word joiner"),
+    "\u2066": _("left-to-right isolate"),
+    "\u2067": _("right-to-left isolate"),
+    "\u2068": _("first strong isolate"),
+    "\u2069": _("pop directional isolate"),
+    "\ufeff": _("zero width no-break space"),
+}
+
 
 def rendered(text: str) -> SafeString:
     """`text` as safe HTML. Whatever the input: no request leaves the page, all of the text is there."""
-    return mark_safe(render(text))  # noqa: S308 nh3 has cleaned it
+    return mark_safe(render(text, language=get_language()))  # noqa: S308 nh3 has cleaned it
 
 
 def prose(text: str) -> SafeString:
     """What a colleague wrote, guidelines say: the same, but a line's end is no more than a space, as in Markdown."""
-    return mark_safe(render(text, breaks=False))  # noqa: S308 nh3 has cleaned it
+    return mark_safe(render(text, language=get_language(), breaks=False))  # noqa: S308 nh3 has cleaned it
 
 
 def raw(text: str) -> SafeString:
@@ -95,7 +120,8 @@ def raw(text: str) -> SafeString:
 
 
 @lru_cache(maxsize=512)
-def render(text: str, *, breaks: bool = True) -> str:
+def render(text: str, *, language: str | None, breaks: bool = True) -> str:
+    """HTML of a text; `language`, the reader's, is there for the cache to keep one for each."""
     text = text.replace("\r\n", "\n")
     html = None if len(text) > LONGEST_MARKDOWN else markdown(text, breaks)
     if html is None:
@@ -118,8 +144,8 @@ def reveal(html: str) -> str:
         character = match.group()
         if is_a_joiner_in_its_place(html, match.start()):
             return character
-        name = unicodedata.name(character, "control character")
-        return f'<span class="invisible" title="{name.lower()}">U+{ord(character):04X}</span>'
+        name = NAMES.get(character) or unicodedata.name(character, "").lower() or _("control character")
+        return f'<span class="invisible" title="{name}">U+{ord(character):04X}</span>'
 
     return INVISIBLE.sub(show, html)
 

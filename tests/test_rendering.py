@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from html import unescape
 
 import pytest
+from django.utils import translation
 
 from annotate.rendering import LONGEST_MARKDOWN, prose, raw, render, rendered
 
@@ -146,6 +147,14 @@ def test_it_shows_characters_that_hide_or_turn_the_text():
     assert "\u202e" not in html
 
 
+def test_it_names_them_in_the_language_of_each_reader():
+    text = "zero\u200bwidth \u0007 \ufe01"
+    assert 'title="zero width space"' in rendered(text)
+    with translation.override("zh-hans"):
+        html = rendered(text)
+    assert re.findall(r'title="(.+?)"', html) == ["零宽空格", "控制字符", "variation selector-2"]
+
+
 @pytest.mark.parametrize("text", ["👩\u200d🔬", "می\u200cخواهم", "क्\u200dष"])
 def test_it_leaves_joiners_where_they_belong(text):
     assert rendered(text) == f'<p dir="auto">{text}</p>\n'
@@ -164,7 +173,7 @@ def test_texts_rendered_at_once_are_each_their_own():
     texts = [
         f"**{number}** [a](https://e.org/{number}) `{number}` ${number}^2$ <b>{number}</b>" for number in range(200)
     ]
-    alone = [render.__wrapped__(text) for text in texts]
+    alone = [render.__wrapped__(text, language="en") for text in texts]
     render.cache_clear()
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(rendered, texts * 5))
