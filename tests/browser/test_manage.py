@@ -1,13 +1,13 @@
 """Managers' and researchers' pages in a browser: accessible, as narrow as a phone, live without losing one's place."""
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 from django.urls import reverse
 
 from annotate.models import PolicyCheckpoint
 from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
 from annotate.services.snapshots import freeze_preferences
+from tests.browser.visit import violations
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
 from trainer.models import RunMetric, TrainingRun
 
@@ -89,14 +89,12 @@ def world(cast, policy):
     }
 
 
-def violations(page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{each['id']}: {node['target']}" for each in found for node in each["nodes"]]
-
-
-@pytest.mark.parametrize("colours", ["light", "dark"])
-def test_it_breaks_no_rule_of_accessibility_on_any_page(open_browser, world, colours):
+@pytest.mark.parametrize(
+    ("colours", "language"), [("light", "en"), ("dark", "en"), ("light", "zh-hans"), ("dark", "zh-hans")]
+)
+def test_it_breaks_no_rule_of_accessibility_on_any_page(open_browser, world, colours, language):
     visit = open_browser("maria", path=world["pools"], color_scheme=colours)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
     broken = {}
     for name, address in world.items():
         visit.page.goto(address)

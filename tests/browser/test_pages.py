@@ -3,13 +3,12 @@
 from itertools import product
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from annotate.models import Assignment, Completion, Ranking
 from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
 from annotate.services.rankings import keep_better_answer
-from tests.browser.visit import make_work, ranks_as_shown
+from tests.browser.visit import make_work, ranks_as_shown, violations
 from tests.worlds import make_ranking
 
 PAGE_BYTES = 150_000
@@ -32,11 +31,6 @@ RICH = {
     "asks_spans": True,
     "asks_better_answer": True,
 }
-
-
-def violations(page) -> list[str]:
-    found = Axe().run(page).response["violations"]
-    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -69,7 +63,10 @@ def paths_of_an_annotator(cast, policy) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize(("scheme", "language"), list(product(["light", "dark"], ["en", "zh-hans"])))
+LOOKS = list(product(["light", "dark"], ["en", "zh-hans"]))
+
+
+@pytest.mark.parametrize(("scheme", "language"), LOOKS)
 def test_axe_finds_nothing_on_the_annotators_other_pages(open_browser, policy, cast, scheme, language):
     paths = paths_of_an_annotator(cast, policy)
     visit = open_browser(color_scheme=scheme)
@@ -83,12 +80,49 @@ def test_axe_finds_nothing_on_the_annotators_other_pages(open_browser, policy, c
     assert found == {}
 
 
-def test_axe_finds_nothing_at_the_door(open_browser, cast):
+DOORS = [
+    "/account/login/",
+    "/account/password/reset/",
+    "/account/password/reset/done/",
+    "/account/inactive/",
+    "/invitations/no/",
+]
+
+
+@pytest.mark.parametrize(("scheme", "language"), LOOKS)
+def test_axe_finds_nothing_at_the_door(open_browser, cast, scheme, language):
     invitation = invite_person(email="dora@example.org", role="annotator")
-    visit = open_browser(None)
-    for path in ("/account/login/", "/account/password/reset/", f"/invitations/{invitation.token}/"):
+    visit = open_browser(None, color_scheme=scheme)
+    visit.expected = ("410",)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
+    found = {}
+    for path in (*DOORS, f"/invitations/{invitation.token}/"):
+        visit.page.goto(path)
+        found[path] = violations(visit.page)
+    assert {path: problems for path, problems in found.items() if problems} == {}
+
+
+@pytest.mark.parametrize(("scheme", "language"), LOOKS)
+def test_axe_finds_nothing_where_there_is_nothing_to_rank(open_browser, policy, scheme, language):
+    visit = open_browser(color_scheme=scheme)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
+    for path in ("/rank/", "/work/"):
         visit.page.goto(path)
         assert violations(visit.page) == []
+
+
+@pytest.mark.parametrize("language", ["en", "zh-hans"])
+def test_the_annotators_pages_fit_320_pixels(open_browser, policy, cast, language):
+    """The width of a phone of 360, and of a window of 1280 at 400 % (WCAG 1.4.10)."""
+    paths = paths_of_an_annotator(cast, policy)
+    visit = open_browser(viewport={"width": 320, "height": 640})
+    visit.expected = ("404",)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
+    wider = {}
+    for path in paths:
+        visit.page.goto(path)
+        wider[path] = visit.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+    assert {path: pixels for path, pixels in wider.items() if pixels > 0} == {}
 
 
 @pytest.mark.parametrize("k", [2, 4, 9])

@@ -3,6 +3,7 @@
 import re
 from urllib.parse import urlsplit
 
+from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
 
@@ -11,6 +12,15 @@ from tests.worlds import make_comparison, make_pool, make_prompt
 
 WORDS = ["amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris"]
 NETWORK_ERRORS = re.compile(r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET)")
+
+
+AXE = {"rules": {"target-size": {"enabled": True}}}  # WCAG 2.2's own rule is off unless it is asked for
+
+
+def violations(page) -> list[str]:
+    """What axe-core finds on a page as it stands: the rule and the element."""
+    found = Axe().run(page, options=AXE).response["violations"]
+    return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
 
 
 def make_work(policy, k: int, count: int = 6, texts: list[str] | None = None, **fields) -> PromptPool:
