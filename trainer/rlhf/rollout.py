@@ -1,8 +1,9 @@
 """Sampling from the policy, many completions at a time.
 
-Left-padded prompts; each distinct prompt is computed once and its cache handed to all its samples; rows that have
-finished are dropped and never decoded again; the cache is allocated once. A row's noise is a function of (its seed, the
-position), so that the same seed writes the same completion in any batch (to rounding), and no generator state exists.
+Left-padded prompts; each distinct prompt is computed once and its cache handed to all its samples. Rows that have
+finished are dropped once they are 15 % of a batch; until then they are decoded on unread, since each drop copies the
+cache. A row's noise is a function of (its seed, the position), so that the same seed writes the same completion in any
+batch (to rounding), and no generator state exists.
 
 Left out: beam search, repetition penalties and top-k. PPO samples at top-p 1, since a cut distribution is not the one
 whose log-probs are trained.
