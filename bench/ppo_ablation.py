@@ -1,6 +1,6 @@
 """Each piece of PPO-max on and off, over seeds, on a small task: what it buys in score and costs in KL.
 
-    python -m bench.ppo_ablation [--seeds 6] [--updates 12]
+    python -m bench.ppo_ablation [--seeds 6] [--updates 12] [--only "no policy clip; 2 epochs"]
 
 The policy is the tests' tiny Llama (fp32), the reward a random mean-pooled head on its own frozen features, so a run
 takes seconds. The table gives the rise of the score in standard deviations of the base's scores, the KL it cost, and
@@ -22,14 +22,15 @@ from typing import Any
 import torch
 from transformers.utils import logging as transformers_logging
 
-from tests.tiny_models import make_llama
+from tests.tiny_models import TEXT, make_llama
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 
-CRITIC_RATE = 3e-3  # of every kind here: a model this small learns at rates a large one could not
+CRITIC_RATE = 3e-3  # a head's default, for trunks too: a model this small learns at rates a large one could not
+OFF = 1e3  # a clip that no ratio and no gradient here comes near
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
     "score at the end": {"score": {"is_dense": False}},
@@ -39,10 +40,22 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "advantages not whitened": {"advantage": {"is_whitened": False}},
     "no value clip": {"loss": {"value_clip": None}},
     "critic not pre-trained": {"critic": {"pretrain_steps": 0}},
-    "critic adapter": {"critic": {"kind": "adapter", "learning_rate": CRITIC_RATE}},
-    "critic full": {"critic": {"kind": "full", "learning_rate": CRITIC_RATE}},
+    "critic adapter at 3e-3": {"critic": {"kind": "adapter", "learning_rate": CRITIC_RATE}},
+    "critic full at 3e-3": {"critic": {"kind": "full", "learning_rate": CRITIC_RATE}},
+    "critic adapter": {"critic": {"kind": "adapter"}},
+    "critic full": {"critic": {"kind": "full"}},
+    "truncation bootstrap": {"advantage": {"truncation": "bootstrap"}},
+    "no policy clip": {"loss": {"clip": OFF}},
+    "no gradient clip": {"max_grad_norm": OFF},
+    "entropy 0.01": {"loss": {"entropy": 0.01}},
+    "ptx 0.1": {"loss": {"ptx": 0.1}},
+    "ptx 1": {"loss": {"ptx": 1.0}},
+    "log-probabilities recomputed": {"old_logprobs": "recompute"},
+    "warm-up of 3 updates": {"warmup_updates": 3},
     "1 minibatch": {"minibatches": 1},
     "2 epochs": {"epochs": 2},
+    "2 epochs, no policy clip": {"epochs": 2, "loss": {"clip": OFF}},
+    "KL steered to 4": {"kl": {"target": 4.0, "horizon": 48}},
     "KL coefficient 0": {"kl": {"coef": 0.0}},
     "KL coefficient 0.4": {"kl": {"coef": 0.4}},
 }
@@ -52,14 +65,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ppo_ablation", description="PPO-max, piece by piece.")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--updates", type=int, default=12)
+    parser.add_argument(
+        "--only", help="variants to run beside the default, by name, with semicolons between (default: all)"
+    )
     options = parser.parse_args()
+    variants = chosen(options.only)
     transformers_logging.disable_progress_bar()
     headings = ["variant", "rise of the score (sd)", "KL (nats)", "rise / sqrt KL", "… less the default's"]
     print(f"| {' | '.join(headings)} |\n|{'---|' * len(headings)}")
     defaults: list[float] = []
     with tempfile.TemporaryDirectory() as name:
         base = make_llama(Path(name) / "base")
-        for variant, settings in VARIANTS.items():
+        for variant, settings in variants.items():
             runs = [
                 one_run(Path(name) / f"{variant}-{seed}", base, settings, seed, options.updates)
                 for seed in range(1, options.seeds + 1)
@@ -73,12 +90,25 @@ def main() -> None:
             print(f"| {variant} | {' | '.join(columns)} |", flush=True)
 
 
+def chosen(names: str | None) -> dict[str, dict[str, Any]]:
+    """The default, which all others are compared with, and the named variants; all where none is named."""
+    if names is None:
+        return VARIANTS
+    wanted = dict.fromkeys(["default", *(name.strip() for name in names.split(";"))])
+    if unknown := [name for name in wanted if name not in VARIANTS]:
+        raise SystemExit(f"unknown: {', '.join(unknown)}; known are {', '.join(VARIANTS)}")
+    return {name: VARIANTS[name] for name in wanted}
+
+
 def one_run(path: Path, base: Path, settings: dict[str, Any], seed: int, updates: int) -> tuple[float, float]:
     """One whole ppo stage; (rise of the score in the base's standard deviations, final KL)."""
     path.mkdir()
     folder = RunFolder(path)
     prompts = [{"messages": [{"role": "user", "content": f"Say {number} things"}]} for number in range(12)]
     (path / "prompts.jsonl").write_text("".join(json.dumps(prompt) + "\n" for prompt in prompts), encoding="utf-8")
+    (path / "demonstrations.jsonl").write_text(
+        "".join(json.dumps(each) + "\n" for each in demonstrations()), encoding="utf-8"
+    )
     ppo = {"updates": updates, "prompts": 12, "samples": 4, "learning_rate": 0.01} | settings
     ppo["kl"] = {"stop": None, "rise": None} | settings.get("kl", {})
     config = {
@@ -99,6 +129,14 @@ def one_run(path: Path, base: Path, settings: dict[str, Any], seed: int, updates
     history = json.loads((folder.product("ppo")).read_text(encoding="utf-8"))["history"]
     rise = (history["scores"][-1] - history["scores"][0]) / first["objective/scores_std"]
     return rise, max(history["kl"][-1], 1e-6)
+
+
+def demonstrations() -> list[dict[str, Any]]:
+    """What `ptx` imitates: the sentences that the tiny tokenizer was made from, which the reward knows nothing of."""
+    return [
+        {"messages": [{"role": "user", "content": f"Say {number} things"}, {"role": "assistant", "content": text}]}
+        for number, text in enumerate(TEXT)
+    ]
 
 
 def _spread(values: tuple[float, ...] | list[float]) -> str:
