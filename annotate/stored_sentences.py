@@ -62,6 +62,10 @@ TEXTS = (
     gettext_noop("{key}: must be a whole number, not {value}"),
     gettext_noop("{key}: must be a number, not {value}"),
     gettext_noop("{key}: must be true or false, not {value}"),
+    gettext_noop("{key}: must be a finite number, not {value}"),
+    gettext_noop("{key}: must be above {limit}, not {value}"),
+    gettext_noop("{key}: must be at least {limit}, not {value}"),
+    gettext_noop("{key}: must be at most {limit}, not {value}"),
     gettext_noop("{key}: must be a string, not {value}"),
     # json: what is wrong with what somebody typed or uploaded
     gettext_noop("{problem}: line {line} column {column} (char {character})"),

@@ -112,7 +112,18 @@ def test_it_says_why_a_stage_failed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "recipe", [[], {"speed": 1}, {"ppo": {"updates": "two"}}, {"ppo": {"critic": {"kind": "tiny"}}}, {"lora": 3}]
+    "recipe",
+    [
+        [],
+        {"speed": 1},
+        {"ppo": {"updates": "two"}},
+        {"ppo": {"critic": {"kind": "tiny"}}},
+        {"lora": 3},
+        {"ppo": {"updates": 0}},
+        {"ppo": {"temperature": 0}},
+        {"reward": {"held_out_share": 2}},
+        {"ppo": {"learning_rate": float("nan")}},
+    ],
 )
 def test_it_says_what_is_wrong_with_a_recipe(recipe):
     from trainer.rlhf.config import ConfigError, RunConfig, parse

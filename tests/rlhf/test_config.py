@@ -1,10 +1,12 @@
 """The run's configuration is read strictly; every mistake is named."""
 
 import json
+import math
+from operator import attrgetter
 
 import pytest
 
-from trainer.rlhf.config import ConfigError, RunConfig, parse, read_config
+from trainer.rlhf.config import RANGES, ConfigError, RunConfig, parse, read_config
 
 
 def test_it_fills_what_is_absent_and_reads_what_is_nested():
@@ -30,6 +32,44 @@ def test_it_fills_what_is_absent_and_reads_what_is_nested():
 def test_it_names_the_key_that_is_wrong(record, message):
     with pytest.raises(ConfigError, match=message):
         parse(RunConfig, record)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("ppo.temperature", -1, "ppo.temperature: must be above 0, not -1"),
+        ("ppo.updates", 0, "ppo.updates: must be at least 1, not 0"),
+        ("ppo.learning_rate", float("nan"), "ppo.learning_rate: must be a finite number, not nan"),
+        ("ppo.kl.coef", float("inf"), "ppo.kl.coef: must be a finite number, not inf"),
+        ("reward.label_smoothing", 0.6, "reward.label_smoothing: must be at most 0.5, not 0.6"),
+        ("lora.r", 0, "lora.r: must be at least 1, not 0"),
+        ("max_prompt_tokens", 0, "max_prompt_tokens: must be at least 1, not 0"),
+    ],
+)
+def test_it_names_the_key_whose_number_is_out_of_range(key, value, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(RunConfig, with_value(key, value))
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_it_takes_its_own_defaults_and_the_ends_of_every_range_that_exists(key):
+    least, most, is_open = RANGES[key]
+    default = attrgetter(key)(RunConfig("b"))
+    for value in (default, least, most):
+        if value is not None and math.isfinite(value) and not (is_open and value == least):
+            parse(RunConfig, with_value(key, value))
+    for value in (least - 1, most + 1):
+        if math.isfinite(value):
+            with pytest.raises(ConfigError, match=key):
+                parse(RunConfig, with_value(key, value))
+
+
+def with_value(key: str, value: float) -> dict:
+    """A whole record with one value, nested where the key has dots."""
+    for name in reversed(key.split(".")):
+        value = {name: value}
+    return {"base_model": "b"} | value
 
 
 def test_it_refuses_other_formats_and_what_is_no_json(tmp_path):

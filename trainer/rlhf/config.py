@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
-    """The configuration has a key that is unknown, missing or of the wrong kind; the message names it."""
+    """A key is unknown, missing, of the wrong kind or out of range; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -201,6 +202,79 @@ class RunConfig:
         return "float32" if self.lora is None and self.dtype == "auto" else self.dtype
 
 
+class Range(NamedTuple):
+    """The numbers a key may have, `most` included and `least` too unless it is open."""
+
+    least: float = 0
+    most: float = math.inf
+    is_open: bool = False
+
+
+COUNT, AMOUNT, ABOVE_0, SHARE, PART = Range(1), Range(0), Range(0, is_open=True), Range(0, 1), Range(0, 0.9)
+RANGES = {
+    "max_prompt_tokens": COUNT,
+    "max_completion_tokens": COUNT,
+    "lora.r": COUNT,
+    "lora.alpha": COUNT,
+    "lora.dropout": PART,
+    "reward.auto_lora_rankings": AMOUNT,
+    "reward.layer": AMOUNT,
+    "reward.l2": ABOVE_0,
+    "reward.blend": COUNT,
+    "reward.folds": Range(2),
+    "reward.held_out_share": PART,
+    "reward.judge_share": PART,
+    "reward.ensemble": AMOUNT,
+    "reward.label_smoothing": Range(0, 0.5),  # beyond it the loss prefers what was ranked lower
+    "reward.centring": AMOUNT,
+    "reward.simcse": AMOUNT,
+    "reward.metarm": AMOUNT,
+    "reward.epochs": COUNT,
+    "reward.learning_rate": AMOUNT,
+    "reward.rankings_per_step": COUNT,
+    "ppo.updates": COUNT,
+    "ppo.prompts": COUNT,
+    "ppo.samples": COUNT,
+    "ppo.temperature": ABOVE_0,
+    "ppo.minibatches": COUNT,
+    "ppo.epochs": COUNT,
+    "ppo.micro_tokens": COUNT,
+    "ppo.learning_rate": AMOUNT,
+    "ppo.warmup_updates": AMOUNT,
+    "ppo.max_grad_norm": ABOVE_0,
+    "ppo.checkpoint_every": COUNT,
+    "ppo.kl.coef": AMOUNT,
+    "ppo.kl.target": ABOVE_0,
+    "ppo.kl.horizon": COUNT,
+    "ppo.kl.stop": ABOVE_0,
+    "ppo.kl.rise": ABOVE_0,
+    "ppo.kl.backtracks": AMOUNT,
+    "ppo.score.clip": ABOVE_0,
+    "ppo.advantage.gamma": SHARE,
+    "ppo.advantage.lam": SHARE,
+    "ppo.loss.clip": ABOVE_0,
+    "ppo.loss.value_clip": ABOVE_0,
+    "ppo.loss.entropy": AMOUNT,
+    "ppo.loss.ptx": AMOUNT,
+    "ppo.critic.learning_rate": AMOUNT,
+    "ppo.critic.pretrain_steps": AMOUNT,
+    "ppo.critic.pretrain_until": Range(-math.inf, 1),
+    "evaluate.prompts": COUNT,
+    "evaluate.samples": COUNT,
+    "evaluate.temperature": ABOVE_0,
+    "evaluate.shown": AMOUNT,
+    "sft.epochs": COUNT,
+    "sft.learning_rate": AMOUNT,
+    "sft.conversations_per_step": COUNT,
+    "sft.max_tokens": COUNT,
+    "sft.micro_tokens": COUNT,
+    "pretrain.epochs": COUNT,
+    "pretrain.learning_rate": AMOUNT,
+    "pretrain.block_tokens": Range(2),  # the first has nothing before it to be told from
+    "pretrain.blocks_per_step": COUNT,
+}
+
+
 def read_config(path: Path) -> RunConfig:
     """The run's configuration; raises `ConfigError` naming the key at the first thing that is not understood."""
     try:
@@ -214,7 +288,7 @@ def read_config(path: Path) -> RunConfig:
 
 
 def parse(kind: type, record: Any, key: str = "") -> Any:
-    """A dataclass from a JSON object: absent keys take their defaults, unknown ones and wrong types are errors."""
+    """A dataclass from a JSON object: absent keys take their defaults; raises `ConfigError` for what does not fit."""
     if not isinstance(record, dict):
         raise ConfigError(f"{key or 'config.json'}: must be an object, not {record!r}")
     hints = get_type_hints(kind)
@@ -239,11 +313,23 @@ def _value(hint: Any, value: Any, key: str) -> Any:
         return None if value is None else _value(hint, value, key)
     if is_dataclass(hint):
         return parse(hint, value, key)
-    if hint is float and type(value) is int:
-        return float(value)
-    if type(value) is not hint:
+    if type(value) is not hint and not (hint is float and type(value) is int):
         raise ConfigError(f"{key}: must be {_NAMES[hint]}, not {value!r}")
-    return value
+    if hint in (int, float):
+        _check_range(value, key)
+    return float(value) if hint is float else value
+
+
+def _check_range(value: float, key: str) -> None:
+    least, most, is_open = RANGES.get(key, Range(-math.inf))
+    if not math.isfinite(value):
+        raise ConfigError(f"{key}: must be a finite number, not {value}")
+    if is_open and value <= least:
+        raise ConfigError(f"{key}: must be above {least}, not {value}")
+    if value < least:
+        raise ConfigError(f"{key}: must be at least {least}, not {value}")
+    if value > most:
+        raise ConfigError(f"{key}: must be at most {most}, not {value}")
 
 
 _NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "a string"}
