@@ -86,3 +86,17 @@ def test_full_weights_are_trained_in_fp32_unless_told_otherwise():
     assert RunConfig("b").training_dtype == "auto"
     assert RunConfig("b", lora=None).training_dtype == "float32"
     assert RunConfig("b", lora=None, dtype="bfloat16").training_dtype == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("settings", "updates"),
+    [
+        ({}, 0),
+        ({"critic": {"pretrain_steps": 0}, "updates": 30}, 3),
+        ({"critic": {"pretrain_steps": 0}, "updates": 4}, 1),
+        ({"critic": {"pretrain_steps": 0}, "warmup_updates": 0}, 0),
+        ({"warmup_updates": 5}, 5),
+    ],
+)
+def test_ppo_warms_up_where_the_critic_is_not_pre_trained_unless_told_otherwise(settings, updates):
+    assert parse(RunConfig, {"base_model": "x", "ppo": settings}).ppo.warmup == updates

@@ -116,6 +116,7 @@ def job_of(name: str, base: Path, folder: Path) -> Job:
         "epochs": theirs["num_ppo_epochs"],
         "micro_tokens": 50,
         "learning_rate": theirs["learning_rate"],
+        "warmup_updates": 0,
         "max_grad_norm": 1e9,  # TRL's PPO clips no gradient
         "kl": {"coef": theirs["kl_coef"]},
         "score": {"is_normalised": False},

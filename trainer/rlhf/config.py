@@ -118,7 +118,7 @@ class PPOConfig:
     epochs: int = 1
     micro_tokens: int = 1400  # tokens of one forward and backward: bounds the memory, changes no result
     learning_rate: float | None = None  # None: 3e-4 for an adapter, 1e-5 for full weights
-    warmup_updates: int = 0
+    warmup_updates: int | None = None  # None: 0, or a tenth of the updates where the critic is not pre-trained
     max_grad_norm: float = 1.0
     reference: Literal["base", "parent"] = "base"
     old_logprobs: Literal["sampler", "recompute"] = "sampler"  # recompute: one more forward, first ratio 1
@@ -130,6 +130,13 @@ class PPOConfig:
     advantage: AdvantageConfig = AdvantageConfig()
     loss: LossConfig = LossConfig()
     critic: CriticConfig = CriticConfig()
+
+    @property
+    def warmup(self) -> int:
+        """Updates below the full learning rate: what a critic says that knows nothing yet is not to be followed far."""
+        if self.warmup_updates is not None:
+            return self.warmup_updates
+        return 0 if self.critic.pretrain_steps else max(1, self.updates // 10)
 
 
 @dataclass(frozen=True)

@@ -422,7 +422,7 @@ def policy_step(
     processes.sum_gradients(job.parameters.values())
     norm = clip_gradients(job.parameters.values(), config.max_grad_norm)
     for group in job.optimiser.param_groups:
-        group["lr"] = job.config.ppo_rate * min(1.0, update / (config.warmup_updates + 1))
+        group["lr"] = job.config.ppo_rate * min(1.0, update / (config.warmup + 1))
     job.optimiser.step()
     loss, approx_kl, clipped, ratio, entropy = (processes.sum(sums) / tokens).tolist()
     return {
