@@ -32,6 +32,7 @@ TEXTS = (
     gettext_noop("the parent is a whole model, but lora is set: make it the base_model, or set lora to null"),
     gettext_noop("there is no parent checkpoint in {value}"),
     gettext_noop("there is no model in {path}: {why}"),
+    gettext_noop("rankings.jsonl has no ranking: rank some prompts first"),
     gettext_noop("the gradient is not finite: lower the learning rate, or set dtype to float32"),
     gettext_noop("the policy's logits are not finite: lower the learning rate, or set dtype to float32"),
     gettext_noop("ppo.critic.kind is adapter, but lora is null: choose head or full"),

@@ -232,9 +232,13 @@ def test_it_imports_a_file_and_says_what_it_skipped(tmp_path, capsys, form):
     [
         ('{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt"', "trl.json, line 2: not JSON"),
         ("[1]", "trl.json, record 1: not a JSON object"),
-        ('{"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}', "trl.json, record 1, field “prompt”"),
-        ('{"chosen": [], "rejected": []}', "trl.json, record 1, field “chosen”: must end"),
-        ('{"prompt": "p", "chosen": 3, "rejected": "b"}', "trl.json, record 1, field “chosen”"),
+        ('{"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}', "trl.json, line 1, field “prompt”"),
+        ('{"chosen": [], "rejected": []}', "trl.json, line 1, field “chosen”: must end"),
+        ('\n\n{"prompt": "p", "chosen": 3, "rejected": "b"}', "trl.json, line 3, field “chosen”"),
+        ('[{"prompt": "p", "chosen": 3, "rejected": "b"}]', "trl.json, record 1, field “chosen”"),
+        ('{"prompt": "p", "chosen": "a", "rejected": "b", "margin": "x"}', "line 1, field “margin”: must be a finite"),
+        ('{"prompt": "\\ud800", "chosen": "a", "rejected": "b"}', "line 1, field “prompt”: half a character (\\ud800"),
+        ("", "trl.json: no preference among its 0 records"),
     ],
 )
 def test_it_names_the_record_that_cannot_be_imported(tmp_path, capsys, content, words):
@@ -243,3 +247,43 @@ def test_it_names_the_record_that_cannot_be_imported(tmp_path, capsys, content, 
     assert main(["trl", str(source), str(tmp_path / "rankings.jsonl")]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "rankings.jsonl").exists()
+
+
+def test_it_says_that_there_is_no_file_to_import(tmp_path, capsys):
+    assert main(["hh", str(tmp_path / "none.jsonl"), str(tmp_path / "rankings.jsonl")]) == 1
+    assert capsys.readouterr().err == f"{tmp_path / 'none.jsonl'}: No such file or directory\n"
+
+
+@pytest.mark.parametrize("half", [rb"\ud83d", rb"\uD83D", b"\xed\xa0\xbd"])
+def test_it_names_the_line_and_the_field_with_half_a_character(tmp_path, half):
+    (tmp_path / "corpus.jsonl").write_bytes(b'{"text": "a"}\n{"text": "' + half + b'"}\n')
+    with pytest.raises(DataError, match="corpus.jsonl, line 2, field “text”: half a character"):
+        list(read_corpus(tmp_path / "corpus.jsonl"))
+
+
+def test_it_takes_whole_characters_that_are_escaped_as_two(tmp_path):
+    (tmp_path / "corpus.jsonl").write_bytes(rb'{"text": "\ud83d\ude00"}')
+    assert list(read_corpus(tmp_path / "corpus.jsonl")) == ["\N{GRINNING FACE}"]
+
+
+def test_it_refuses_a_moss_turn_that_is_no_text():
+    with pytest.raises(DataError, match=r"record 1, field “rejected\[1\]”: must be a string"):
+        list(from_moss([{"chosen": ["Hi", "Hello"], "rejected": ["Hi", 1]}]))
+
+
+def test_it_takes_the_margin_of_trl_for_the_strength():
+    (ranking,) = from_trl([{"prompt": "p", "chosen": "a", "rejected": "b", "margin": 2}])
+    assert ranking.strength == 2.0
+
+
+def test_it_names_the_line_of_a_corpus_that_is_not_utf_8(tmp_path):
+    (tmp_path / "corpus.txt").write_bytes(b"one\r\n\r\ntwo\xff\n")
+    with pytest.raises(DataError, match="corpus.txt, line 3: not UTF-8"):
+        list(read_corpus(tmp_path / "corpus.txt"))
+
+
+def test_it_refuses_two_prompts_with_one_id(tmp_path):
+    lines = [json.dumps({"id": "1", "messages": [{"role": "user", "content": text}]}) for text in "aab"]
+    (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
+    with pytest.raises(DataError, match="prompts.jsonl, line 3, field “id”: another prompt has the id 1 too"):
+        read_prompts(tmp_path / "prompts.jsonl")

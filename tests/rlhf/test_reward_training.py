@@ -12,7 +12,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
-from trainer.rlhf.config import RewardConfig
+from trainer.rlhf.config import RewardConfig, RunConfig
 from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.ranking_file import RankingFile
@@ -296,3 +296,8 @@ def test_it_needs_prompts_with_a_preference(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, prompts=2)
     with pytest.raises(StageError, match="rank more prompts"):
         train_reward(run)
+
+
+def test_it_says_that_nothing_was_ranked_yet():
+    with pytest.raises(StageError, match="rankings.jsonl has no ranking"):
+        split_rankings([], RunConfig("base"))

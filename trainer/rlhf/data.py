@@ -7,6 +7,7 @@ shuffled, and unknown fields are ignored, so that files of other tools with more
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from typing import Any
 
 ROLES = ("system", "user", "assistant", "tool")
 SPLITS = ("train", "held_out")
+HALF_MARKS = (rb"\ud", rb"\uD", b"\xed")  # without one of these a line holds no half of a surrogate pair
 Messages = list[dict[str, str]]
 
 
@@ -75,8 +77,9 @@ def read_rankings(path: Path | str) -> list[Ranking]:
 
 
 def read_prompts(path: Path | str) -> list[Prompt]:
-    """All prompts of a `prompts.jsonl`."""
-    prompts = []
+    """All prompts of a `prompts.jsonl`; two that differ must not share an id, by which results are put together."""
+    prompts: list[Prompt] = []
+    conversations: dict[str, Messages] = {}
     for record, where in _records(path):
         messages = _messages(record, "messages", where)
         prompts.append(
@@ -87,6 +90,8 @@ def read_prompts(path: Path | str) -> list[Prompt]:
                 language=_optional(record, "language", str, where),
             )
         )
+        if conversations.setdefault(prompts[-1].id, messages) != messages:
+            raise DataError(where, "id", f"another prompt has the id {prompts[-1].id} too")
     return prompts
 
 
@@ -118,15 +123,25 @@ def read_corpus(path: Path | str) -> Iterator[str]:
             yield _text(record, "text", where)
         return
     paragraph: list[str] = []
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            if line.strip():
-                paragraph.append(line)
-            elif paragraph:
-                yield "".join(paragraph).rstrip("\n")
-                paragraph = []
+    for line in _text_lines(path):
+        if line.strip():
+            paragraph.append(line)
+        elif paragraph:
+            yield "".join(paragraph).rstrip("\n")
+            paragraph = []
     if paragraph:
         yield "".join(paragraph).rstrip("\n")
+
+
+def _text_lines(path: Path) -> Iterator[str]:
+    with path.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                text = line.decode("utf-8")
+            except UnicodeDecodeError as error:
+                where = f"{path.name}, line {number}"
+                raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
+            yield from io.StringIO(text, newline=None)
 
 
 def prompt_key(messages: Messages) -> str:
@@ -158,9 +173,20 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, dict[str, Any], str]
                 raise DataError(where, None, f"not JSON ({error.msg} at column {error.colno})") from error
             except UnicodeDecodeError as error:
                 raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
-            if not isinstance(record, dict):
-                raise DataError(where, None, "not a JSON object")
+            check_object(record, where, may_have_halves=any(mark in line for mark in HALF_MARKS))
             yield start, record, where
+
+
+def check_object(record: Any, where: str, *, may_have_halves: bool = True) -> None:
+    """Raises `DataError` unless a record is an object whose texts can be written as UTF-8."""
+    if not isinstance(record, dict):
+        raise DataError(where, None, "not a JSON object")
+    for field, value in record.items() if may_have_halves else ():
+        try:
+            json.dumps({field: value}, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:  # JSON may escape half of a pair, which is no character
+            half = error.object[error.start]
+            raise DataError(where, ascii(field)[1:-1], f"half a character (\\u{ord(half):04x} alone)") from error
 
 
 def parse_ranking(record: dict[str, Any], where: str) -> Ranking:

@@ -3,67 +3,75 @@
     python -m trainer.rlhf.imports {hh,trl,moss} FILE.jsonl rankings.jsonl
 
 Each reader yields a `Ranking` of two, the preferred first. Records that carry no preference between two answers to one
-prompt (equal or empty answers, or prompts that differ, as a few of HH's do) are skipped and counted.
+prompt (equal or empty answers, or prompts that differ, as a few of HH's do) are skipped and counted. Errors name the
+place of a record: one of `places`, such as “file, line 3”, or without any its number.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trainer.rlhf.data import ROLES, Completion, DataError, Messages, Ranking, numbered_lines, prompt_key
+from trainer.rlhf.data import ROLES, Completion, DataError, Messages, Ranking, check_object, numbered_lines, prompt_key
 
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 
-def from_hh(records: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
+def from_hh(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """`{"chosen", "rejected"}`: two transcripts "\\n\\nHuman: …\\n\\nAssistant: …" alike up to the last turn."""
-    for number, record in enumerate(records, start=1):
-        chosen, rejected = (_hh_turns(record, field, number) for field in ("chosen", "rejected"))
-        yield from _pair(number, chosen, rejected)
+    for number, (record, where) in enumerate(_placed(records, places), start=1):
+        chosen, rejected = (_hh_turns(record, field, where) for field in ("chosen", "rejected"))
+        yield from _pair(number, where, chosen, rejected)
 
 
-def from_trl(records: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
-    """TRL's preference formats: plain or conversational, the prompt given or implied by what both share."""
-    for number, record in enumerate(records, start=1):
+def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
+    """TRL's preference formats: plain or conversational, the prompt given or implied by what both share.
+
+    A `margin` becomes the ranking's strength where it is above 0.
+    """
+    for number, (record, where) in enumerate(_placed(records, places), start=1):
         sides = []
         for field in ("chosen", "rejected"):
             if field not in record:
-                raise DataError(f"record {number}", field, "is missing")
+                raise DataError(where, field, "is missing")
             prompt = record.get("prompt", [])
             if isinstance(record[field], str) and not prompt:
-                raise DataError(f"record {number}", "prompt", "is missing, and plain text cannot imply it")
-            head = _trl_turns(prompt, "user", "prompt", number)
-            sides.append(head + _trl_turns(record[field], "assistant", field, number))
-        yield from _pair(number, *sides)
+                raise DataError(where, "prompt", "is missing, and plain text cannot imply it")
+            head = _trl_turns(prompt, "user", "prompt", where)
+            sides.append(head + _trl_turns(record[field], "assistant", field, where))
+        yield from _pair(number, where, *sides, strength=_strength(record, "margin", where))
 
 
-def from_moss(records: Iterable[Mapping[str, Any]]) -> Iterator[Ranking]:
+def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """MOSS-RLHF's `{"chosen": [turn…], "rejected": [turn…]}`, the person and the model by turns, the model last.
 
     Part II's strength, `mean preference difference`, becomes the ranking's strength where it is above 0.
     """
-    for number, record in enumerate(records, start=1):
+    for number, (record, where) in enumerate(_placed(records, places), start=1):
         sides = []
         for field in ("chosen", "rejected"):
             turns = record.get(field)
             if not isinstance(turns, Sequence) or isinstance(turns, str) or len(turns) < 2:
-                raise DataError(f"record {number}", field, "must be a list of at least two turns")
+                raise DataError(where, field, "must be a list of at least two turns")
+            for place, turn in enumerate(turns):
+                if not isinstance(turn, str):
+                    raise DataError(where, f"{field}[{place}]", "must be a string")
             roles = ["assistant" if (len(turns) - place) % 2 else "user" for place in range(len(turns))]
             sides.append([{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)])
-        strength = record.get("mean preference difference")
-        yield from _pair(number, *sides, strength=max(0.0, float(strength)) if strength is not None else None)
+        yield from _pair(number, where, *sides, strength=_strength(record, "mean preference difference", where))
 
 
 def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
     """Writes `rankings.jsonl` line by line and returns the number of lines."""
-    count = 0
+    lines = 0
     with path.open("w", encoding="utf-8") as file:
         for ranking in rankings:
             line = {
@@ -76,15 +84,31 @@ def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
             if ranking.strength is not None:
                 line["strength"] = ranking.strength
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            count += 1
-    return count
+            lines += 1
+    return lines
 
 
-def _trl_turns(value: Any, role: str, field: str, number: int) -> Messages:
+def _placed(
+    records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """Each record with where it stands, for people."""
+    return zip(records, places or (f"record {number}" for number in count(1)), strict=False)
+
+
+def _strength(record: Mapping[str, Any], field: str, where: str) -> float | None:
+    value = record.get(field)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise DataError(where, field, "must be a finite number")
+    return max(0.0, float(value))
+
+
+def _trl_turns(value: Any, role: str, field: str, where: str) -> Messages:
     """A text as one turn of `role`, or the turns that are there."""
     turns = [{"role": role, "content": value}] if isinstance(value, str) else value
     if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
-        raise DataError(f"record {number}", field, "must be a text or a list of {role, content}")
+        raise DataError(where, field, "must be a text or a list of {role, content}")
     return list(turns)
 
 
@@ -92,23 +116,25 @@ def _is_turn(turn: Any) -> bool:
     return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
 
 
-def _hh_turns(record: Mapping[str, Any], field: str, number: int) -> Messages:
+def _hh_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
     text = record.get(field)
     if not isinstance(text, str):
-        raise DataError(f"record {number}", field, "must be a string")
+        raise DataError(where, field, "must be a string")
     before, *parts = _HH_TURN.split(text)
     if before.strip() or not parts:
-        raise DataError(f"record {number}", field, "must begin with “\\n\\nHuman: ”")
+        raise DataError(where, field, "must begin with “\\n\\nHuman: ”")
     return [
         {"role": _HH_ROLES[speaker], "content": content.strip()}
         for speaker, content in zip(parts[::2], parts[1::2], strict=True)
     ]
 
 
-def _pair(number: int, chosen: Messages, rejected: Messages, *, strength: float | None = None) -> Iterator[Ranking]:
+def _pair(
+    number: int, where: str, chosen: Messages, rejected: Messages, *, strength: float | None = None
+) -> Iterator[Ranking]:
     """The ranking of two conversations that differ in their last turn, which must be the assistant's."""
     if not all(turns and turns[-1]["role"] == "assistant" for turns in (chosen, rejected)):
-        raise DataError(f"record {number}", "chosen", "must end, like “rejected”, with the assistant's turn")
+        raise DataError(where, "chosen", "must end, like “rejected”, with the assistant's turn")
     texts = [chosen[-1]["content"], rejected[-1]["content"]]
     if texts[0] == texts[1] or not all(texts) or chosen[:-1] != rejected[:-1]:
         return
@@ -128,30 +154,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rankings", type=Path)
     options = parser.parse_args(arguments)
     try:
-        records = _read(options.source)
-        rankings = list(READERS[options.format](records))
+        records, places = _read(options.source)
+        rankings = list(READERS[options.format](records, places))
+        if not rankings:
+            raise DataError(options.source.name, None, f"no preference among its {len(records)} records")
+        written = write_rankings(rankings, options.rankings)
     except DataError as error:
-        where = "" if str(error).startswith(options.source.name) else f"{options.source.name}, "
-        print(f"{where}{error}", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
-    count = write_rankings(rankings, options.rankings)
-    print(f"{count} rankings written, {len(records) - count} records without a preference skipped")
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
+    print(f"{written} rankings written, {len(records) - written} records without a preference skipped")
     return 0
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        is_list = file.read(1024).lstrip().startswith("[")
+def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """The records of a file, and where each stands in it."""
+    with path.open("rb") as file:
+        is_list = file.read(1024).lstrip().startswith(b"[")
     if not is_list:
-        return [record for _, record, _ in numbered_lines(path)]
+        lines = [(record, where) for _, record, where in numbered_lines(path)]
+        return [record for record, _ in lines], [where for _, where in lines]
     try:
-        records = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+        records = json.loads(path.read_bytes())
+    except ValueError as error:  # not JSON, or not UTF-8
         raise DataError(path.name, None, f"not JSON ({error})") from error
-    for number, record in enumerate(records, start=1):
-        if not isinstance(record, dict):
-            raise DataError(f"record {number}", None, "not a JSON object")
-    return records
+    places = [f"{path.name}, record {number}" for number in range(1, len(records) + 1)]
+    for record, where in zip(records, places, strict=True):
+        check_object(record, where)
+    return records, places
 
 
 if __name__ == "__main__":

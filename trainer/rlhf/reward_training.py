@@ -129,6 +129,8 @@ def held_out_keys(folder: RunFolder) -> set[str]:
 
 def split_rankings(rankings: Sequence[Ranking], config: RunConfig, held_out_prompts: Collection[str] = ()) -> Split:
     """The three parts. With fewer than two prompts for a judge there is none, and all are learned from."""
+    if not rankings:
+        raise StageError("rankings.jsonl has no ranking: rank some prompts first")
     train, held_out = split_by_prompt(
         rankings, held_out_share=config.reward.held_out_share, seed=config.seed, held_out=held_out_prompts
     )
