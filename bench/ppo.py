@@ -152,7 +152,7 @@ def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
 
 def phases(options: argparse.Namespace) -> None:
     """Our second update, phase by phase: achieved FLOP/s, then the profiler's shares."""
-    from bench.processor import time_by_kind
+    from bench.processor import shares_by_kind
     from trainer.rlhf import ppo
     from trainer.rlhf.flops import matmul_peak
     from trainer.rlhf.ppo_job import Clock, Progress, prepare
@@ -175,10 +175,8 @@ def phases(options: argparse.Namespace) -> None:
         }
         for name, (phase, again) in work.items():
             rate = clock.flops[phase] / clock.seconds[phase]
-            kinds = sorted(time_by_kind(again).items(), key=lambda item: -item[1])
-            shares = ", ".join(f"{kind} {share:.0%}" for kind, share in kinds if share >= 0.01)
             rates = f"{clock.seconds[phase]:.1f} s, {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the peak"
-            print(f"{name}: {rates}; {shares}")
+            print(f"{name}: {rates}; {shares_by_kind(again)}")
 
 
 def run_ours(options: argparse.Namespace) -> dict[str, Any]:

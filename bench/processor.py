@@ -36,7 +36,7 @@ KINDS = {
 }
 
 
-def time_by_kind(work: Callable[[], None]) -> dict[str, float]:
+def time_by_kind(work: Callable[[], object]) -> dict[str, float]:
     """Share of the wall time of `work` in each kind of operator; what is left is Python, the profiler and waiting."""
     started = time.monotonic()
     with profile(activities=[ProfilerActivity.CPU]) as found:
@@ -50,3 +50,9 @@ def time_by_kind(work: Callable[[], None]) -> dict[str, float]:
             shares[kind or "other operators"] += row.self_cpu_time_total / total
     shares["Python and the rest"] = 1 - sum(shares.values())
     return shares
+
+
+def shares_by_kind(work: Callable[[], object]) -> str:
+    """The kinds that take a hundredth of the time of `work` or more, the largest first, as one line."""
+    kinds = sorted(time_by_kind(work).items(), key=lambda item: -item[1])
+    return ", ".join(f"{kind} {share:.0%}" for kind, share in kinds if share >= 0.01)

@@ -6,7 +6,8 @@ Rankings of K = 4 over prompts of 64 to 256 tokens (`reward_rankings.py`). TRL g
 each ranking as its six pairs. Both sides train the default base in bf16 arithmetic, LoRA against LoRA and full weights
 against full weights, score at the last token of the last layer with a fresh head, AdamW with the same learning rate,
 one epoch, 4 rankings a step. Each run is a process of its own, the sides in turn. Times are of training alone, without
-loading, tokenising and evaluation. A last run adds our default for few rankings, the probe, which has no peer.
+loading, tokenising and evaluation. One more run adds our default for few rankings, the probe, which has no peer; then
+a profile of each of our modes says where the time goes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from bench.reward_rankings import make_rankings
 PEER = "1.16."
 TRL_PAIRS_PER_FORWARD = 8  # 16 sequences
 LEARNING_RATE = {"lora": 2e-4, "full": 2e-5}
+PROFILED_RANKINGS = 8  # a profile of a whole run would fill the memory with its events
 MAX_PROMPT, MAX_COMPLETION = 288, 96  # tokens; nothing is cut
 
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--rankings-per-step", type=int, default=4)
     parser.add_argument("--held-out", type=int, default=64, help="rankings to measure accuracy on")
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
+    parser.add_argument("--shares", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--mode", choices=("lora", "full", "probe"), help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=1, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -50,7 +53,7 @@ def main() -> None:
 
 
 def compare(options: argparse.Namespace) -> None:
-    """Runs both sides in turn and prints the table; the last lines are those of the mode with the lower ratio."""
+    """Runs both sides in turn and prints the table; each of the last lines is of the mode where we do worse."""
     if not options.base.exists():
         from launch.base_model import prepare_base_model
 
@@ -60,7 +63,7 @@ def compare(options: argparse.Namespace) -> None:
 
     peak = matmul_peak() / 1e9
     print(f"matmul peak (bf16): {peak:.0f} GFLOP/s", flush=True)
-    verdicts = []
+    verdicts: dict[str, dict[str, dict[str, float]]] = {}
     for mode in options.modes.split(","):
         runs: dict[str, list[dict[str, float]]] = {"ours": [], "theirs": []}
         for number in range(options.pairs):
@@ -70,21 +73,28 @@ def compare(options: argparse.Namespace) -> None:
         medians = {side: _medians(results) for side, results in runs.items()}
         for side, result in medians.items():
             print(f"{mode:5} {side:6} median: {_line(result, peak)}")
-        verdicts.append(medians)
+        verdicts[mode] = medians
     print(f"probe ours   1: {_line(_child(options, 'ours', 'probe', seed=1), peak)}")
-    worst = min(
-        verdicts, key=lambda sides: sides["ours"]["rankings_per_second"] / sides["theirs"]["rankings_per_second"]
-    )
-    ours, theirs = worst["ours"], worst["theirs"]
-    print(f"ratio: {ours['rankings_per_second'] / theirs['rankings_per_second']:.2f}")
-    print(f"memory-ratio: {max(v['ours']['peak_gb'] / v['theirs']['peak_gb'] for v in verdicts):.2f}")
-    print(f"accuracy: {ours['accuracy']:.3f} {theirs['accuracy']:.3f}")
+    for mode in [*verdicts, "probe"]:
+        print(f"{mode:5} ours: {_child(options, 'ours', mode, seed=1, shares=True)['shares']}", flush=True)
+    for mode, sides in verdicts.items():
+        print(f"accuracy ({mode}): {sides['ours']['accuracy']:.3f} {sides['theirs']['accuracy']:.3f}")
+    print(f"ratio: {min(_ratio(sides, 'rankings_per_second') for sides in verdicts.values()):.2f}")
+    print(f"memory-ratio: {max(_ratio(sides, 'peak_gb') for sides in verdicts.values()):.2f}")
+    worst = min(verdicts.values(), key=lambda sides: sides["ours"]["accuracy"] - sides["theirs"]["accuracy"])
+    print(f"accuracy: {worst['ours']['accuracy']:.3f} {worst['theirs']['accuracy']:.3f}")
 
 
-def _child(options: argparse.Namespace, side: str, mode: str, *, seed: int) -> dict[str, float]:
+def _ratio(sides: dict[str, dict[str, float]], name: str) -> float:
+    return sides["ours"][name] / sides["theirs"][name]
+
+
+def _child(options: argparse.Namespace, side: str, mode: str, *, seed: int, shares: bool = False) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.reward", "--side", side, "--mode", mode, "--seed", str(seed)]
-    command += ["--base", str(options.base), "--rankings", str(options.rankings), "--held-out", str(options.held_out)]
+    rankings = PROFILED_RANKINGS if shares else options.rankings
+    command += ["--base", str(options.base), "--rankings", str(rankings), "--held-out", str(options.held_out)]
     command += ["--rankings-per-step", str(options.rankings_per_step)]
+    command += ["--shares"] if shares else []
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -125,10 +135,11 @@ def _flop_per_token(mode: str, parameters: int) -> float:
     return {"probe": 2.0, "lora": 4.0, "full": 6.0}[mode] * parameters
 
 
-def run_ours(options: argparse.Namespace) -> dict[str, float]:
-    """One training by this project."""
+def run_ours(options: argparse.Namespace) -> dict[str, Any]:
+    """One training by this project; with `--shares` only where its time goes, by kinds of operators."""
     import torch
 
+    from bench.processor import shares_by_kind
     from trainer.rlhf.config import LoraConfig, RewardConfig, RunConfig
     from trainer.rlhf.data import Completion, Ranking
     from trainer.rlhf.folder import MetricsLog, StopSignal
@@ -153,8 +164,8 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
     groups, tests = ([group_of(ranking, policy, config) for ranking in part] for part in (train, held_out))
     layers, size = depth(policy.model), policy.model.config.hidden_size
     pairs = pairs_of(train)
-    started = time.monotonic()
-    if options.mode == "probe":
+
+    def fit_probes() -> RewardHead:
         features = pooled_features(
             policy.model,
             groups,
@@ -164,8 +175,9 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
         )
         weights = fit_blend(features, choose(features, pairs, folds_of(pairs, folds=5, seed=1)).blend, pairs)
         readings = tuple(Reading(*reading) for reading in weights)
-        head = RewardHead(readings, torch.stack([weights[reading] for reading in readings]).float())
-    else:
+        return RewardHead(readings, torch.stack([weights[reading] for reading in readings]).float())
+
+    def tune_trunk() -> RewardHead:
         torch.manual_seed(options.seed)
         start = RewardHead((Reading("last", layers),), torch.randn(1, size) / math.sqrt(size + 1))
         lora = LoraConfig() if options.mode == "lora" else None
@@ -173,7 +185,13 @@ def run_ours(options: argparse.Namespace) -> dict[str, float]:
         settings = RewardConfig(learning_rate=LEARNING_RATE[options.mode], rankings_per_step=options.rankings_per_step)
         journal = Journal(MetricsLog(Path("unused"), "reward"), StopSignal(), is_writing=False)
         lesson = Lesson(train, groups, pairs)
-        head = tune(trainee, lesson, settings, seed=options.seed, state=None, journal=journal, processes=ALONE)
+        return tune(trainee, lesson, settings, seed=options.seed, state=None, journal=journal, processes=ALONE)
+
+    learn = fit_probes if options.mode == "probe" else tune_trunk
+    if options.shares:
+        return {"shares": shares_by_kind(learn)}
+    started = time.monotonic()
+    head = learn()
     seconds, peak = time.monotonic() - started, _peak_gb()
     model = RewardModel(options.mode, policy, policy, head, None, {})
     accuracy = pair_accuracy(model.score_groups(tests), pairs_of(held_out))
