@@ -301,3 +301,17 @@ def test_it_needs_prompts_with_a_preference(tiny_base, tmp_path):
 def test_it_says_that_nothing_was_ranked_yet():
     with pytest.raises(StageError, match="rankings.jsonl has no ranking"):
         split_rankings([], RunConfig("base"))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25])
+def test_the_judge_has_the_share_of_training_prompts_it_is_given(tiny_base, tmp_path, share):
+    """One ranking a prompt: the judge's part is exact to half a prompt, and without one there is no judge."""
+    run = write_run(tmp_path / "run", tiny_base, prompts=40, reward={"judge_share": share, "layer": 2})
+    train_reward(run)
+    model = load_reward_model(run.path / "reward" / "model", dtype="float32")
+    assert (model.judge_head is not None) == (share > 0)
+    report = report_of(run)
+    assert ("judge" in report) == (share > 0)
+    if share:
+        judging, learning = report["judge"]["training_rankings"], report["training_rankings"]
+        assert abs(judging - share * (judging + learning)) <= 0.5
