@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model, with_two_processes
+from tests.rlhf.test_supervised import with_demonstrations
 from trainer.rlhf.evaluation import run_evaluate
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.ppo import run_ppo
@@ -40,13 +41,26 @@ def test_two_processes_start_a_critic_as_the_reward_model_as_one_does(tmp_path, 
     agree(alone, shared)
 
 
-def agree(alone: RunFolder, shared: RunFolder) -> None:
-    """Asserts that the metrics of every update and the published adapters are the same but for rounding."""
+def test_two_processes_train_every_weight_and_imitate_as_one_does(tmp_path, tiny_base):
+    settings = {"updates": 2, "prompts": 8, "samples": 3, "minibatches": 2, "learning_rate": 1e-4, "loss": {"ptx": 0.5}}
+    alone, shared = (make_run(tmp_path / name, tiny_base, lora=None, ppo=settings) for name in ("alone", "shared"))
+    for folder in (alone, shared):
+        with_demonstrations(folder)
+    run(alone)
+    with_two_processes("ppo", shared.path, "--reward", HAS_E)
+    agree(alone, shared, "model.safetensors")
+    start = load_file(tiny_base / "model.safetensors")
+    trained = load_file(alone.path / "ppo/policy/model.safetensors")
+    assert any(not torch.equal(trained[name], start[name]) for name in start), "nothing was learned to agree on"
+
+
+def agree(alone: RunFolder, shared: RunFolder, product: str = "adapter_model.safetensors") -> None:
+    """Asserts that the metrics of every update and the published weights are the same but for rounding."""
     for one, two in zip(metrics(alone), metrics(shared), strict=True):
         for name, value in one.items():
             if not name.startswith(("seconds/", "tokens_per_second/", "flops_share/")):
                 assert two[name] == pytest.approx(value, rel=2e-3, abs=2e-4), name
-    first, second = (load_file(folder.path / "ppo/policy/adapter_model.safetensors") for folder in (alone, shared))
+    first, second = (load_file(folder.path / "ppo/policy" / product) for folder in (alone, shared))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-3, rtol=2e-2)
 
