@@ -194,7 +194,7 @@ def _step(
 ) -> dict[str, float]:
     started = time.monotonic()
     if config.metarm and lesson.unranked:
-        _ascend(trainee, lesson.unranked, config, key)
+        ascend(trainee, masters, lesson.unranked, config, key)
     sums = torch.zeros(3)
     chosen = [number for number in chosen if register.weight[number] > 0]
     weight = float(register.weight[chosen].sum())
@@ -275,10 +275,17 @@ def _publish(masters: Mapping[str, Tensor], parameters: Mapping[str, nn.Paramete
         parameter.copy_(masters[name])
 
 
-def _ascend(trainee: Trainee, unranked: Sequence[Group], config: RewardConfig, key: tuple[int, int]) -> None:
+def ascend(
+    trainee: Trainee,
+    masters: Mapping[str, Tensor],
+    unranked: Sequence[Group],
+    config: RewardConfig,
+    key: tuple[int, int],
+) -> None:
     """MetaRM (2405.00438): theta + eta grad J on fresh samples; the loss's gradient is then taken there.
 
-    `_update` applies it to the fp32 copies, which still hold theta.
+    `_update` applies it to the fp32 copies, which still hold theta. The ascent starts from them too: bf16 weights would
+    round a small one away, each of them to where it was.
     """
     draw = random.Random(derived_seed(*key, 1))
     groups = draw.sample(list(unranked), min(config.rankings_per_step, len(unranked)))
@@ -288,9 +295,9 @@ def _ascend(trainee: Trainee, unranked: Sequence[Group], config: RewardConfig, k
         each = scores.split([len(group.completions) for group in part])
         (sum(spread(own[None]) for own in each) / len(groups)).backward()
     with torch.no_grad():
-        for parameter in trainee.parameters.values():
+        for name, parameter in trainee.parameters.items():
             if parameter.grad is not None:
-                parameter.add_(parameter.grad, alpha=config.metarm)
+                parameter.copy_(torch.add(masters[name], parameter.grad.float(), alpha=config.metarm))
                 parameter.grad = None
 
 
