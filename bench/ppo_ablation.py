@@ -39,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "scores clipped at 0.8": {"score": {"clip": 0.8}},
     "advantages not whitened": {"advantage": {"is_whitened": False}},
     "no value clip": {"loss": {"value_clip": None}},
-    "critic not pre-trained": {"critic": {"pretrain_steps": 0}},
+    "critic not pre-trained": {"critic": {"pretrain_steps": 0}, "warmup_updates": 0},
     "critic adapter at 3e-3": {"critic": {"kind": "adapter", "learning_rate": CRITIC_RATE}},
     "critic full at 3e-3": {"critic": {"kind": "full", "learning_rate": CRITIC_RATE}},
     "critic adapter": {"critic": {"kind": "adapter"}},
