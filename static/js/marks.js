@@ -42,13 +42,12 @@ class Marks {
     const view = range ? viewAround(range) : null;
     const index = view ? comparison.cards.indexOf(view.closest(".completion")) : -1;
     if (index < 0) return announce(say("selectFirst"));
-    const raw = comparison.cards[index].querySelector(".raw").textContent;
-    const shown = view.textContent;
-    const place = placeIn(shown, raw);
+    const raw = written(comparison.cards[index].querySelector(".raw"));
+    const place = placeIn(written(view), raw);
     const from = offsetIn(view, range.startContainer, range.startOffset);
     const note = range.toString();
     const start = place(from);
-    const end = place(from + note.length - 1) + 1;
+    const end = place(from + written(range.cloneContents()).length - 1) + 1;
     comparison.spans.push({
       completion: comparison.ids[index],
       start: [...raw.slice(0, start)].length,
@@ -105,7 +104,17 @@ function offsetIn(view, node, offset) {
   const before = document.createRange();
   before.setStart(view, 0);
   before.setEnd(node, offset);
-  return before.toString().length;
+  return written(before.cloneContents()).length;
+}
+
+/* The text of a node with invisible characters as the model wrote them, and not as the U+200B that stands for one. */
+function written(node) {
+  const copy = node.cloneNode(true);
+  for (const sign of copy.querySelectorAll(".invisible")) {
+    const [, code] = sign.textContent.match(/^U\+([0-9A-F]+)$/) ?? [];
+    sign.textContent = code ? String.fromCodePoint(parseInt(code, 16)) : "";
+  }
+  return copy.textContent;
 }
 
 /* Where the n-th character of the shown text stands in the raw one: the shown text is the raw one with marks left out,

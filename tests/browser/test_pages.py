@@ -446,6 +446,23 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
     assert not Ranking.objects.get().counts
 
 
+def test_marked_words_stand_where_the_model_wrote_them_behind_invisible_characters_too(open_browser, policy):
+    """Each of them is shown as U+200B, six characters for one."""
+    make_work(policy, 2, texts=["\u200bThe\u200b \U0001f98a and\u202e a **quick** fox", "A slow dog"], **RICH)
+    visit = open_browser().ready()
+    done = visit.shown
+    index = next(n for n, text in enumerate(visit.words()) if "fox" in text)
+    visit.page.locator("#stage .completion").nth(index).locator("strong").dblclick()
+    visit.press("j")
+    visit.wait_for_text("good: “quick")
+    visit.press("ArrowLeft")
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    [span] = Ranking.objects.get().spans
+    fox = Completion.objects.get(comparison__assignments=done, text__contains="fox")
+    assert fox.text[span["start"] : span["end"]].strip() == "quick"
+
+
 def test_it_keeps_marked_words_ratings_flags_reasons_and_a_better_answer(open_browser, policy):
     make_work(policy, 2, texts=["The **quick** brown fox", "A slow dog"], **RICH)
     visit = open_browser().ready()
