@@ -12,12 +12,16 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
-from trainer.rlhf.config import RewardConfig, RunConfig
+from trainer.rlhf.config import LoraConfig, RewardConfig, RunConfig
+from trainer.rlhf.data import Completion, Ranking
+from trainer.rlhf.doubts import Votes, mend
 from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.packing import Group
+from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.ranking_file import RankingFile
 from trainer.rlhf.reward_model import load_reward_model
 from trainer.rlhf.reward_training import held_out_keys, split_rankings, train_reward, without_effect
+from trainer.rlhf.reward_tuning import Lesson, _loss, register_of
 
 GOOD = ["lovely", "great", "wonderful", "a joy", "happy birds sing"]
 BAD = ["awful", "terrible", "boring", "sad and late", "unhappy people sigh"]
@@ -188,10 +192,45 @@ def test_it_trains_with_each_switch(tiny_base, tmp_path, reward):
         ({"simcse": 1.0, "margin": "votes"}, "lora", []),
         ({"loss": "plackett_luce", "margin": "votes"}, "full", ["reward.margin"]),
         ({"loss": "plackett_luce"}, "backbone", ["reward.loss"]),
+        ({"loss": "plackett_luce", "doubtful": "flip"}, "lora", ["reward.doubtful"]),
+        ({"loss": "plackett_luce", "doubtful": "soft", "ties": "drop"}, "full", ["reward.ties", "reward.doubtful"]),
+        ({"loss": "plackett_luce", "doubtful": "drop"}, "lora", []),
+        ({"doubtful": "flip", "ensemble": 0}, "probe", ["reward.doubtful"]),
+        ({"doubtful": "flip", "ties": "drop"}, "probe", []),
+        ({"ties": "rao_kupper", "rankings_per_step": 2}, "probe", ["reward.ties", "reward.rankings_per_step"]),
+        ({"ties": "rao_kupper", "tie_parameter": 0.3}, "lora", []),
+        ({"tie_parameter": 0.3}, "lora", ["reward.tie_parameter"]),
     ],
 )
 def test_it_names_the_switches_that_changed_nothing(reward, kind, names):
-    assert without_effect(RewardConfig(**reward), kind) == names
+    assert without_effect(RunConfig("base", reward=RewardConfig(**reward)), kind) == names
+
+
+@pytest.mark.parametrize(
+    ("simcse", "kind", "names"),
+    [(1.0, "lora", []), (0.0, "lora", ["lora.dropout"]), (1.0, "probe", ["reward.simcse", "lora.dropout"])],
+)
+def test_it_says_that_dropout_is_for_simcse_alone(simcse, kind, names):
+    config = RunConfig("base", lora=LoraConfig(dropout=0.1), reward=RewardConfig(simcse=simcse))
+    assert without_effect(config, kind) == names
+
+
+@pytest.mark.parametrize("doubtful", ["keep", "flip", "soft", "drop"])
+def test_it_names_doubtful_where_plackett_luce_learns_the_same_without_it(doubtful):
+    """A ranking of three with one doubtful pair: the loss of the mended pairs against that of the pairs as labelled."""
+    completions = tuple(Completion(str(place), "x") for place in range(3))
+    prompt = [{"role": "user", "content": "?"}]
+    rankings = [Ranking(name, name, prompt, completions, (1, 2, 3)) for name in ("a", "b")]
+    pairs = pairs_of(rankings)
+    votes = Votes(torch.tensor([-1.0, 1.0, 1.0, 1.0, 1.0, 1.0]), torch.zeros(6))
+    config = RewardConfig(loss="plackett_luce", doubtful=doubtful)
+    scores = torch.tensor([1.0, 0.0, -1.0, 0.5, 2.0, 0.0])
+    losses = []
+    for taught in (pairs, mend(pairs, votes, doubtful)):
+        lesson = Lesson(rankings, [], taught)
+        losses.append(float(_loss(scores, [0, 1], lesson, register_of(lesson), config)[0]))
+    names = without_effect(RunConfig("base", reward=config), "lora")
+    assert (losses[0] == losses[1]) == (doubtful == "keep" or names == ["reward.doubtful"])
 
 
 @pytest.mark.parametrize("loss", ["pairwise", "plackett_luce"])

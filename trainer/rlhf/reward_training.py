@@ -324,15 +324,33 @@ def margin(learned: Probed, config: RewardConfig) -> Float[Tensor, " pair"] | No
     return None
 
 
-def without_effect(config: RewardConfig, kind: str) -> list[str]:
-    """The switches that were set and had nothing to act on in a reward model of this kind."""
-    names: tuple[str, ...] = ()
-    if kind in ("probe", "backbone"):
-        names = ("loss", "tie_parameter", "margin", "centring", "simcse", "metarm", "epochs", "learning_rate")
-    elif config.loss == "plackett_luce":
-        names = ("tie_parameter", "margin", "label_smoothing", "centring")
-    usual = RewardConfig()
-    return [f"reward.{name}" for name in names if getattr(config, name) != getattr(usual, name)]
+def without_effect(config: RunConfig, kind: str) -> list[str]:
+    """The switches that were set and that a reward model of this kind, or its loss, does not read.
+
+    A probe's loss is always pairwise: so the judge, and the probe that tuning starts from, read `ties`,
+    `label_smoothing` and `doubtful` where a loss over whole orders does not.
+    """
+    reward, usual = config.reward, RewardConfig()
+    is_tuned, is_pairwise = kind in ("lora", "full"), reward.loss == "pairwise"
+    has_own_ties = reward.ties in ("rao_kupper", "davidson")
+    is_read = {
+        "loss": is_tuned,
+        "ties": is_pairwise if is_tuned else not has_own_ties,
+        "tie_parameter": is_tuned and is_pairwise and has_own_ties,
+        "margin": is_tuned and is_pairwise,
+        "label_smoothing": is_pairwise or not is_tuned,
+        "doubtful": reward.ensemble > 0 and (is_pairwise or not is_tuned or reward.doubtful == "drop"),
+        "centring": is_tuned and is_pairwise,
+        "simcse": is_tuned,
+        "metarm": is_tuned,
+        "epochs": is_tuned,
+        "learning_rate": is_tuned,
+        "rankings_per_step": is_tuned,
+    }
+    unread = [name for name, is_so in is_read.items() if not is_so and getattr(reward, name) != getattr(usual, name)]
+    has_views = kind == "lora" and reward.simcse > 0
+    is_idle = config.lora is not None and config.lora.dropout > 0 and not has_views
+    return [f"reward.{name}" for name in unread] + ["lora.dropout"] * is_idle
 
 
 def unranked_groups(folder: RunFolder, trunk: Policy, config: RunConfig) -> list[Group]:
@@ -356,7 +374,7 @@ def report_on(
     sign = length_sign(learned.pairs, learned.part.lengths.numpy())
     report = build_report(measured, length_sign=sign, seed=config.seed) | {
         "kind": model.kind,
-        "without_effect": without_effect(config.reward, model.kind),
+        "without_effect": without_effect(config, model.kind),
         "chosen": learned.choice.candidates[0]._asdict(),
         "candidates": [candidate._asdict() for candidate in learned.choice.candidates],
         "blend": [member._asdict() for member in learned.choice.blend],
