@@ -1,7 +1,8 @@
 """Fine-tuning the trunk on rankings, from a fitted probe on: an adapter (lora) or every weight (full).
 
 A step takes `rankings_per_step` rankings, packed so that each prompt is computed once, in micro-batches that change
-memory and not the gradient. The trunk runs in its own dtype; AdamW works on fp32 copies, without which bf16 would round
+memory and not the gradient; SimCSE alone depends on them, and on how many processes share a step: a completion is told
+from those of its own micro-batch, as views of all the step would have to be kept with their graphs. The trunk runs in its own dtype; AdamW works on fp32 copies, without which bf16 would round
 most updates away. One epoch by default: more inflates scores without telling more completions apart (2307.04964, 2.2).
 
 Left out: dropout, unless SimCSE asks for its two views. Weight decay is 0: the probe's ridge has chosen the start.
@@ -38,7 +39,7 @@ from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.trunk import hidden_states, packed_inputs
 
 ADAPTER = "reward"
-MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result
+MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result but SimCSE's
 MAX_GRAD_NORM = 1.0
 WARMUP_SHARE = 0.05
 SAVING_SHARE = 0.1  # of the time may go into saving states; a step is saved whenever that allows it
