@@ -2,8 +2,9 @@
 
 A step takes `rankings_per_step` rankings, packed so that each prompt is computed once, in micro-batches that change
 memory and not the gradient; SimCSE alone depends on them, and on how many processes share a step: a completion is told
-from those of its own micro-batch, as views of all the step would have to be kept with their graphs. The trunk runs in its own dtype; AdamW works on fp32 copies, without which bf16 would round
-most updates away. One epoch by default: more inflates scores without telling more completions apart (2307.04964, 2.2).
+from those of its own micro-batch, as views of all the step would have to be kept with their graphs. The trunk runs in
+its own dtype; AdamW works on fp32 copies, without which bf16 would round most updates away. One epoch by default: more
+inflates scores without telling more completions apart (2307.04964, 2.2).
 
 Left out: dropout, unless SimCSE asks for its two views. Weight decay is 0: the probe's ridge has chosen the start.
 """
