@@ -49,6 +49,12 @@ TEXTS = (
     gettext_noop("reward.simcse needs dropout for its two views: set lora.dropout above 0"),
     gettext_noop("there is no reward/model: run the reward stage first"),
     gettext_noop("there is no reward/model: run the reward stage first, or name a function with --reward"),
+    gettext_noop("there is no reward model in {value}"),
+    gettext_noop("there is no checkpoint in {value}"),
+    gettext_noop("{value} was trained on the base {base}, and not on that of this run, {own}"),
+    gettext_noop(
+        "{stage} was begun with other options (see {file}): take a new run folder, or remove {folder} and {product}"
+    ),
     gettext_noop("the reward function must return {count} finite numbers"),
     gettext_noop("there is no demonstrations.jsonl in the run folder"),
     gettext_noop("no demonstration has an assistant's turn within sft.max_tokens"),

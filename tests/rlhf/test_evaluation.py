@@ -2,13 +2,15 @@
 
 import json
 import math
+import shutil
 
 import pytest
 
 from tests.rlhf.run_folders import make_run, run, with_reward_model
+from trainer.rlhf.__main__ import main
 from trainer.rlhf.encoding import load_tokenizer, token_spans
 from trainer.rlhf.evaluation import Written, held_out_prompts, perplexity, run_evaluate, win_rate
-from trainer.rlhf.folder import StageError, Stopped, StopSignal
+from trainer.rlhf.folder import COMPLETE, FAILED, StageError, Stopped, StopSignal
 from trainer.rlhf.intervals import wilson
 from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.text_statistics import distinct, duplicate_share, percentile, repetition
@@ -125,6 +127,48 @@ def test_it_says_when_there_is_nothing_to_compare(tmp_path, tiny_base):
         run_evaluate(make_run(tmp_path / "a", tiny_base, prompts=2), StopSignal(), reward=HAS_E)
     with pytest.raises(StageError, match="run the ppo stage first"):
         run_evaluate(make_run(tmp_path / "b", tiny_base), StopSignal(), reward=HAS_E)
+
+
+def test_it_compares_a_checkpoint_that_is_not_the_runs_own(tmp_path, tiny_base):
+    own, other = (make_run(tmp_path / name, tiny_base, prompts=16) for name in ("own", "other"))
+    run(own)
+    with_reward_model(own, tiny_base)
+    sft = other.path / "sft" / "policy"
+    sft.parent.mkdir()
+    shutil.copytree(own.path / "ppo" / "policy", sft)
+    options = ["--checkpoint", str(sft), "--reward-model", str(own.path / "reward")]
+    assert main(["evaluate", str(own.path)]) == COMPLETE
+    assert main(["evaluate", str(other.path), *options]) == COMPLETE
+    assert (other.path / "evaluation.json").read_text() == (own.path / "evaluation.json").read_text()
+
+
+def test_a_comparison_of_something_else_is_not_taken_for_the_one_that_is_asked(tmp_path, tiny_base, capsys):
+    """It ended with 0 and left the numbers of the other checkpoint, or put the halves of two together."""
+    folder = make_run(tmp_path / "run", tiny_base, prompts=16)
+    run(folder)
+    with_reward_model(folder, tiny_base)
+    copy = shutil.copytree(folder.path / "ppo" / "policy", tmp_path / "copy")
+    command = ["evaluate", str(folder.path)]
+    assert main(command) == main(command) == COMPLETE
+    before = (folder.path / "evaluation.json").read_text()
+    assert main([*command, "--checkpoint", str(copy)]) == FAILED
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said == (
+        "evaluate: evaluate was begun with other options (see evaluate/options.json): take a new run folder, or remove "
+        "evaluate/ and evaluation.json"
+    )
+    assert (folder.path / "evaluation.json").read_text() == before
+    (folder.path / "evaluation.json").unlink()
+    assert main([*command, "--checkpoint", str(copy)]) == FAILED
+    assert main(command) == COMPLETE
+
+
+def test_a_checkpoint_that_cannot_be_compared_is_named(tmp_path, tiny_base, tiny_gpt2):
+    folder, other = make_run(tmp_path / "run", tiny_gpt2), make_run(tmp_path / "other", tiny_base)
+    run(other)
+    for path, words in ((tmp_path / "nowhere", "no checkpoint in"), (other.path / "ppo" / "policy", "on the base")):
+        with pytest.raises(StageError, match=words):
+            run_evaluate(folder, StopSignal(), reward=HAS_E, checkpoint=path)
 
 
 def test_text_statistics_are_those_counted_by_hand():

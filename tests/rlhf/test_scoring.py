@@ -1,5 +1,8 @@
 """PPO against a reward model on disk: one forward gives its score, its judge's and the critic's features."""
 
+import json
+import shutil
+
 import pytest
 import torch
 
@@ -11,7 +14,8 @@ from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import observe_rollout, run_ppo, sample_prompts
 from trainer.rlhf.ppo_job import prepare
 from trainer.rlhf.reward_model import save_reward_model
-from trainer.rlhf.scoring import load_scorer
+from trainer.rlhf.score import run_score
+from trainer.rlhf.scoring import load_scorer, reward_model_folder
 
 
 @pytest.mark.parametrize("pooling", ["mean", "last"])
@@ -71,3 +75,55 @@ def test_dense_payment_needs_a_score_with_terms(tmp_path, tiny_base):
 def test_a_function_that_cannot_be_found_is_named(tmp_path, tiny_base, name):
     with pytest.raises(ConfigError, match="--reward: "):
         load_scorer(RunFolder(tmp_path), name, base=load_policy(tiny_base, dtype="float32"))
+
+
+@pytest.fixture
+def another_run(tmp_path, tiny_base):
+    """A run folder with a reward model of its own."""
+    other = make_run(tmp_path / "other", tiny_base)
+    with_reward_model(other, tiny_base)
+    return other
+
+
+@pytest.mark.parametrize("named", ["reward", "reward/model"])
+def test_it_is_paid_by_the_reward_model_of_another_run(tmp_path, tiny_base, another_run, named):
+    folder = make_run(tmp_path / "run", tiny_base)
+    job = prepare(folder, folder.config, None, another_run.path / named)
+    rollout = sample_prompts(job, 1)
+    expected = prepare(another_run, another_run.config, None).scorer.model.score_groups(rollout.groups)
+    assert torch.equal(job.scorer.model.score_groups(rollout.groups), expected)
+
+
+def test_it_scores_with_the_reward_model_of_another_run(tmp_path, tiny_base, another_run):
+    source = tmp_path / "completions.jsonl"
+    source.write_text(json.dumps({"prompt": [{"role": "user", "content": "Rain?"}], "text": "Lovely."}) + "\n")
+    folder, named = make_run(tmp_path / "run", tiny_base), another_run.path / "reward"
+    run_score(folder, StopSignal(), completions=source, out=tmp_path / "a", reward_model=named)
+    run_score(another_run, StopSignal(), completions=source, out=tmp_path / "b")
+    assert (tmp_path / "a").read_text() == (tmp_path / "b").read_text()
+
+
+def test_a_reward_model_on_another_base_is_refused(tmp_path, tiny_base, tiny_gpt2, another_run):
+    folder = make_run(tmp_path / "run", tiny_gpt2)
+    with pytest.raises(StageError, match=f"was trained on the base {tiny_base}, and not on that of this run"):
+        reward_model_folder(folder, another_run.path / "reward")
+
+
+def test_a_base_that_was_copied_is_the_same_until_it_is_changed(tmp_path, tiny_base, another_run):
+    copied = tmp_path / "copied"
+    shutil.copytree(tiny_base, copied)
+    folder = make_run(tmp_path / "run", copied)
+    model = another_run.path / "reward" / "model"
+    assert reward_model_folder(folder, another_run.path / "reward") == model
+    (weights,) = copied.glob("*.safetensors")
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    with pytest.raises(StageError, match="was trained on the base"):
+        reward_model_folder(folder, model)
+
+
+@pytest.mark.parametrize("name", ["nowhere", "other", "other/reward/model/head.safetensors"])
+def test_a_folder_without_a_reward_model_is_named(tmp_path, tiny_base, another_run, name):
+    with pytest.raises(StageError, match=f"there is no reward model in {tmp_path / name}"):
+        reward_model_folder(make_run(tmp_path / "run", tiny_base), tmp_path / name)

@@ -1,10 +1,11 @@
 """The trainer as a program.
 
     python -m trainer.rlhf {pretrain,sft,reward,ppo,evaluate} RUN_FOLDER
-    python -m trainer.rlhf ppo RUN_FOLDER --reward module:function
+    python -m trainer.rlhf ppo RUN_FOLDER [--reward module:function | --reward-model OTHER_RUN/reward]
+    python -m trainer.rlhf evaluate RUN_FOLDER [--checkpoint RUN_FOLDER/sft/policy] [--reward-model OTHER_RUN/reward]
     python -m trainer.rlhf generate RUN_FOLDER --out completions.jsonl [--checkpoint FOLDER] [--split held_out]
     python -m trainer.rlhf generate RUN_FOLDER --out unranked.jsonl --unranked --samples 4 --split train
-    python -m trainer.rlhf score RUN_FOLDER --completions completions.jsonl --out scores.jsonl
+    python -m trainer.rlhf score RUN_FOLDER --completions completions.jsonl --out scores.jsonl [--reward-model FOLDER]
 
 The stages' exit codes: 0 complete, 75 stopped by SIGTERM and ready to go on, 1 failed (see error.json).
 Several processes: `accelerate launch --multi_gpu --num_processes N -m trainer.rlhf ppo RUN_FOLDER`; on CPUs too, where
@@ -36,7 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.run_folder / "config.json").exists():
         print(f"{options.run_folder} has no config.json: it is no run folder", file=sys.stderr)
         return 1
-    return run_stage(options.command, _stage(options), options.run_folder)
+    folders = {name: getattr(options, name, None) for name in ("reward_model", "checkpoint")}
+    folders = {name: str(path) for name, path in folders.items() if path is not None}
+    return run_stage(options.command, _stage(options), options.run_folder, options=folders)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -54,8 +57,14 @@ def _parser() -> argparse.ArgumentParser:
     found = {name: commands.add_parser(name, help=summary) for name, summary in summaries.items()}
     for command in found.values():
         command.add_argument("run_folder", type=Path, metavar="RUN_FOLDER")
-    for name in ("ppo", "evaluate"):
-        found[name].add_argument("--reward", metavar="MODULE:FUNCTION", help="a function of (prompts, completions)")
+    for name in ("ppo", "evaluate", "score"):
+        scorers = found[name].add_mutually_exclusive_group()
+        scorers.add_argument(
+            "--reward-model", type=_folder, help="a run's reward/, or the model in it; default: its own"
+        )
+        if name != "score":
+            scorers.add_argument("--reward", metavar="MODULE:FUNCTION", help="a function of (prompts, completions)")
+    found["evaluate"].add_argument("--checkpoint", type=_folder, help="a policy folder; default: the run's ppo/policy")
     found["generate"].add_argument("--checkpoint", type=Path, help="a policy folder; default: the run's ppo/policy")
     found["generate"].add_argument("--base", action="store_true", help="the base model itself")
     found["generate"].add_argument("--split", choices=("train", "held_out"), help="only prompts of this split")
@@ -70,6 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _folder(path: str) -> Path:
+    """Absolute, so that it names the same folder wherever the stage is taken up again."""
+    return Path(path).resolve()
+
+
 def _stage(options: argparse.Namespace) -> Callable[[RunFolder, StopSignal], None]:
     """The stage's function; each import brings only what the stage needs."""
     match options.command:
@@ -82,11 +96,12 @@ def _stage(options: argparse.Namespace) -> Callable[[RunFolder, StopSignal], Non
         case "ppo":
             from trainer.rlhf.ppo import run_ppo
 
-            stage = functools.partial(run_ppo, reward=options.reward)
+            stage = functools.partial(run_ppo, reward=options.reward, reward_model=options.reward_model)
         case "evaluate":
             from trainer.rlhf.evaluation import run_evaluate
 
-            stage = functools.partial(run_evaluate, reward=options.reward)
+            scorer = {"reward": options.reward, "reward_model": options.reward_model}
+            stage = functools.partial(run_evaluate, checkpoint=options.checkpoint, **scorer)
         case "generate":
             from trainer.rlhf.generate import run_generate
 
@@ -94,7 +109,8 @@ def _stage(options: argparse.Namespace) -> Callable[[RunFolder, StopSignal], Non
         case "score":
             from trainer.rlhf.score import run_score
 
-            stage = functools.partial(run_score, completions=options.completions, out=options.out)
+            files = {"completions": options.completions, "out": options.out}
+            stage = functools.partial(run_score, reward_model=options.reward_model, **files)
     return stage
 
 

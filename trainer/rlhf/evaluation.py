@@ -1,6 +1,7 @@
 """The `evaluate` stage: is the new policy better than its parent and the base, and what did that cost?
 
-    python -m trainer.rlhf evaluate RUN_FOLDER [--reward module:function]
+    python -m trainer.rlhf evaluate RUN_FOLDER [--checkpoint FOLDER]
+        [--reward-model FOLDER | --reward module:function]
 
 Candidate, parent and base write completions of the same held-out prompts with the same seeds. Each pair of completions
 of a prompt is compared under the run's reward model and under its judge, which never saw the same rankings. Reward is
@@ -26,10 +27,10 @@ from trainer.rlhf.encoding import encode_prompt, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.intervals import share_of_clusters
-from trainer.rlhf.policy import Policy, is_adapter, load_policy
+from trainer.rlhf.policy import Policy, check_base, is_adapter, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
-from trainer.rlhf.scoring import Scorer, load_scorer
+from trainer.rlhf.scoring import Scorer, load_scorer, reward_model_folder
 from trainer.rlhf.text_statistics import distinct, duplicate_share, repetition
 
 CHUNK_PROMPTS = 12  # one step of progress, and all that a kill can lose
@@ -59,12 +60,19 @@ class Rate(NamedTuple):
     prompts: int
 
 
-def run_evaluate(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
-    """Compares the run's `ppo/policy` with its parent and the base; writes `evaluation.json`."""
+def run_evaluate(
+    folder: RunFolder,
+    stop: StopSignal,
+    *,
+    reward: str | None = None,
+    reward_model: Path | None = None,
+    checkpoint: Path | None = None,
+) -> None:
+    """Compares a checkpoint, the run's `ppo/policy` unless named, with its parent and the base: `evaluation.json`."""
     config, processes = folder.config, join_processes()
     prompts = held_out_prompts(folder, config)
-    actors, base = load_contestants(folder, config)
-    scorer = load_scorer(folder, reward, base=base)
+    actors, base = load_contestants(folder, config, checkpoint)
+    scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
     log, state = folder.log("evaluate"), folder.stage("evaluate") / "state"
     state.mkdir(exist_ok=True)
@@ -84,7 +92,7 @@ def run_evaluate(folder: RunFolder, stop: StopSignal, *, reward: str | None = No
     processes.barrier()
     if processes.is_first:
         written = {name: _read_chunks(state, name, len(prompts)) for name in actors}
-        report = folder.path / "reward" / "report.json"
+        report = reward_model_folder(folder, reward_model).parent / "report.json"
         write_json(folder.product("evaluate"), evaluation(written, prompts, config, report))
 
 
@@ -97,13 +105,13 @@ def held_out_prompts(folder: RunFolder, config: RunConfig) -> list[Prompt]:
     return [prompts[number * len(prompts) // count] for number in range(count)]
 
 
-def load_contestants(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Actor], Policy]:
+def load_contestants(
+    folder: RunFolder, config: RunConfig, checkpoint: Path | None = None
+) -> tuple[dict[str, Actor], Policy]:
     """Candidate, parent (if there is one) and base; adapters share the base's weights."""
     options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
+    paths = {"candidate": candidate_of(folder, checkpoint)} | ({"parent": Path(config.parent)} if config.parent else {})
     base = load_policy(config.base_model, **options)
-    paths = {"candidate": folder.path / "ppo" / "policy"} | ({"parent": Path(config.parent)} if config.parent else {})
-    if not (paths["candidate"] / "manifest.json").exists():
-        raise StageError("there is no ppo/policy to evaluate: run the ppo stage first")
     actors = {}
     for name, path in paths.items():
         if is_adapter(path):
@@ -112,6 +120,21 @@ def load_contestants(folder: RunFolder, config: RunConfig) -> tuple[dict[str, Ac
         else:
             actors[name] = Actor(load_policy(config.base_model, adapter=path, **options), None)
     return actors | {"base": Actor(base, None)}, base
+
+
+def candidate_of(folder: RunFolder, named: Path | None) -> Path:
+    """The checkpoint that was named, or the run's own; `StageError` if it is not there or is not of the run's base."""
+    path = folder.path / "ppo" / "policy" if named is None else named
+    if (path / "manifest.json").exists():
+        record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        if named is not None:
+            check_base(path, record.get("base"), folder.config)
+        return path
+    if named is None:
+        raise StageError("there is no ppo/policy to evaluate: run the ppo stage first")
+    if not is_adapter(named):
+        raise StageError(f"there is no checkpoint in {named}")
+    return path
 
 
 def write_and_measure(

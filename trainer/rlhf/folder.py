@@ -67,6 +67,22 @@ class RunFolder:
     def is_complete(self, stage: str) -> bool:
         return stage in PRODUCTS and self.product(stage).exists()
 
+    def options(self, stage: str) -> dict[str, str] | None:
+        """What the command line told the stage when it began; None where nothing is known of it."""
+        path = self.path / stage / "options.json"
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def keep_options(self, stage: str, options: dict[str, str]) -> None:
+        """Writes down what a stage with a product began with; raises `StageError` if it began with something else."""
+        if stage not in PRODUCTS or self.options(stage) == options:
+            return
+        if self.options(stage) is not None:
+            raise StageError(
+                f"{stage} was begun with other options (see {stage}/options.json): take a new run folder, or remove "
+                f"{stage}/ and {PRODUCTS[stage]}"
+            )
+        write_json(self.stage(stage) / "options.json", options)
+
     def log(self, stage: str) -> MetricsLog:
         return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
 
@@ -179,15 +195,25 @@ class StopSignal:
             raise Stopped
 
 
-def run_stage(stage: str, run: Callable[[RunFolder, StopSignal], None], path: Path | str) -> int:
-    """Runs one stage in a run folder and returns its exit code; a complete stage is left as it is."""
-    folder = RunFolder(path)
-    if folder.is_complete(stage):
+def run_stage(
+    stage: str,
+    run: Callable[[RunFolder, StopSignal], None],
+    path: Path | str,
+    *,
+    options: Mapping[str, str] | None = None,
+) -> int:
+    """Runs one stage in a run folder and returns its exit code; a complete stage is left as it is.
+
+    `options` name what its product is made of besides the run folder: with others it is neither taken up nor complete.
+    """
+    folder, options = RunFolder(path), dict(options or {})
+    if folder.is_complete(stage) and folder.options(stage) in (None, options):
         return COMPLETE
     stop = StopSignal()
     stop.catch()
     (folder.path / "error.json").unlink(missing_ok=True)
     try:
+        folder.keep_options(stage, options)
         run(folder, stop)
     except Stopped:
         return STOPPED

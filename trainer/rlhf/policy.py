@@ -10,6 +10,7 @@ layers, several active at once, quantised bases.
 
 from __future__ import annotations
 
+import filecmp
 import json
 import warnings
 from collections.abc import Iterator
@@ -291,6 +292,26 @@ def check_parent(config: RunConfig) -> None:
         raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
     if config.lora is not None and not is_adapter(config.parent):
         raise StageError("the parent is a whole model, but lora is set: make it the base_model, or set lora to null")
+
+
+def check_base(path: Path, base: str | None, config: RunConfig) -> None:
+    """Raises `StageError` if what lies in `path` was trained on another base than the run's; None: not known."""
+    if base is not None and not is_same_model(base, config.base_model):
+        raise StageError(f"{path} was trained on the base {base}, and not on that of this run, {config.base_model}")
+
+
+def is_same_model(first: Path | str, second: Path | str) -> bool:
+    """Whether two folders are one, or hold the same model byte for byte; names of a hub must be equal."""
+    first, second = Path(first), Path(second)
+    if first.resolve() == second.resolve():
+        return True
+    names = [
+        {"config.json"} | {file.name for pattern in ("*.safetensors", "tokenizer*") for file in folder.glob(pattern)}
+        for folder in (first, second)
+    ]
+    if names[0] != names[1] or not all((folder / name).exists() for folder in (first, second) for name in names[0]):
+        return False
+    return all(filecmp.cmp(first / name, second / name, shallow=False) for name in names[0])
 
 
 def best_device() -> torch.device:

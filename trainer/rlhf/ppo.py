@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -78,9 +79,11 @@ from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
 
 
-def run_ppo(folder: RunFolder, stop: StopSignal, *, reward: str | None = None) -> None:
+def run_ppo(
+    folder: RunFolder, stop: StopSignal, *, reward: str | None = None, reward_model: Path | None = None
+) -> None:
     """Trains a policy in a run folder from where its state stands; writes `ppo/policy/`."""
-    job = prepare(folder, folder.config, reward)
+    job = prepare(folder, folder.config, reward, reward_model)
     progress, log = resume(folder, job), folder.log("ppo")
     config, is_first = job.config.ppo, job.processes.is_first
     if is_first:

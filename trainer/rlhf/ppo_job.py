@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -71,7 +72,7 @@ class Progress:
     peak_kl: float = 0.0
 
 
-def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
+def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None = None) -> Job:
     """Loads the models, adds what is trained, reads the prompts; nothing is drawn that a resumed run would not draw."""
     processes = join_processes()
     if config.ppo.prompts < config.ppo.minibatches * processes.world:
@@ -84,7 +85,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None) -> Job:
         raise StageError(f"ppo.judge_patience is {patience}: the judge's noise is told from two updates at least")
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
-    scorer = load_scorer(folder, reward, base=base)
+    scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     if config.ppo.score.is_dense and (scorer.head is None or not scorer.head.has_terms):
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
     critic = build_critic(config, base, scorer.model)

@@ -1,4 +1,4 @@
-"""`python -m trainer.rlhf score RUN_FOLDER --completions IN --out OUT`: a line of scores for each line of completions.
+"""`python -m trainer.rlhf score RUN_FOLDER --completions IN --out OUT [--reward-model FOLDER]`: scores, line by line.
 
 In: `{"prompt": messages, "completions": [{"id", "text"}…], "id"?}` or `{"prompt", "text", "id"?}`.
 Out: `{"id", "completions": [{"id", "score", "judge"?, "tokens": [[start, end, term]…]}…]}`. Start and end are places in
@@ -21,16 +21,19 @@ from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.lines import UnfinishedLines, key_of
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
+from trainer.rlhf.scoring import reward_model_folder
 
 
-def run_score(folder: RunFolder, stop: StopSignal, *, completions: Path, out: Path) -> None:
-    """Scores a file of completions with the run's reward model; raises `StageError` if there is none.
+def run_score(
+    folder: RunFolder, stop: StopSignal, *, completions: Path, out: Path, reward_model: Path | None = None
+) -> None:
+    """Scores a file of completions with the run's reward model, or that in a folder; `StageError` if there is none.
 
     Of several processes the first alone does.
     """
     if not join_processes().is_first:
         return
-    path = folder.path / "reward" / "model"
+    path = reward_model_folder(folder, reward_model)
     if not path.exists():
         raise StageError("there is no reward/model: run the reward stage first")
     config = folder.config

@@ -1,4 +1,4 @@
-"""Where PPO's scores come from: the run's reward model with its judge, or any Python function.
+"""Where scores come from: the run's reward model with its judge, that of another run, or any Python function.
 
 A function is named `module:function`; it takes the prompts' messages and the completions' texts and returns a number
 for each completion. It is trusted code of the person who starts the run.
@@ -7,8 +7,10 @@ for each completion. It is trusted code of the person who starts the run.
 from __future__ import annotations
 
 import importlib
+import json
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -21,7 +23,7 @@ from trainer.rlhf.encoding import encode_group
 from trainer.rlhf.experience import Observation, Rollout
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.packing import Group
-from trainer.rlhf.policy import Policy
+from trainer.rlhf.policy import Policy, check_base
 from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
 
@@ -94,16 +96,31 @@ class Scorer(NamedTuple):
         ]
 
 
-def load_scorer(folder: RunFolder, function: str | None, *, base: Policy) -> Scorer:
-    """The named function, or else the reward model of the run."""
+def load_scorer(folder: RunFolder, function: str | None, *, base: Policy, reward_model: Path | None = None) -> Scorer:
+    """The named function, or else the reward model that was named, or else that of the run."""
     if function is not None:
         return Scorer(None, _import(function), folder.config)
-    path = folder.path / "reward" / "model"
+    path = reward_model_folder(folder, reward_model)
     if not path.exists():
         raise StageError("there is no reward/model: run the reward stage first, or name a function with --reward")
     config = folder.config
     options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
     return Scorer(load_reward_model(path, base=base, **options), None, config)
+
+
+def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:
+    """The reward model in the folder that was named, any run's `reward/` or the model itself; by default the run's own.
+
+    Raises `StageError` if there is none in a folder that was named, or one on another base than the run's.
+    """
+    if named is None:
+        return folder.path / "reward" / "model"
+    path = named / "model" if (named / "model").is_dir() else named
+    if not (path / "head.safetensors").exists() or not (path / "manifest.json").exists():
+        raise StageError(f"there is no reward model in {named}")
+    record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    check_base(path, record.get("base_model"), folder.config)
+    return path
 
 
 def _import(name: str) -> RewardFunction:
