@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t as student_t
+
+Z = 1.959964  # of a normal distribution 95 % lie nearer to its mean
 
 
 class ShareInterval(NamedTuple):
@@ -33,6 +36,7 @@ def share_of_trials(values: np.ndarray, clusters: np.ndarray, *, are_binary: boo
     """The mean of trials in [0, 1], each trial weighing the same, with the number of the cluster it belongs to.
 
     Trials that also come out halfway (`are_binary` False) vary less than p (1 - p): they count for more than they are.
+    Their number then rests on the measured spread alone, of few clusters a guess: Student's t takes the place of z.
     """
     _, index = np.unique(clusters, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
@@ -43,7 +47,8 @@ def share_of_trials(values: np.ndarray, clusters: np.ndarray, *, are_binary: boo
     variance = float((residuals**2).sum()) / (size - 1)
     most = len(values) if are_binary or variance <= 0 else math.inf
     trials = independent_trials(share, variance, size, least=1, most=most)
-    return ShareInterval(share, *wilson(share, trials))
+    quantile = Z if are_binary else float(student_t.ppf(0.975, size - 1))
+    return ShareInterval(share, *wilson(share, trials, quantile))
 
 
 def independent_trials(share: float, variance: float, clusters: int, *, least: int, most: float) -> float:
@@ -54,7 +59,7 @@ def independent_trials(share: float, variance: float, clusters: int, *, least: i
     return min(max(spread / variance * clusters, least), most)
 
 
-def wilson(share: float, count: float, z: float = 1.959964) -> tuple[float, float]:
+def wilson(share: float, count: float, z: float = Z) -> tuple[float, float]:
     """Wilson's score interval of a share of `count` trials: never outside [0, 1], never empty at 0 or 1."""
     centre = share + z * z / (2 * count)
     spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
