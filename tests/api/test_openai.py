@@ -10,6 +10,7 @@ from annotate.models import PolicyCheckpoint
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_policy
 from trainer import chat
+from trainer.rlhf.folder import StageError
 from trainer.tasks import answer_chat
 
 pytestmark = pytest.mark.django_db
@@ -175,7 +176,7 @@ def test_a_model_answers_through_the_broker_and_the_same_seed_answers_the_same(
 
 def test_a_failing_worker_says_so_at_once(ravi, policy, broker, monkeypatch):
     def work(args, expires):
-        with pytest.raises(OSError):
+        with pytest.raises(StageError, match="there is no model in /no/such/folder"):
             answer_chat(*args)
 
     policy.base_model = "/no/such/folder"
