@@ -446,15 +446,44 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
     assert not Ranking.objects.get().counts
 
 
+LEFT_UNDER_THE_BAR = """() => {
+    const bar = document.querySelector('.bar');
+    const place = element => element.getBoundingClientRect().top;
+    const below = [...document.querySelectorAll('#stage :is(button, input, summary)')].filter(element => {
+        if (bar.contains(element) || !element.checkVisibility()) return false;
+        document.activeElement.blur();
+        scrollBy({top: place(element) - place(bar) - 4, behavior: 'instant'});
+        if (place(element) < place(bar)) return false;  // the page ends before it comes to lie there
+        element.focus();
+        return place(element) >= place(bar);
+    });
+    return below.map(element => element.outerHTML.slice(0, 80));
+}"""
+
+
+@pytest.mark.parametrize("viewport", [(1280, 800), (640, 400), (360, 740)])
+def test_what_gets_the_focus_comes_out_from_under_the_bar(open_browser, policy, viewport):
+    """WCAG 2.2, 2.4.11, which axe cannot see. Each control is scrolled to lie under the bar, then gets the focus."""
+    make_work(policy, 4, texts=["word " * 120] * 4)
+    visit = open_browser(viewport=dict(zip(("width", "height"), viewport, strict=True))).ready()
+    assert visit.page.evaluate(LEFT_UNDER_THE_BAR) == []
+
+
+def mark_the_bold_word(visit) -> int:
+    """Marks it as good in the completion with the fox; the number of that."""
+    index = next(n for n, text in enumerate(visit.words()) if "fox" in text)
+    visit.page.locator("#stage .completion").nth(index).locator("strong").dblclick()
+    visit.press("j")
+    visit.wait_for_text("good: “quick")
+    return index
+
+
 def test_marked_words_stand_where_the_model_wrote_them_behind_invisible_characters_too(open_browser, policy):
     """Each of them is shown as U+200B, six characters for one."""
     make_work(policy, 2, texts=["\u200bThe\u200b \U0001f98a and\u202e a **quick** fox", "A slow dog"], **RICH)
     visit = open_browser().ready()
     done = visit.shown
-    index = next(n for n, text in enumerate(visit.words()) if "fox" in text)
-    visit.page.locator("#stage .completion").nth(index).locator("strong").dblclick()
-    visit.press("j")
-    visit.wait_for_text("good: “quick")
+    mark_the_bold_word(visit)
     visit.press("ArrowLeft")
     visit.wait_for_another_than(done)
     visit.wait_until_sent()
@@ -467,11 +496,7 @@ def test_it_keeps_marked_words_ratings_flags_reasons_and_a_better_answer(open_br
     make_work(policy, 2, texts=["The **quick** brown fox", "A slow dog"], **RICH)
     visit = open_browser().ready()
     done = visit.shown
-    index = next(n for n, text in enumerate(visit.words()) if "fox" in text)
-    visit.page.locator("#stage .completion").nth(index).locator("strong").dblclick()
-    visit.press("j")
-    visit.wait_for_text("good: “quick")
-    visit.press("ab"[index], "m", "Space")
+    visit.press("ab"[mark_the_bold_word(visit)], "m", "Space")
     visit.page.get_by_text("clearer").locator("xpath=ancestor::details").locator("summary").click()
     visit.page.get_by_text("clearer").click()
     visit.page.locator("summary", has_text="Write a better answer").click()

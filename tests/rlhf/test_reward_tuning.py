@@ -1,14 +1,92 @@
-"""MetaRM's ascent: from the fp32 copies, so that bf16 weights do not round a small one away."""
+"""What one step of tuning changes, by hand where features are given, so that every gradient has a closed form."""
 
+from __future__ import annotations
+
+from math import exp, log, sqrt
+from types import SimpleNamespace
+
+import pytest
 import torch
+from torch import nn
 
+from trainer.rlhf import reward_tuning
 from trainer.rlhf.config import RewardConfig
+from trainer.rlhf.data import Completion, Ranking
+from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
+from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import load_policy
+from trainer.rlhf.processes import ALONE
 from trainer.rlhf.reward_head import Reading, RewardHead
-from trainer.rlhf.reward_tuning import ascend, make_trainee
+from trainer.rlhf.reward_tuning import Lesson, Trainee, ascend, make_trainee, tune
 
-RATE = 1e-4
+
+class GivenFeatures(Trainee):
+    """A completion's one token id is the number of its features: the score is features times weight."""
+
+    def pooled(self, groups, *, is_packed):
+        return torch.stack([FEATURES[ids[0]] for group in groups for ids in group.completions])
+
+
+FEATURES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
+START = (0.5, -0.25)
+
+
+def trainee(*, dropout: float = 0.0) -> Trainee:
+    weight = nn.Parameter(torch.tensor(START))
+    head = RewardHead((Reading("mean", 0),), torch.tensor([START]))
+    policy = SimpleNamespace(model=nn.Dropout(dropout).eval())
+    return GivenFeatures(policy, None, head, torch.ones(1, 2), weight, {"score.weight": weight})
+
+
+def lesson(*rankings: tuple[int, int], unranked: tuple[tuple[int, int], ...] = ()) -> Lesson:
+    """Rankings of two, the better first, by the numbers of their features."""
+    completions = (Completion("a", "x"), Completion("b", "y"))
+    prompt = [{"role": "user", "content": "?"}]
+    ranked = [Ranking(str(number), str(number), prompt, completions, (1, 2)) for number in range(len(rankings))]
+    groups, fresh = ([Group([9], [[a], [b]]) for a, b in pairs] for pairs in (rankings, unranked))
+    return Lesson(ranked, groups, pairs_of(ranked), unranked=fresh)
+
+
+def one_step(trainee: Trainee, lesson: Lesson, folder, **config) -> tuple[list[float], dict[str, float]]:
+    """The weights after a step at rate 0.01, and the step's metrics."""
+    log = RunFolder(folder).log("reward")
+    journal = Journal(log, StopSignal())
+    journal.plan(1, done=0)
+    settings = RewardConfig(learning_rate=0.01, **config)
+    head = tune(trainee, lesson, settings, seed=1, state=None, journal=journal, processes=ALONE)
+    (record,) = log.records()
+    return head.weight.flatten().tolist(), record["metrics"]
+
+
+@pytest.mark.parametrize("eta", [0.0, 2.0])
+def test_metarm_takes_the_gradient_at_the_risen_weights_and_applies_it_to_those_before(tmp_path, eta):
+    """L = -log s(d.w), d = (1, -1); J = mean over two prompts of 2/4 s(|e.w|), e = (0, 2) and 0.
+
+    grad J = 1/2 * 1/2 s'(|e.w|) sign(e.w) e with e.w = -1/2; grad L = -s(-d.w) d, whose norm the metrics have. The
+    first step of Adam is its rate times the gradient's sign, from the weights it starts at.
+    """
+    found = one_step(trainee(), lesson((0, 1), unranked=((2, 3), (3, 3))), tmp_path, metarm=eta)
+    slope = sigmoid(0.5) * (1 - sigmoid(0.5))
+    risen = (START[0], START[1] + eta * -0.25 * slope * 2)
+    norm = sqrt(2) * sigmoid(-(risen[0] - risen[1]))
+    weight, metrics = found
+    assert metrics["reward/grad_norm"] == pytest.approx(norm, rel=1e-5)
+    assert metrics["reward/loss"] == pytest.approx(-log(sigmoid(risen[0] - risen[1])), rel=1e-5)
+    assert weight == pytest.approx([START[0] + 0.01, START[1] - 0.01], abs=1e-6)
+
+
+@pytest.mark.parametrize(("micro_tokens", "others"), [(99, 4), (1, 2)])
+def test_simcse_tells_a_completion_from_those_of_its_micro_batch(tmp_path, monkeypatch, micro_tokens, others):
+    """All features alike: each view is one of n alike, which costs log n; the pairs are even, which costs log 2."""
+    monkeypatch.setattr(reward_tuning, "MICRO_TOKENS", micro_tokens)
+    _, metrics = one_step(trainee(dropout=0.1), lesson((0, 0), (0, 0)), tmp_path, simcse=0.5)
+    assert metrics["reward/loss"] == pytest.approx(log(2) + 0.5 * log(others), rel=1e-5)
+
+
+def sigmoid(value: float) -> float:
+    return 1 / (1 + exp(-value))
 
 
 def test_the_ascent_of_bf16_weights_starts_from_their_fp32_copies(tiny_base):
@@ -25,11 +103,11 @@ def test_the_ascent_of_bf16_weights_starts_from_their_fp32_copies(tiny_base):
     gradients = {}
     for name, value in trainee.parameters.items():
         value.register_post_accumulate_grad_hook(lambda value, name=name: gradients.update({name: value.grad.clone()}))
-    ascend(trainee, masters, [Group([1, 5, 6], [[7, 8, 2], [9, 2]])], RewardConfig(metarm=RATE), (1, 1))
+    ascend(trainee, masters, [Group([1, 5, 6], [[7, 8, 2], [9, 2]])], RewardConfig(metarm=1e-4), (1, 1))
     is_told_apart = False
     for name, gradient in gradients.items():
-        expected = (masters[name] + RATE * gradient.float()).to(start[name].dtype)
-        rounded_twice = start[name] + (RATE * gradient.float()).to(start[name].dtype)
+        expected = (masters[name] + 1e-4 * gradient.float()).to(start[name].dtype)
+        rounded_twice = start[name] + (1e-4 * gradient.float()).to(start[name].dtype)
         torch.testing.assert_close(trainee.parameters[name].detach(), expected, rtol=0, atol=0, msg=name)
         is_told_apart |= name != "score.weight" and not torch.equal(expected, rounded_twice)
     assert is_told_apart

@@ -36,8 +36,8 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], re
 
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """`manifest.json` beside the folder's files: the record and each file's sha256."""
-    names = {file: file.relative_to(folder).as_posix() for file in files_under(folder)}
-    files = {name: _sha256(file) for file, name in names.items() if name != "manifest.json"}
+    files = {file.relative_to(folder).as_posix(): _sha256(file) for file in files_under(folder)}
+    files.pop("manifest.json", None)
     (folder / "manifest.json").write_text(json.dumps({**record, "files": files}, indent=1) + "\n", encoding="utf-8")
 
 

@@ -115,11 +115,11 @@ def observe_flops(job: Job, rollout: Rollout) -> float:
     work, scorer, layers = packed_work(rollout.groups), job.scorer, depth(job.base.model)
     states = work._replace(predicted=0)
     heads = [head for head in (scorer.head, scorer.judge_head, *scorer.voters) if head is not None]
-    read = [layer for head in heads for layer in head.layers] + [layer for layer in (job.critic.base_layer,) if layer]
+    deepest = max([job.critic.base_layer or 0, *(layer for head in heads for layer in head.layers)])
     flops = size_of(job.reference).forward(work)
     is_shared = job.reference.policy is job.base and job.reference.adapter is None
-    if read and not is_shared:
-        flops += size_of(Actor(job.base, None)).forward(states, share=max(read) / layers)
+    if deepest and not is_shared:
+        flops += size_of(Actor(job.base, None)).forward(states, share=deepest / layers)
     if scorer.model is not None and scorer.model.kind in ("lora", "full"):
         trunk = Actor(scorer.model.trunk, ADAPTER if scorer.model.kind == "lora" else None)
         flops += size_of(trunk).forward(states, share=max(scorer.model.head.layers) / layers)
