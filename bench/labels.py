@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from annotate.oracles import Oracle, load_oracle
 from annotate.synthetic import noisy_scores, ranks_of
+from bench.default_base import ensure_base
 from trainer.oracle_wins import WinRate, win_rate
 
 PROMPTS_FILE = Path("annotate/starter/english.jsonl")
@@ -111,11 +112,7 @@ def write_folder(path: Path, base: Path, recipe: dict[str, Any], seed: int) -> N
 
 def written_by_base(options: argparse.Namespace) -> Texts:
     """The base's completions of every prompt, by prompt; made once."""
-    if not options.base.exists():
-        from launch.base_model import prepare_base_model
-
-        options.base.parent.mkdir(parents=True, exist_ok=True)
-        prepare_base_model(options.base)
+    ensure_base(options.base)
     folder = options.folder / "base"
     out = folder / "completions.jsonl"
     if not out.exists():

@@ -21,17 +21,17 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.reward import all_pairs, right_of, train_theirs
+from bench.default_base import add_base_options, prepare_base
+from bench.reward_peer import Training, train_theirs
 from trainer.rlhf.intervals import wilson
 
-PEER_SETTINGS = {"pairs_per_step": 16, "pairs_per_forward": 8}
 PEER_RATES = {"lora": 2e-4, "full": 1e-5}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.own_rankings", description="Accuracy on your rankings.")
     parser.add_argument("rankings", type=Path)
-    parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder")
+    add_base_options(parser)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--run-folds", type=int, help="on how many of the folds ours is trained; default: all")
     parser.add_argument("--peer-folds", type=int, default=0, help="on how many of the folds TRL is trained too")
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=json.loads, default={}, help="JSON over the reward stage's configuration")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    prepare_base(options)
     rankings = [json.loads(line) for line in options.rankings.read_text(encoding="utf-8").splitlines()]
     keys = sorted({key_of(ranking) for ranking in rankings})
     random.Random(options.seed).shuffle(keys)
@@ -71,7 +72,8 @@ def run_ours(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: 
         lines = "".join(json.dumps(ranking) + "\n" for ranking in rankings)
         (folder / "rankings.jsonl").write_text(lines, encoding="utf-8")
         limits = {"max_prompt_tokens": options.max_prompt, "max_completion_tokens": options.max_completion}
-        config = {"base_model": str(options.base.resolve()), "seed": options.seed, "reward": options.recipe, **limits}
+        config = {"base_model": str(options.base.resolve()), "dtype": options.dtype, "seed": options.seed}
+        config |= {"reward": options.recipe, **limits}
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         started = time.monotonic()
         subprocess.run([sys.executable, "-m", "trainer.rlhf", "reward", name], check=True)
@@ -88,17 +90,20 @@ def run_ours(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: 
 
 def run_theirs(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: int) -> tuple[float, int]:
     """One epoch of TRL's RewardTrainer; (pairs right, pairs)."""
-    trained = train_theirs(
-        options.base,
-        all_pairs([ranking for ranking in rankings if ranking["split"] == "train"]),
+    training = Training(
+        base=str(options.base),
+        dtype=options.dtype,
         is_lora=options.peer_mode == "lora",
         learning_rate=PEER_RATES[options.peer_mode],
+        pairs_per_step=16,
+        pairs_per_forward=8,
         max_length=options.max_prompt + options.max_completion,
         seed=options.seed,
-        **PEER_SETTINGS,
     )
-    right, pairs = right_of(trained, [ranking for ranking in rankings if ranking["split"] == "held_out"])
-    print(f"fold {fold + 1} theirs {right / pairs:.3f} of {pairs} pairs, {trained.seconds:.0f} s", flush=True)
+    parts = {part: [ranking for ranking in rankings if ranking["split"] == part] for part in ("train", "held_out")}
+    theirs = train_theirs(training, parts["train"], parts["held_out"])
+    right, pairs = int(theirs["right"]), int(theirs["pairs"])
+    print(f"fold {fold + 1} theirs {right / pairs:.3f} of {pairs} pairs, {theirs['seconds']:.0f} s", flush=True)
     return right, pairs
 
 

@@ -3,11 +3,12 @@
     make bench-ppo               (python -m bench.ppo --help lists what can be changed)
 
 TRL removed its PPO after 1.12, so the peer lives in an environment of its own, `.venv-trl112`, made by this command.
-Both sides train LoRA (rank 16, every linear layer) on the default base in bf16: the same prompts, 12 x 4 completions of
-at most 40 tokens an update, one epoch, two minibatches, with a reward model and a critic. Ours are our defaults: heads
-on the frozen base, and a judge on top. TRL's are what its trainer asks for: a sequence classifier as reward model and
-another one, trained in full, as critic. Each run is a process of its own, the sides in turn; the first iteration, which
-also warms up, is not counted. Tokens are those up to and with the stop token, not what was decoded after it.
+Both sides train LoRA (rank 16, every linear layer) on the default base in the dtype that the processor does well: the
+same prompts, 12 x 4 completions of at most 40 tokens an update, one epoch, two minibatches, with a reward model and a
+critic. Ours are our defaults: heads on the frozen base, and a judge on top. TRL's are what its trainer asks for: a
+sequence classifier as reward model and another one, trained in full, as critic. Each run is a process of its own, the
+sides in turn; the first iteration, which also warms up, is not counted. Tokens are those up to and with the stop token,
+not what was decoded after it.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from bench.default_base import add_base_options, prepare_base
+from bench.peer import PPO_PEER
+
 PROMPTS_FILE = Path("annotate/starter/english.jsonl")
 PROMPTS, SAMPLES, COMPLETION_TOKENS = 12, 4, 40
 LEARNING_RATE = 2e-4
-PEER_ENVIRONMENT = Path(".venv-trl112")
-PEER = ["torch==2.13.0", "trl==1.12.0", "transformers==5.23.0", "accelerate==1.15.0", "datasets==5.2.0", "peft==0.21.2"]
 MICRO_BATCH = (
     12  # TRL's rows of one forward and backward; its rollouts are scored 48 at a time, under its default of 64
 )
@@ -35,7 +37,7 @@ MICRO_BATCH = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.ppo", description="PPO against TRL's.")
-    parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
+    add_base_options(parser)
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs")
     parser.add_argument("--updates", type=int, default=3, help="iterations that count, after one that does not")
     parser.add_argument("--phases", action="store_true", help="only where our time goes")
@@ -51,12 +53,7 @@ def main() -> None:
 
 def compare(options: argparse.Namespace) -> None:
     """Runs both sides in turn and prints medians and ratios."""
-    if not options.base.exists():
-        from launch.base_model import prepare_base_model
-
-        options.base.parent.mkdir(parents=True, exist_ok=True)
-        prepare_base_model(options.base)
-    make_peer_environment()
+    prepare_base(options)
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
     for number in range(options.pairs):
         for side in ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours"):
@@ -65,28 +62,17 @@ def compare(options: argparse.Namespace) -> None:
     medians = {side: _medians(results) for side, results in runs.items()}
     for side, result in medians.items():
         print(f"{side:6} median: {_line(result)}")
-    subprocess.run([sys.executable, "-m", "bench.ppo", "--phases", "--base", str(options.base)], check=True)
+    same = ("--base", str(options.base), "--dtype", options.dtype)
+    subprocess.run([sys.executable, "-m", "bench.ppo", "--phases", *same], check=True)
     ours, theirs = medians["ours"], medians["theirs"]
     print(f"ratio: {ours['tokens_per_second'] / theirs['tokens_per_second']:.2f}")
     print(f"memory-ratio: {ours['peak_gb'] / theirs['peak_gb']:.2f}")
 
 
-def make_peer_environment() -> None:
-    """TRL 1.12 and what it needs, once."""
-    if (PEER_ENVIRONMENT / "installed").exists():
-        return
-    print(f"making {PEER_ENVIRONMENT} (about 1 GB)", flush=True)
-    if not PEER_ENVIRONMENT.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(PEER_ENVIRONMENT)], check=True)
-    python = PEER_ENVIRONMENT / "bin" / "python"
-    subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
-    (PEER_ENVIRONMENT / "installed").touch()
-
-
 def _child(options: argparse.Namespace, side: str) -> dict[str, Any]:
-    python = sys.executable if side == "ours" else str(PEER_ENVIRONMENT / "bin" / "python")
+    python = sys.executable if side == "ours" else PPO_PEER.python()
     command = [python, "-m", "bench.ppo", "--side", side, "--base", str(options.base)]
-    command += ["--updates", str(options.updates)]
+    command += ["--dtype", options.dtype, "--updates", str(options.updates)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -113,7 +99,7 @@ def _prompts() -> list[dict[str, Any]]:
     return [json.loads(line) for line in PROMPTS_FILE.read_text(encoding="utf-8").splitlines()]
 
 
-def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
+def our_run(path: Path, options: argparse.Namespace, *, updates: int) -> Any:
     """A run folder with a reward model and a judge that are random heads."""
     import torch
 
@@ -135,13 +121,13 @@ def our_run(path: Path, base_path: Path, *, updates: int) -> Any:
         "kl": {"stop": None, "rise": None},
     }
     config = {
-        "base_model": str(base_path),
-        "dtype": "bfloat16",
+        "base_model": str(options.base),
+        "dtype": options.dtype,
         "max_completion_tokens": COMPLETION_TOKENS,
         "ppo": ppo,
     }
     (folder.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    base = load_policy(base_path, dtype="bfloat16")
+    base = load_policy(options.base, dtype=options.dtype)
     layer = base.model.config.num_hidden_layers // 2 + 1
     weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
     head = RewardHead((Reading("mean", layer),), weight[None] / 100)
@@ -157,17 +143,18 @@ def phases(options: argparse.Namespace) -> None:
     from trainer.rlhf.flops import matmul_peak
     from trainer.rlhf.ppo_job import Clock, Progress, prepare
 
+    prepare_base(options)
     with tempfile.TemporaryDirectory() as name:
-        folder = our_run(Path(name), options.base, updates=2)
+        folder = our_run(Path(name), options, updates=2)
         job = prepare(folder, folder.config, None)
-        progress, peak = Progress(kl_coef=job.config.ppo.kl.coef), matmul_peak()
+        progress, peak = Progress(kl_coef=job.config.ppo.kl.coef), matmul_peak(job.actor.policy.model.dtype)
         clock = Clock()
         for update in (1, 2):
             clock = Clock()
             seen = ppo.look(job, update, clock)
             ppo.accept(job, progress, seen.measured)
             ppo.learn(job, progress, update, seen, clock, None)
-        print(f"matmul peak (bf16): {peak / 1e9:.0f} GFLOP/s")
+        print(f"matmul peak ({options.dtype}): {peak / 1e9:.0f} GFLOP/s")
         work = {
             "sampling": ("rollout", lambda: ppo.sample_prompts(job, 3)),
             "scoring": ("observe", lambda: ppo.observe_rollout(job, seen.rollout)),
@@ -185,7 +172,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     from trainer.rlhf.ppo import run_ppo
 
     with tempfile.TemporaryDirectory() as name:
-        folder = our_run(Path(name), options.base, updates=options.updates + 1)
+        folder = our_run(Path(name), options, updates=options.updates + 1)
         run_ppo(folder, StopSignal())
         records = [record for record in folder.log("ppo").records() if record["metrics"]]
         updates = [record["metrics"] for record in records][1:]
@@ -213,6 +200,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
     from trl.experimental.ppo import PPOConfig, PPOTrainer, ppo_trainer
 
     torch.manual_seed(1)
+    dtype = getattr(torch, options.dtype)
     tokenizer = AutoTokenizer.from_pretrained(options.base, padding_side="left")
     tokenizer.pad_token = tokenizer.unk_token  # TRL finds ends by the pad id, which must not be EOS
     ids = [
@@ -222,7 +210,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
     rows = [{"input_ids": prompt} for prompt in ids for _ in range(SAMPLES)]
 
     def classifier() -> Any:
-        model = AutoModelForSequenceClassification.from_pretrained(options.base, num_labels=1, dtype=torch.bfloat16)
+        model = AutoModelForSequenceClassification.from_pretrained(options.base, num_labels=1, dtype=dtype)
         model.config.pad_token_id = tokenizer.pad_token_id
         return model
 
@@ -259,7 +247,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
             learning_rate=LEARNING_RATE,
             num_sample_generations=0,
             gradient_checkpointing=False,
-            bf16=False,  # the weights are bf16 themselves
+            bf16=False,  # no autocast: the weights are of the dtype themselves
             use_cpu=True,
             report_to="none",
             save_strategy="no",
@@ -268,7 +256,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
         trainer = PPOTrainer(
             args=settings,
             processing_class=tokenizer,
-            model=AutoModelForCausalLM.from_pretrained(options.base, dtype=torch.bfloat16),
+            model=AutoModelForCausalLM.from_pretrained(options.base, dtype=dtype),
             ref_model=None,
             reward_model=classifier(),
             value_model=classifier(),

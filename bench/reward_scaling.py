@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bench.default_base import add_base_options, prepare_base
 from bench.reward_rankings import KIND, PLAIN, TOPICS, UNKIND
 
 SIZES_K, PROMPT_TOKENS = (2, 4, 6, 9), (32, 64, 128, 256, 512)
@@ -45,7 +46,7 @@ WORDS = [word for text in (*TOPICS, *KIND, *UNKIND, *PLAIN) for word in text.spl
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.reward_scaling", description="What rankings cost.")
-    parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
+    add_base_options(parser)
     parser.add_argument("--axes", default="k,prompt,rankings")
     parser.add_argument("--few", type=int, default=8, help="rankings for each K and prompt length")
     parser.add_argument("--rankings", default="1000,10000,100000", help="numbers of rankings for the whole stage")
@@ -58,11 +59,7 @@ def main() -> None:
         k, prompt_tokens = map(int, options.point.split(","))
         print(json.dumps(measure_point(options, k, prompt_tokens)))
         return
-    if not options.base.exists():
-        from launch.base_model import prepare_base_model
-
-        options.base.parent.mkdir(parents=True, exist_ok=True)
-        prepare_base_model(options.base)
+    prepare_base(options)
     options.work.mkdir(parents=True, exist_ok=True)
     kept = options.work / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
@@ -87,7 +84,7 @@ def measurements(options: argparse.Namespace, axis: str) -> Iterator[dict[str, f
 
 def _child(options: argparse.Namespace, k: int, prompt_tokens: int) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.reward_scaling", "--point", f"{k},{prompt_tokens}"]
-    command += ["--base", str(options.base), "--few", str(options.few)]
+    command += ["--base", str(options.base), "--dtype", options.dtype, "--few", str(options.few)]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -113,7 +110,7 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
     from trainer.rlhf.reward_tuning import Lesson, make_trainee, tune
     from trainer.rlhf.trunk import depth, pooled_features
 
-    policy = load_policy(options.base, dtype="bfloat16")
+    policy = load_policy(options.base, dtype=options.dtype)
     draw = random.Random(k * 1000 + prompt_tokens)
 
     def ids(count: int) -> list[int]:
@@ -166,7 +163,7 @@ def run_stage(options: argparse.Namespace, count: int) -> dict[str, float]:
         write_rankings(folder / "rankings.jsonl", count)
         config = {
             "base_model": str(small_base(options).resolve()),
-            "dtype": "bfloat16",
+            "dtype": options.dtype,
             "reward": {"train": "probe", "pooling": "mean", "layer": 1, "l2": 1.0, "folds": 3, "ensemble": 3},
         }
         (folder / "config.json").write_text(json.dumps(config))

@@ -1,0 +1,143 @@
+"""TRL's RewardTrainer on rankings, in its own environment: what `reward.py` and `own_rankings.py` compare with.
+
+TRL gets rankings as its users must give them, each as its pairs, for one epoch. In bf16 full weights are fp32 under
+autocast, which is its default, and LoRA's base is bf16. Times are of training alone.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bench.peer import REWARD_PEER
+
+Record = dict[str, Any]  # a line of rankings.jsonl
+
+
+@dataclass(frozen=True)
+class Training:
+    """One run of TRL's trainer."""
+
+    base: str
+    dtype: str  # of the arithmetic: float32 or bfloat16
+    is_lora: bool
+    learning_rate: float
+    pairs_per_step: int
+    pairs_per_forward: int
+    max_length: int  # tokens
+    seed: int
+
+    @property
+    def forwards_per_step(self) -> int:
+        forwards, rest = divmod(self.pairs_per_step, self.pairs_per_forward)
+        if rest:  # TRL would silently take fewer pairs a step
+            raise ValueError(f"{self.pairs_per_step} pairs a step are not whole forwards of {self.pairs_per_forward}")
+        return forwards
+
+
+def train_theirs(training: Training, train: list[Record], held_out: list[Record]) -> dict[str, float]:
+    """`right` of `pairs` held-out pairs, `seconds`, `tokens`, `parameters`, `steps` and `peak_gb` of a TRL training."""
+    given = {"training": asdict(training), "train": train, "held_out": held_out}
+    return REWARD_PEER.run("bench.reward_peer", given=given)
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    print(json.dumps(run(Training(**given["training"]), given["train"], given["held_out"])))
+
+
+def run(training: Training, train: list[Record], held_out: list[Record]) -> dict[str, float]:
+    import datasets
+    import torch
+    import trl
+    from peft import LoraConfig
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    datasets.disable_progress_bars()
+    tokenizer = AutoTokenizer.from_pretrained(training.base)
+    dtype = getattr(torch, training.dtype) if training.is_lora else torch.float32
+    model = AutoModelForSequenceClassification.from_pretrained(training.base, num_labels=1, dtype=dtype)
+    parameters = model.num_parameters()
+    lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="SEQ_CLS")
+    with tempfile.TemporaryDirectory() as folder:
+        settings = trl.RewardConfig(
+            output_dir=folder,
+            per_device_train_batch_size=training.pairs_per_forward,
+            gradient_accumulation_steps=training.forwards_per_step,
+            gradient_checkpointing=False,  # faster for TRL where memory allows, as here
+            learning_rate=training.learning_rate,
+            num_train_epochs=1,
+            max_length=training.max_length,
+            bf16=training.dtype == "bfloat16" and not training.is_lora,
+            use_cpu=True,
+            report_to="none",
+            save_strategy="no",
+            logging_strategy="no",
+            disable_tqdm=True,
+            seed=training.seed,
+        )
+        trainer = trl.RewardTrainer(
+            model=model,
+            args=settings,
+            train_dataset=datasets.Dataset.from_list(all_pairs(train)),
+            processing_class=tokenizer,
+            peft_config=lora if training.is_lora else None,
+        )
+        started = time.monotonic()
+        trainer.train()
+        seconds, peak_gb = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    tokens = sum(len(ids) for field in ("chosen_ids", "rejected_ids") for ids in trainer.train_dataset[field])
+    right, pairs = right_of(trainer.model, tokenizer, held_out, getattr(torch, training.dtype))
+    measured = {"seconds": seconds, "tokens": tokens, "steps": trainer.state.global_step, "peak_gb": peak_gb}
+    return {"right": right, "pairs": pairs, "parameters": parameters, **measured}
+
+
+def all_pairs(rankings: list[Record]) -> list[Record]:
+    """Rankings as the pairs that TRL's users must make of them."""
+    return [
+        {"prompt": ranking["prompt"], "chosen": _turn(better["text"]), "rejected": _turn(worse["text"])}
+        for ranking in rankings
+        for better, high in zip(ranking["completions"], ranking["ranks"], strict=True)
+        for worse, low in zip(ranking["completions"], ranking["ranks"], strict=True)
+        if high < low
+    ]
+
+
+def right_of(model: Any, tokenizer: Any, rankings: list[Record], dtype: Any) -> tuple[int, int]:
+    """Pairs of differently ranked completions in the right order, and all of them; scored in arithmetic of `dtype`."""
+    right = total = 0
+    for ranking in rankings:
+        scores, ranks = _scores(model, tokenizer, ranking, dtype), ranking["ranks"]
+        wins = [(a, b) for a in range(len(ranks)) for b in range(len(ranks)) if ranks[a] < ranks[b]]
+        right += sum(scores[a] > scores[b] for a, b in wins)
+        total += len(wins)
+    return right, total
+
+
+def _scores(model: Any, tokenizer: Any, ranking: Record, dtype: Any) -> list[float]:
+    import torch
+
+    texts = [
+        tokenizer.apply_chat_template(ranking["prompt"] + _turn(completion["text"]), tokenize=False)
+        for completion in ranking["completions"]
+    ]
+    scores = []
+    model.eval()
+    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+        for text in texts:  # one by one: TRL finds the last token by its pad id, which here is EOS
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+            scores.append(float(model(**ids).logits[0, 0]))
+    return scores
+
+
+def _turn(text: str) -> list[dict[str, str]]:
+    return [{"role": "assistant", "content": text}]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""What the benchmarks give their peers."""
+
+import os
+
+import pytest
+
+from bench.reward import whole_forward
+from bench.reward_peer import Training, all_pairs, run
+from bench.reward_rankings import make_rankings
+from tests.tiny_models import make_llama
+
+os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def training(pairs_per_step, pairs_per_forward):
+    return Training("base", "float32", True, 2e-4, pairs_per_step, pairs_per_forward, 384, 1)
+
+
+@pytest.mark.parametrize(("rankings", "forwards"), [(1, 1), (2, 2), (3, 3), (4, 3), (8, 6)])
+def test_it_gives_trl_as_many_pairs_a_step_as_our_rankings_have(rankings, forwards):
+    pairs = 6 * rankings
+    assert training(pairs, whole_forward(pairs)).forwards_per_step == forwards
+
+
+def test_it_refuses_a_step_that_trl_would_cut_short():
+    with pytest.raises(ValueError, match="12 pairs a step are not whole forwards of 8"):
+        _ = training(12, 8).forwards_per_step
+
+
+def test_it_makes_a_pair_of_each_two_that_differ_in_rank():
+    ranking = {
+        "prompt": [{"role": "user", "content": "Why?"}],
+        "completions": [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}, {"id": "3", "text": "c"}],
+        "ranks": [2, 1, 2],
+    }
+    pairs = [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in all_pairs([ranking])]
+    assert pairs == [("b", "a"), ("b", "c")]
+
+
+@pytest.mark.filterwarnings("default")  # those of other people's libraries are theirs
+@pytest.mark.parametrize("is_lora", [True, False])
+def test_it_counts_the_steps_that_trl_took(tmp_path, is_lora):
+    settings = Training(str(make_llama(tmp_path / "base")), "float32", is_lora, 1e-3, 12, whole_forward(12), 384, 1)
+    theirs = run(settings, make_rankings(4, 1), make_rankings(2, 1, first=100))
+    assert theirs["steps"] == 2  # four rankings are 24 pairs
+    assert theirs["pairs"] == 12
+    assert 0 <= theirs["right"] <= 12
