@@ -53,7 +53,7 @@ TEXTS = (
     gettext_noop("there is no checkpoint in {value}"),
     gettext_noop("{value} was trained on the base {base}, and not on that of this run, {own}"),
     gettext_noop(
-        "{stage} was begun with other options (see {file}): take a new run folder, or remove {folder} and {product}"
+        "{stage} was begun with other values of {names}: set them back, take a new run folder, or remove {value}"
     ),
     gettext_noop("the reward function must return {count} finite numbers"),
     gettext_noop("there is no demonstrations.jsonl in the run folder"),

@@ -154,8 +154,8 @@ def test_a_comparison_of_something_else_is_not_taken_for_the_one_that_is_asked(t
     assert main([*command, "--checkpoint", str(copy)]) == FAILED
     said = capsys.readouterr().err.splitlines()[-1]
     assert said == (
-        "evaluate: evaluate was begun with other options (see evaluate/options.json): take a new run folder, or remove "
-        "evaluate/ and evaluation.json"
+        "evaluate: evaluate was begun with other values of --checkpoint: set them back, take a new run folder, or "
+        "remove evaluate/, evaluation.json"
     )
     assert (folder.path / "evaluation.json").read_text() == before
     (folder.path / "evaluation.json").unlink()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
@@ -280,6 +281,34 @@ RANGES = {
     "pretrain.block_tokens": Range(2),  # the first has nothing before it to be told from
     "pretrain.blocks_per_step": COUNT,
 }
+
+
+MODEL, LENGTHS = ("base_model", "seed", "dtype"), ("max_prompt_tokens", "max_completion_tokens")
+# The keys and groups of keys that each stage reads; of the last two, PPO's ptx term.
+READ_BY = {
+    "pretrain": (*MODEL, "parent", "lora", "pretrain"),
+    "sft": (*MODEL, "parent", "lora", "sft"),
+    "reward": (*MODEL, *LENGTHS, "lora", "reward"),
+    "ppo": (*MODEL, *LENGTHS, "parent", "lora", "ppo", "sft.max_tokens", "pretrain.block_tokens"),
+    "evaluate": (*MODEL, *LENGTHS, "parent", "evaluate"),
+}
+COST_ALONE = frozenset({"sft.micro_tokens", "ppo.micro_tokens", "ppo.checkpoint_every"})  # memory or time, no result
+
+
+def changed_keys(stage: str, before: RunConfig, now: RunConfig) -> list[str]:
+    """The keys that decide a stage's product and have another value now."""
+    changed = (key for key in _differing(before, now) if key not in COST_ALONE)
+    return [key for key in changed if any(f"{key}.".startswith(f"{read}.") for read in READ_BY[stage])]
+
+
+def _differing(before: Any, now: Any, key: str = "") -> Iterator[str]:
+    if not (is_dataclass(before) and is_dataclass(now)):
+        if before != now:
+            yield key
+        return
+    prefix = f"{key}." if key else ""
+    for field in fields(before):
+        yield from _differing(getattr(before, field.name), getattr(now, field.name), prefix + field.name)
 
 
 def read_config(path: Path) -> RunConfig:

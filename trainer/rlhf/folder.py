@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from trainer.rlhf.config import ConfigError, RunConfig, read_config
+from trainer.rlhf.config import ConfigError, RunConfig, changed_keys, read_config
 from trainer.rlhf.data import DataError
 from trainer.rlhf.processes import ALONE, Processes
 
@@ -67,21 +67,37 @@ class RunFolder:
     def is_complete(self, stage: str) -> bool:
         return stage in PRODUCTS and self.product(stage).exists()
 
-    def options(self, stage: str) -> dict[str, str] | None:
-        """What the command line told the stage when it began; None where nothing is known of it."""
-        path = self.path / stage / "options.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+    def begin(self, stage: str, options: Mapping[str, str]) -> None:
+        """Keeps what a stage with a product is made of, its command line's options and a copy of config.json.
 
-    def keep_options(self, stage: str, options: dict[str, str]) -> None:
-        """Writes down what a stage with a product began with; raises `StageError` if it began with something else."""
-        if stage not in PRODUCTS or self.options(stage) == options:
+        Raises `StageError` if a product or a saved state of it stands that other values made.
+        """
+        if stage not in PRODUCTS:
             return
-        if self.options(stage) is not None:
-            raise StageError(
-                f"{stage} was begun with other options (see {stage}/options.json): take a new run folder, or remove "
-                f"{stage}/ and {PRODUCTS[stage]}"
-            )
-        write_json(self.stage(stage) / "options.json", options)
+        own = self.path / stage
+        if self.is_complete(stage) or any((own / "state").glob("[!.]*")):
+            changed = self._changed(stage, options)
+            if changed:
+                raise StageError(
+                    f"{stage} was begun with other values of {', '.join(changed)}: set them back, take a new run "
+                    f"folder, or remove {self.made_by(stage)}"
+                )
+        if not self.is_complete(stage):
+            write_json(self.stage(stage) / "options.json", dict(options))
+            write_text(own / "config.json", (self.path / "config.json").read_text(encoding="utf-8"))
+
+    def _changed(self, stage: str, options: Mapping[str, str]) -> list[str]:
+        """Keys and options that have not the values the stage was begun with, as far as these are known."""
+        kept, config = self.path / stage / "options.json", self.path / stage / "config.json"
+        changed = changed_keys(stage, read_config(config), self.config) if config.exists() else []
+        before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else options
+        names = sorted(name for name in before.keys() | options.keys() if before.get(name) != options.get(name))
+        return changed + [f"--{name.replace('_', '-')}" for name in names]
+
+    def made_by(self, stage: str) -> str:
+        """What is to be removed to have a stage made anew."""
+        product = PRODUCTS[stage]
+        return f"{stage}/" if product.startswith(f"{stage}/") else f"{stage}/, {product}"
 
     def log(self, stage: str) -> MetricsLog:
         return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
@@ -204,16 +220,17 @@ def run_stage(
 ) -> int:
     """Runs one stage in a run folder and returns its exit code; a complete stage is left as it is.
 
-    `options` name what its product is made of besides the run folder: with others it is neither taken up nor complete.
+    `options` name what its product is made of besides the run folder: with others, or with other settings that it
+    reads, it is neither taken up nor complete.
     """
-    folder, options = RunFolder(path), dict(options or {})
-    if folder.is_complete(stage) and folder.options(stage) in (None, options):
-        return COMPLETE
-    stop = StopSignal()
+    folder, stop = RunFolder(path), StopSignal()
     stop.catch()
-    (folder.path / "error.json").unlink(missing_ok=True)
     try:
-        folder.keep_options(stage, options)
+        folder.begin(stage, options or {})
+        if folder.is_complete(stage):
+            print(f"{stage} is finished; remove {folder.made_by(stage)} to have it made anew")
+            return COMPLETE
+        (folder.path / "error.json").unlink(missing_ok=True)
         run(folder, stop)
     except Stopped:
         return STOPPED
