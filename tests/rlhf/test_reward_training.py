@@ -152,6 +152,18 @@ def test_it_starts_tuning_at_the_probe_and_scores_alike_saved_and_loaded(tiny_ba
     assert torch.equal(again.score_groups([group]), packed)
 
 
+@pytest.mark.parametrize(
+    ("train", "set_rate", "rate"), [("lora", None, 1e-4), ("full", None, 2e-5), ("full", 1e-3, 1e-3)]
+)
+def test_it_tunes_an_adapter_and_full_weights_at_their_usual_rates(tiny_base, tmp_path, train, set_rate, rate):
+    """Of the reward model's trunk: that the policy is an adapter does not make it one."""
+    reward = {"train": train, "rankings_per_step": 99, "learning_rate": set_rate, "layer": 2, "ensemble": 0}
+    run = write_run(tmp_path / "run", tiny_base, reward=reward, lora={"r": 4, "alpha": 8})
+    train_reward(run)
+    steps = [record["metrics"] for record in run.log("reward").records()]
+    assert [step["reward/learning_rate"] for step in steps if "reward/learning_rate" in step] == [rate]
+
+
 def test_it_leaves_the_policy_adapter_active_that_was(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, reward={"train": "lora"}, lora={"r": 4, "alpha": 8})
     train_reward(run)

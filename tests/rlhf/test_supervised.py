@@ -83,6 +83,24 @@ def test_pre_training_learns_a_corpus(tmp_path, tiny_base):
     assert found[-1] < 0.6 * found[0]
 
 
+@pytest.mark.parametrize(("stage", "run"), [("sft", run_sft), ("pretrain", run_pretrain)])
+@pytest.mark.parametrize(("lora", "rate"), [({"r": 4, "alpha": 8}, 2e-4), (None, 2e-5)])
+def test_an_adapter_and_full_weights_have_each_their_usual_rate(tmp_path, tiny_base, stage, run, lora, rate):
+    """Adam's first step moves a weight by its rate, whatever the gradient."""
+    folder = with_demonstrations(make_run(tmp_path, tiny_base, lora=lora))
+    (folder.path / "corpus.txt").write_text("The fox reads.")
+    run(folder, StopSignal())
+    assert len(losses(folder, stage)) == 1
+    policy = folder.path / stage / "policy"
+    if lora:
+        tensors = load_file(policy / "adapter_model.safetensors")
+        moves = [value.abs().max() for name, value in tensors.items() if "lora_B" in name]  # they start at 0
+    else:
+        before, after = load_file(tiny_base / "model.safetensors"), load_file(policy / "model.safetensors")
+        moves = [(after[name] - before[name]).abs().max() for name in after]
+    assert float(max(moves)) == pytest.approx(rate, rel=0.01)
+
+
 def test_blocks_hold_every_token_and_an_end_after_each_document(tiny_base):
     tokenizer = load_tokenizer(tiny_base)
     documents = ["The fox reads.", "Birds sing."]

@@ -14,6 +14,13 @@ class ConfigError(ValueError):
     """A key is unknown, missing, of the wrong kind or out of range; the message names it."""
 
 
+def chosen_rate(chosen: float | None, *, has_adapter: bool, adapter: float, full: float) -> float:
+    """A learning rate that was set, or else the usual one of what is trained."""
+    if chosen is not None:
+        return chosen
+    return adapter if has_adapter else full
+
+
 @dataclass(frozen=True)
 class RewardConfig:
     """How the reward model learns from rankings. The defaults are the recipe measured for hundreds of rankings."""
@@ -41,9 +48,13 @@ class RewardConfig:
     metarm: float = 0.0  # ascent step on the spread of fresh policy samples
 
     epochs: int = 1
-    learning_rate: float = 1e-4
+    learning_rate: float | None = None  # None: 1e-4 for an adapter, 2e-5 for full weights
     rankings_per_step: int = 8
     is_packed: bool = True  # the K completions of a prompt share its forward
+
+    def rate(self, *, has_adapter: bool) -> float:
+        """The learning rate of the trunk that is tuned, an adapter or every weight."""
+        return chosen_rate(self.learning_rate, has_adapter=has_adapter, adapter=1e-4, full=2e-5)
 
 
 @dataclass(frozen=True)
@@ -166,7 +177,7 @@ class PretrainConfig:
     """Self-supervised training on a corpus: the next token of every token, or an encoder's hidden tokens."""
 
     epochs: int = 1
-    learning_rate: float = 2e-4
+    learning_rate: float | None = None  # None: 2e-4 for an adapter, 2e-5 for full weights
     block_tokens: int = 256
     blocks_per_step: int = 8
 
@@ -199,10 +210,12 @@ class RunConfig:
     def sft_rate(self) -> float:
         return self._rate(self.sft.learning_rate, adapter=2e-4, full=2e-5)
 
+    @property
+    def pretrain_rate(self) -> float:
+        return self._rate(self.pretrain.learning_rate, adapter=2e-4, full=2e-5)
+
     def _rate(self, chosen: float | None, *, adapter: float, full: float) -> float:
-        if chosen is not None:
-            return chosen
-        return full if self.lora is None else adapter
+        return chosen_rate(chosen, has_adapter=self.lora is not None, adapter=adapter, full=full)
 
     @property
     def training_dtype(self) -> str:

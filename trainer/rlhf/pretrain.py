@@ -49,7 +49,7 @@ def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
         examples=blocks,
         examples_per_step=config.pretrain.blocks_per_step,
         epochs=config.pretrain.epochs,
-        learning_rate=config.pretrain.learning_rate,
+        learning_rate=config.pretrain_rate,
         backward=backward,
         processes=processes,
     )

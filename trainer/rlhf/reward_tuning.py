@@ -127,7 +127,8 @@ def tune(
     if config.simcse and not _has_dropout(trainee.policy.model):
         raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
     masters = {name: parameter.detach().float().clone() for name, parameter in trainee.parameters.items()}
-    optimiser = torch.optim.AdamW(masters.values(), lr=config.learning_rate, weight_decay=0.0)
+    highest_rate = config.rate(has_adapter=trainee.adapter is not None)
+    optimiser = torch.optim.AdamW(masters.values(), lr=highest_rate, weight_decay=0.0)
     saved = load_state(state) if state else None
     done = 0
     if saved is not None:
@@ -142,7 +143,7 @@ def tune(
     saving, training = 0.0, 0.0
     for step, chosen in enumerate(plan[done:], start=done + 1):
         started = time.monotonic()
-        rate = config.learning_rate * _schedule(step, len(plan))
+        rate = highest_rate * _schedule(step, len(plan))
         metrics = _step(trainee, masters, optimiser, lesson, register, chosen, config, rate, (seed, step), processes)
         training += time.monotonic() - started
         journal.note(metrics)  # before the state: a resumed run cuts lines, it does not make up for them
