@@ -20,8 +20,7 @@ TEXTS = (
     ),
     gettext_noop("The trainer failed in stage {stage}: {last_line}"),
     # trainer.rlhf: why a stage cannot go on
-    gettext_noop("The machine ran out of memory; lower ppo.micro_tokens or free some and retry."),
-    gettext_noop("The machine ran out of memory; lower max_prompt_tokens or free some and retry."),
+    gettext_noop("The machine ran out of memory; lower {names}, or free some, and retry."),
     gettext_noop("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on"),
     gettext_noop("prompts.jsonl has no prompt of the split “train”"),
     gettext_noop("there is no ppo/policy to evaluate: run the ppo stage first"),

@@ -1,6 +1,7 @@
 """What workers store in English is found again and said in Chinese: each producer is asked, not its words copied."""
 
 import ast
+import json
 import re
 from itertools import product
 from pathlib import Path
@@ -109,6 +110,21 @@ def test_it_says_why_a_stage_failed(tmp_path):
 
     (tmp_path / "reward.log").write_text("Traceback\nKeyError: 'x'\n")
     assert in_chinese(str(failure_of(tmp_path, "reward"))) == "训练程序在 reward 阶段失败：KeyError: 'x'"
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "sft", "reward", "ppo", "evaluate"])
+def test_it_says_which_keys_bound_the_memory_of_a_stage(tmp_path, stage):
+    from trainer.program import failure_of
+    from trainer.rlhf.folder import run_stage
+
+    def starved(folder, stop):
+        raise MemoryError
+
+    (tmp_path / "config.json").write_text(json.dumps({"base_model": "b"}))
+    with pytest.raises(MemoryError):
+        run_stage(stage, starved, tmp_path)
+    said = in_chinese(str(failure_of(tmp_path, stage)))
+    assert said.startswith("内存不足。请调低 ") and said.endswith("，或释放一些内存，然后重试。")
 
 
 @pytest.mark.parametrize(

@@ -2,17 +2,21 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from trainer.rlhf import ppo
-from trainer.rlhf.folder import COMPLETE, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.folder import COMPLETE, MEMORY_KEYS, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
 from trainer.rlhf.ppo import run_ppo
 
 HAS_E = "tests.rlhf.rewards:has_e"
@@ -207,6 +211,26 @@ def test_a_failure_is_told_in_error_json(tmp_path, tiny_base, capsys):
         "reason": "there is no reward/model: run the reward stage first, or name a function with --reward",
         "can_retry": False,
     }
+
+
+@pytest.mark.parametrize("stage", MEMORY_KEYS)
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_a_stage_that_ran_out_of_memory_names_what_bounds_it_there(tmp_path, stage, device):
+    def starved(_folder, _stop):
+        if device == "cuda":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.5 GiB.")
+        torch.empty(10**15)
+
+    (tmp_path / "config.json").write_text('{"base_model": "b"}')
+    with pytest.raises(RuntimeError):
+        run_stage(stage, starved, tmp_path)
+    error = json.loads((tmp_path / "error.json").read_text())
+    assert error["can_retry"]
+    keys = re.fullmatch("The machine ran out of memory; lower (.+), or free some, and retry.", error["reason"])[1]
+    for key in keys.split(", "):
+        attrgetter(key)(RunConfig("b"))
+        own, length = f"{stage}.", key in ("max_prompt_tokens", "max_completion_tokens")
+        assert key.startswith(own) or (length and stage not in ("sft", "pretrain"))
 
 
 def test_the_log_is_cut_where_a_run_resumes_half_lines_included(tmp_path):

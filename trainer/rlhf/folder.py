@@ -244,6 +244,16 @@ def run_stage(
     return COMPLETE
 
 
+NO_MEMORY = ("out of memory", "can't allocate memory")  # as a GPU and a CPU say it
+MEMORY_KEYS = {  # what bounds the memory of each stage; first, where there is one, what changes no result
+    "pretrain": "pretrain.block_tokens",
+    "sft": "sft.micro_tokens, sft.max_tokens",
+    "reward": "max_prompt_tokens, max_completion_tokens",
+    "ppo": "ppo.micro_tokens, ppo.samples",
+    "evaluate": "evaluate.samples, max_prompt_tokens, max_completion_tokens",
+    "generate": "max_prompt_tokens, max_completion_tokens",
+    "score": "max_prompt_tokens, max_completion_tokens",
+}
 UNDERSTOOD = (StageError, ConfigError, DataError, FileNotFoundError)  # a sentence says it all; others leave a traceback
 
 
@@ -254,10 +264,8 @@ def _explanation(error: Exception, stage: str) -> tuple[str, bool]:
         return str(error), False
     if isinstance(error, FileNotFoundError):
         return f"there is no {error.filename}" if error.filename else str(error), False
-    if isinstance(error, MemoryError) or "out of memory" in str(error):
-        if stage == "ppo":
-            return "The machine ran out of memory; lower ppo.micro_tokens or free some and retry.", True
-        return "The machine ran out of memory; lower max_prompt_tokens or free some and retry.", True
+    if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
+        return f"The machine ran out of memory; lower {MEMORY_KEYS[stage]}, or free some, and retry.", True
     return f"{type(error).__name__}: {error}", False
 
 
