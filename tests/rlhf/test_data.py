@@ -285,5 +285,5 @@ def test_it_names_the_line_of_a_corpus_that_is_not_utf_8(tmp_path):
 def test_it_refuses_two_prompts_with_one_id(tmp_path):
     lines = [json.dumps({"id": "1", "messages": [{"role": "user", "content": text}]}) for text in "aab"]
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
-    with pytest.raises(DataError, match="prompts.jsonl, line 3, field “id”: another prompt has the id 1 too"):
+    with pytest.raises(DataError, match="^prompts.jsonl, line 3, field “id”: line 1 has the id 1 too$"):
         read_prompts(tmp_path / "prompts.jsonl")

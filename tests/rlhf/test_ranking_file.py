@@ -8,6 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from trainer.rlhf import ranking_file
 from trainer.rlhf.data import DataError, read_rankings
 from trainer.rlhf.ranking_file import Chosen, RankingFile, sizes_of
 
@@ -46,6 +47,19 @@ def test_it_names_the_line_that_is_none(path):
     path.write_text(f"{line(0)}\n\n{line(1)[:-9]}\n")
     with pytest.raises(DataError, match="rankings.jsonl, line 3: not JSON"):
         RankingFile(path)
+
+
+def test_it_names_both_lines_of_an_id_that_two_rankings_have(path):
+    path.write_text("\n".join([line(0), line(1), "", line(2), line(1, k=2), line(0)]))
+    with pytest.raises(DataError, match="^rankings.jsonl, line 5, field “id”: line 2 has the id 1 too$"):
+        RankingFile(path)
+
+
+def test_it_takes_ids_whose_hashes_alone_are_the_same(path):
+    """hash() of a text cannot be foreseen, but 8 bytes of it may be those of another."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ranking_file, "hash", lambda text: 7, raising=False)
+        assert len(RankingFile(path)) == 4
 
 
 def test_it_holds_a_few_bytes_a_ranking(tmp_path):

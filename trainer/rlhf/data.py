@@ -79,7 +79,7 @@ def read_rankings(path: Path | str) -> list[Ranking]:
 def read_prompts(path: Path | str) -> list[Prompt]:
     """All prompts of a `prompts.jsonl`; two that differ must not share an id, by which results are put together."""
     prompts: list[Prompt] = []
-    conversations: dict[str, Messages] = {}
+    seen: dict[str, tuple[Messages, str]] = {}
     for record, where in _records(path):
         messages = _messages(record, "messages", where)
         prompts.append(
@@ -90,8 +90,9 @@ def read_prompts(path: Path | str) -> list[Prompt]:
                 language=_optional(record, "language", str, where),
             )
         )
-        if conversations.setdefault(prompts[-1].id, messages) != messages:
-            raise DataError(where, "id", f"another prompt has the id {prompts[-1].id} too")
+        first, there = seen.setdefault(prompts[-1].id, (messages, where))
+        if first != messages:
+            raise same_id(where, there, prompts[-1].id)
     return prompts
 
 
@@ -131,6 +132,11 @@ def read_corpus(path: Path | str) -> Iterator[str]:
             paragraph = []
     if paragraph:
         yield "".join(paragraph).rstrip("\n")
+
+
+def same_id(where: str, before: str, identity: str) -> DataError:
+    """What is wrong with a line that has the id of another one, `before` it in the same file."""
+    return DataError(where, "id", f"{before.rpartition(', ')[2]} has the id {identity} too")
 
 
 def _text_lines(path: Path) -> Iterator[str]:

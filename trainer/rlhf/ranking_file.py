@@ -16,7 +16,7 @@ from typing import overload
 
 import numpy as np
 
-from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_draw, prompt_key
+from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_draw, prompt_key, same_id
 
 
 class Rankings(Sequence[Ranking]):
@@ -37,13 +37,23 @@ class Rankings(Sequence[Ranking]):
 
 
 class RankingFile(Rankings):
-    """The rankings of a `rankings.jsonl`; raises `DataError` at the first line that is not one."""
+    """The rankings of a `rankings.jsonl`; raises `DataError` at a line that is not one or has the id of an earlier."""
 
     def __init__(self, path: Path | str):
-        self.path, self._starts = Path(path), array("q")
+        self.path, self._starts, ids = Path(path), array("q"), array("q")
         for start, record, where in numbered_lines(self.path):
-            parse_ranking(record, where)
+            ids.append(hash(parse_ranking(record, where).id))  # 8 bytes, and nearly as good at telling them apart
             self._starts.append(start)
+        if len(np.unique(ids)) < len(ids):
+            self._check_ids()
+
+    def _check_ids(self) -> None:
+        seen: dict[str, str] = {}
+        for _, record, where in numbered_lines(self.path):
+            identity = parse_ranking(record, where).id
+            if identity in seen:
+                raise same_id(where, seen[identity], identity)
+            seen[identity] = where
 
     def __len__(self) -> int:
         return len(self._starts)
