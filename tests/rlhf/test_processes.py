@@ -6,14 +6,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model, with_two_processes
+from tests.rlhf.run_folders import make_run, run, with_reward_model, with_two_processes
+from tests.rlhf.test_masked_lm import with_corpus
 from tests.rlhf.test_supervised import with_demonstrations
 from trainer.rlhf.evaluation import run_evaluate
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.ppo import run_ppo
+from trainer.rlhf.pretrain import run_pretrain
 from trainer.rlhf.processes import Processes
+from trainer.rlhf.sft import run_sft
 
 HAS_E = "tests.rlhf.rewards:has_e_of_two"
+RUNS = ("alone", "shared")
+ADAPTER, WEIGHTS = "adapter_model.safetensors", "model.safetensors"
 
 
 def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
@@ -24,18 +29,19 @@ def test_two_processes_give_the_metrics_and_weights_of_one(tmp_path, tiny_base):
         "minibatches": 2,
         "kl": {"target": 1.0, "stop": None, "rise": None},
     }
-    alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
+    alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in RUNS)
     run(alone)
     with_two_processes("ppo", shared.path, "--reward", HAS_E)
     agree(alone, shared)
 
 
-def test_two_processes_start_a_critic_as_the_reward_model_as_one_does(tmp_path, tiny_base):
-    critic = {"kind": "adapter", "pretrain_steps": 2, "pretrain_until": 1.0}
+@pytest.mark.parametrize(("kind", "reward"), [("adapter", "lora"), ("full", "full")])
+def test_two_processes_start_a_critic_as_the_reward_model_as_one_does(tmp_path, tiny_base, kind, reward):
+    critic = {"kind": kind, "pretrain_steps": 2, "pretrain_until": 1.0}
     settings = {"updates": 2, "prompts": 8, "samples": 3, "minibatches": 2, "critic": critic}
-    alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("alone", "shared"))
+    alone, shared = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in RUNS)
     for folder in (alone, shared):
-        with_reward_model(folder, tiny_base, pooling="last", kind="lora")
+        with_reward_model(folder, tiny_base, pooling="last", kind=reward)
     run_ppo(alone, StopSignal())
     with_two_processes("ppo", shared.path)
     agree(alone, shared)
@@ -43,24 +49,46 @@ def test_two_processes_start_a_critic_as_the_reward_model_as_one_does(tmp_path, 
 
 def test_two_processes_train_every_weight_and_imitate_as_one_does(tmp_path, tiny_base):
     settings = {"updates": 2, "prompts": 8, "samples": 3, "minibatches": 2, "learning_rate": 1e-4, "loss": {"ptx": 0.5}}
-    alone, shared = (make_run(tmp_path / name, tiny_base, lora=None, ppo=settings) for name in ("alone", "shared"))
+    alone, shared = (make_run(tmp_path / name, tiny_base, lora=None, ppo=settings) for name in RUNS)
     for folder in (alone, shared):
         with_demonstrations(folder)
     run(alone)
     with_two_processes("ppo", shared.path, "--reward", HAS_E)
-    agree(alone, shared, "model.safetensors")
+    agree(alone, shared, WEIGHTS)
     start = load_file(tiny_base / "model.safetensors")
     trained = load_file(alone.path / "ppo/policy/model.safetensors")
     assert any(not torch.equal(trained[name], start[name]) for name in start), "nothing was learned to agree on"
 
 
-def agree(alone: RunFolder, shared: RunFolder, product: str = "adapter_model.safetensors") -> None:
-    """Asserts that the metrics of every update and the published weights are the same but for rounding."""
-    for one, two in zip(metrics(alone), metrics(shared), strict=True):
+@pytest.mark.parametrize(("lora", "product"), [({"r": 4, "alpha": 8}, ADAPTER), (None, WEIGHTS)])
+def test_two_processes_fine_tune_as_one_does(tmp_path, tiny_base, lora, product):
+    """Of three conversations, two a step, the second step has one: nothing is left for the second process."""
+    sft = {"epochs": 2, "conversations_per_step": 2, "learning_rate": 1e-3}
+    alone, shared = (with_demonstrations(make_run(tmp_path / n, tiny_base, lora=lora, sft=sft)) for n in RUNS)
+    run_sft(alone, StopSignal())
+    with_two_processes("sft", shared.path)
+    agree(alone, shared, product, stage="sft")
+
+
+@pytest.mark.parametrize("base", ["tiny_base", "tiny_bert"])
+def test_two_processes_pre_train_as_one_does(tmp_path, request, base):
+    settings = {"epochs": 2, "block_tokens": 16, "blocks_per_step": 3, "learning_rate": 1e-3}
+    base = request.getfixturevalue(base)
+    alone, shared = (with_corpus(make_run(tmp_path / n, base, lora=None, pretrain=settings)) for n in RUNS)
+    run_pretrain(alone, StopSignal())
+    with_two_processes("pretrain", shared.path)
+    agree(alone, shared, WEIGHTS, stage="pretrain")
+
+
+def agree(alone: RunFolder, shared: RunFolder, product: str = ADAPTER, *, stage: str = "ppo") -> None:
+    """Asserts that each step's metrics, its gradient's norm too, and the weights are the same but for rounding."""
+    first, second = ([record["metrics"] for record in folder.log(stage).records()] for folder in (alone, shared))
+    assert len(first) > 1
+    for one, two in zip(first, second, strict=True):
         for name, value in one.items():
             if not name.startswith(("seconds/", "tokens_per_second/", "flops_share/")):
                 assert two[name] == pytest.approx(value, rel=2e-3, abs=2e-4), name
-    first, second = (load_file(folder.path / "ppo/policy" / product) for folder in (alone, shared))
+    first, second = (load_file(folder.path / stage / "policy" / product) for folder in (alone, shared))
     for name, tensor in first.items():
         torch.testing.assert_close(second[name], tensor, atol=2e-3, rtol=2e-2)
 
