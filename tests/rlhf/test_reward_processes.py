@@ -12,10 +12,11 @@ from trainer.rlhf.reward_model import load_reward_model
 from trainer.rlhf.reward_training import train_reward
 
 
-def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path):
+@pytest.mark.parametrize(("simcse", "dropout"), [(0.0, 0.0), (0.5, 0.1)])
+def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path, simcse, dropout):
     settings = {
-        "reward": {"train": "lora", "rankings_per_step": 5, "learning_rate": 1e-3},
-        "lora": {"r": 4, "alpha": 8},
+        "reward": {"train": "lora", "rankings_per_step": 5, "learning_rate": 1e-3, "simcse": simcse},
+        "lora": {"r": 4, "alpha": 8, "dropout": dropout},
     }
     one, two = (write_run(tmp_path / name, tiny_base, prompts=40, **settings) for name in ("one", "two"))
     train_reward(one)
@@ -25,12 +26,7 @@ def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path):
     scores = [model.score_groups([group]) for model in models]
     torch.testing.assert_close(scores[1], scores[0], rtol=1e-3, atol=1e-3)
     assert report_of(two)["accuracy"] == report_of(one)["accuracy"]
-    losses = [
-        [
-            record["metrics"]["reward/loss"]
-            for record in run.log("reward").records()
-            if "reward/loss" in record["metrics"]
-        ]
-        for run in (one, two)
-    ]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    for name in ("reward/loss", "reward/grad_norm"):
+        steps = [[each["metrics"] for each in run.log("reward").records()] for run in (one, two)]
+        first, second = ([step[name] for step in each if name in step] for each in steps)
+        assert len(first) > 1 and second == pytest.approx(first, rel=1e-4), name

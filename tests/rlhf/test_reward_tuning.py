@@ -8,9 +8,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import logsigmoid
 
-from trainer.rlhf import reward_tuning
-from trainer.rlhf.config import RewardConfig
+from trainer.rlhf.config import LoraConfig, RewardConfig
 from trainer.rlhf.data import Completion, Ranking
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.journal import Journal
@@ -19,7 +19,8 @@ from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.processes import ALONE
 from trainer.rlhf.reward_head import Reading, RewardHead
-from trainer.rlhf.reward_tuning import Lesson, Trainee, ascend, make_trainee, tune
+from trainer.rlhf.reward_loss import info_nce
+from trainer.rlhf.reward_tuning import Lesson, Trainee, ascend, make_trainee, tune, two_views
 
 
 class GivenFeatures(Trainee):
@@ -77,12 +78,42 @@ def test_metarm_takes_the_gradient_at_the_risen_weights_and_applies_it_to_those_
     assert weight == pytest.approx([START[0] + 0.01, START[1] - 0.01], abs=1e-6)
 
 
-@pytest.mark.parametrize(("micro_tokens", "others"), [(99, 4), (1, 2)])
-def test_simcse_tells_a_completion_from_those_of_its_micro_batch(tmp_path, monkeypatch, micro_tokens, others):
-    """All features alike: each view is one of n alike, which costs log n; the pairs are even, which costs log 2."""
-    monkeypatch.setattr(reward_tuning, "MICRO_TOKENS", micro_tokens)
+def test_simcse_tells_a_completion_from_all_others_of_its_step(tmp_path):
+    """All features alike: each view is one of four alike, which costs log 4; the pairs are even, which costs log 2."""
     _, metrics = one_step(trainee(dropout=0.1), lesson((0, 0), (0, 0)), tmp_path, simcse=0.5)
-    assert metrics["reward/loss"] == pytest.approx(log(2) + 0.5 * log(others), rel=1e-5)
+    assert metrics["reward/loss"] == pytest.approx(log(2) + 0.5 * log(4), rel=1e-5)
+
+
+def test_simcse_in_two_passes_has_the_gradient_of_one_that_keeps_every_graph(tiny_base, tmp_path):
+    rankings = lesson((0, 0), (0, 0), (0, 0))
+    groups = [Group([1, 5, 6], [[7, 8, 2], [9, 2]]), Group([1, 4], [[3, 2], [11, 12, 2]]), Group([1], [[5, 2], [6, 2]])]
+    rankings = rankings._replace(groups=groups)
+    found = one_step(tuned_adapter(tiny_base), rankings, tmp_path, simcse=0.5, is_packed=False)[1]
+
+    whole = tuned_adapter(tiny_base)
+    settings = RewardConfig(is_packed=False)
+    views = [two_views(whole, group, settings, (1, 1, number)) for number, group in enumerate(groups)]
+    first, second = (torch.cat(side) for side in zip(*views, strict=True))
+    better, worse = (first @ whole.weight).view(3, 2).T
+    loss = -logsigmoid(better - worse).mean() + 0.5 * info_nce(first, second)
+    gradients = torch.autograd.grad(loss, list(whole.parameters.values()))
+    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    assert not torch.equal(first, second)
+    assert found["reward/loss"] == pytest.approx(float(loss), rel=1e-4)
+    assert found["reward/grad_norm"] == pytest.approx(float(norm), rel=1e-4)
+
+
+def tuned_adapter(base) -> Trainee:
+    """A head on a trunk whose adapter has learned something: on a fresh one dropout changes nothing."""
+    policy = load_policy(base, dtype="float32", device="cpu")
+    generator = torch.Generator().manual_seed(1)
+    head = RewardHead((Reading("mean", 2),), torch.randn(1, 32, generator=generator))
+    found = make_trainee(policy, head, LoraConfig(r=4, alpha=8, dropout=0.1), torch.ones(1, 32), seed=1)
+    with torch.no_grad():
+        for name, parameter in found.parameters.items():
+            if "lora_B" in name:
+                parameter.normal_(std=0.3, generator=generator)
+    return found
 
 
 def sigmoid(value: float) -> float:

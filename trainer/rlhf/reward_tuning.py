@@ -1,10 +1,8 @@
 """Fine-tuning the trunk on rankings, from a fitted probe on: an adapter (lora) or every weight (full).
 
 A step takes `rankings_per_step` rankings, packed so that each prompt is computed once, in micro-batches that change
-memory and not the gradient; SimCSE alone depends on them, and on how many processes share a step: a completion is told
-from those of its own micro-batch, as views of all the step would have to be kept with their graphs. The trunk runs in
-its own dtype; AdamW works on fp32 copies, without which bf16 would round most updates away. One epoch by default: more
-inflates scores without telling more completions apart (2307.04964, 2.2).
+memory and not the gradient. The trunk runs in its own dtype; AdamW works on fp32 copies, without which bf16 would round
+most updates away. One epoch by default: more inflates scores without telling more completions apart (2307.04964, 2.2).
 
 Left out: dropout, unless SimCSE asks for its two views. Weight decay is 0: the probe's ridge has chosen the start.
 """
@@ -14,7 +12,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +37,7 @@ from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.trunk import hidden_states, packed_inputs
 
 ADAPTER = "reward"
-MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result but SimCSE's
+MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result
 MAX_GRAD_NORM = 1.0
 WARMUP_SHARE = 0.05
 SAVING_SHARE = 0.1  # of the time may go into saving states; a step is saved whenever that allows it
@@ -203,16 +200,20 @@ def _step(
     weight = float(register.weight[chosen].sum())
     mine = chosen[processes.rank :: processes.world]
     groups = [lesson.groups[number] for number in mine]
-    for part, places in enumerate(batches(groups, max_tokens=MICRO_TOKENS)):
-        numbers = [mine[place] for place in places]
+    contrast = None
+    if config.simcse and chosen:
+        contrast = contrast_of(trainee, dict(zip(mine, groups, strict=True)), config, key, processes)
+        sums[0] = contrast.loss if processes.is_first else 0.0
+    for places in batches(groups, max_tokens=0 if contrast else MICRO_TOKENS):
+        numbers, part = [mine[place] for place in places], [groups[place] for place in places]
         share = float(register.weight[numbers].sum()) / weight
-        with _views(trainee.policy.model, config, (*key, part)):
-            pooled = trainee.pooled([lesson.groups[number] for number in numbers], is_packed=config.is_packed)
-            loss, right, count = _loss(pooled @ trainee.weight, numbers, lesson, register, config)
-            if config.simcse:
-                again = trainee.pooled([lesson.groups[number] for number in numbers], is_packed=config.is_packed)
-                loss = loss + config.simcse * info_nce(pooled, again)
-        (share * loss).backward()
+        if contrast is None:
+            pooled, pull = trainee.pooled(part, is_packed=config.is_packed), 0.0
+        else:
+            pooled, other = two_views(trainee, part[0], config, (*key, numbers[0]))
+            pull = contrast.pull(numbers[0], pooled, other)
+        loss, right, count = _loss(pooled @ trainee.weight, numbers, lesson, register, config)
+        (share * loss + pull).backward()
         sums += torch.tensor([share * float(loss.detach()), right, count])
     processes.sum_gradients(trainee.parameters.values())
     norm = _update(masters, trainee.parameters, optimiser, rate)
@@ -304,17 +305,45 @@ def ascend(
                 parameter.grad = None
 
 
-@contextmanager
-def _views(model: nn.Module, config: RewardConfig, key: tuple[int, ...]) -> Iterator[None]:
-    """Dropout on while inside, if SimCSE wants two views; what it draws depends on the key alone."""
-    if not config.simcse:
-        yield
-        return
+class Contrast(NamedTuple):
+    """SimCSE over all completions of a step, weighted, and its slope at both views of each ranking, by number."""
+
+    loss: float
+    slopes: dict[int, tuple[Tensor, Tensor]]
+
+    def pull(self, number: int, *views: Tensor) -> Float[Tensor, ""]:
+        """What has the gradient of the whole at a ranking's two views."""
+        return sum((view * slope).sum() for view, slope in zip(views, self.slopes[number], strict=True))
+
+
+def contrast_of(
+    trainee: Trainee, mine: Mapping[int, Group], config: RewardConfig, key: tuple[int, int], processes: Processes
+) -> Contrast:
+    """The first of two passes (GradCache, 2101.06983): the views without their graphs, and where they are to move.
+
+    A second forward that draws the same dropout carries the slopes on to the weights, a ranking at a time. So a
+    completion is told from all others of its step, and only the views themselves are in memory together.
+    """
+    with torch.no_grad():
+        own = {number: two_views(trainee, group, config, (*key, number)) for number, group in mine.items()}
+    gathered = processes.gather({number: (number, *(view.cpu() for view in pair)) for number, pair in own.items()})
+    numbers, *sides = zip(*gathered, strict=True)
+    first, second = (torch.cat(side).requires_grad_() for side in sides)
+    loss = config.simcse * info_nce(first, second)
+    loss.backward()
+    sizes = [len(side) for side in sides[0]]
+    slopes = zip(*(side.grad.to(trainee.weight.device).split(sizes) for side in (first, second)), strict=True)
+    return Contrast(float(loss.detach()), dict(zip(numbers, slopes, strict=True)))
+
+
+def two_views(trainee: Trainee, group: Group, config: RewardConfig, key: tuple[int, ...]) -> list[Tensor]:
+    """Pooled features of a ranking under two draws of dropout, which depend on the key alone."""
+    model = trainee.policy.model
     with torch.random.fork_rng():
         torch.manual_seed(derived_seed(*key))
         model.train()
         try:
-            yield
+            return [trainee.pooled([group], is_packed=config.is_packed) for _ in range(2)]
         finally:
             model.eval()
 
