@@ -65,6 +65,16 @@ def test_it_takes_its_own_defaults_and_the_ends_of_every_range_that_exists(key):
                 parse(RunConfig, with_value(key, value))
 
 
+@pytest.mark.parametrize("value", [0, -0.5])
+def test_rao_kupper_needs_room_for_ties_and_davidson_takes_any(value):
+    """theta^2 - 1 is the factor of a tie's probability; nu may well be below 1."""
+    record = {"base_model": "b", "reward": {"ties": "davidson", "tie_parameter": value}}
+    assert parse(RunConfig, record).reward.tie_parameter == value
+    record["reward"]["ties"] = "rao_kupper"
+    with pytest.raises(ConfigError, match=f"^reward.tie_parameter: must be above 0, not {float(value)}$"):
+        parse(RunConfig, record)
+
+
 def with_value(key: str, value: float) -> dict:
     """A whole record with one value, nested where the key has dots."""
     for name in reversed(key.split(".")):

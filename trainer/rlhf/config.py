@@ -39,7 +39,7 @@ class RewardConfig:
 
     loss: Literal["pairwise", "plackett_luce"] = "pairwise"
     ties: Literal["drop", "half", "rao_kupper", "davidson"] = "half"
-    tie_parameter: float = 0.5  # Rao-Kupper: log theta; Davidson: log nu
+    tie_parameter: float = 0.5  # Rao-Kupper: log theta, above 0; Davidson: log nu
     margin: Literal["none", "strength", "votes"] = "none"
     label_smoothing: float = 0.0
     doubtful: Literal["keep", "soft", "flip", "drop"] = "keep"  # pairs the ensemble votes against
@@ -51,6 +51,10 @@ class RewardConfig:
     learning_rate: float | None = None  # None: 1e-4 for an adapter, 2e-5 for full weights
     rankings_per_step: int = 8
     is_packed: bool = True  # the K completions of a prompt share its forward
+
+    def __post_init__(self) -> None:
+        if self.ties == "rao_kupper" and self.tie_parameter <= 0:  # theta 1 says that there are no ties
+            raise ConfigError(f"reward.tie_parameter: must be above 0, not {self.tie_parameter}")
 
     def rate(self, *, has_adapter: bool) -> float:
         """The learning rate of the trunk that is tuned, an adapter or every weight."""

@@ -42,7 +42,10 @@ class UnfinishedLines:
         return kept
 
     def append(self, records: Iterable[Any]) -> None:
-        """Writes a line of JSON for each record; once this returns, no kill of the program loses them."""
+        """Writes a line of JSON for each record; once this returns, no kill of the program loses them.
+
+        A loss of power may, up to what the system has not written yet: `finish` alone waits for the disk.
+        """
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
 
