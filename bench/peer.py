@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -32,8 +33,9 @@ class Peer(NamedTuple):
     def run(self, module: str, *arguments: str, given: Any = None) -> Any:
         """What `python -m module` prints in its last line, as JSON; `given` goes to its standard input as JSON."""
         command = [self.python(), "-m", module, *arguments]
+        quiet = os.environ | {"TRANSFORMERS_VERBOSITY": "error", "PYTHONWARNINGS": "ignore"}
         text = json.dumps(given)
-        output = subprocess.run(command, check=True, input=text, stdout=subprocess.PIPE, text=True).stdout
+        output = subprocess.run(command, check=True, input=text, stdout=subprocess.PIPE, text=True, env=quiet).stdout
         return json.loads(output.splitlines()[-1])
 
 
