@@ -13,6 +13,7 @@ import { notice, noticeSignedOut, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
+import { offerGuidelines } from "./reading.js";
 import { Renewal } from "./renewal.js";
 import { Stage, showBeginning } from "./stage.js";
 
@@ -36,11 +37,12 @@ askForReasons((reason) => answers.skip(reason));
 
 /* --- the comparison on the stage, and those that come after it --- */
 
-/* What was begun on it comes back, its clock starts, its keys, marks and panes are drawn. */
+/* What was begun on it comes back, its clock starts, its keys, guidelines, marks and panes are drawn. */
 stage.addEventListener("shown", ({ detail: comparison }) => {
   printKeys(document, page.keys, comparison.k);
   if (drafts.restore(comparison)) tell(say("restored"));
   showBeginning(comparison);
+  offerGuidelines(comparison.form.dataset.guidelines);
   comparison.shown();
   comparison.addEventListener("change", drawUndo);
   drawUndo();

@@ -35,14 +35,31 @@ export async function showDifferences(comparison, first, second, byCharacter = n
   if (!dialog.open) dialog.showModal();
 }
 
-export async function toggleGuidelines() {
-  const panel = $("guidelines-panel");
-  panel.hidden = !panel.hidden;
-  if (panel.hidden) return $("guidelines-link").focus();
+/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while it is open. */
+export function offerGuidelines(address) {
+  const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
+  link.hidden = !address;
+  link.href = address;
+  panel.hidden ||= link.hidden;
+  if (!panel.hidden) fillPanel(panel, link.href);
+}
+
+export function toggleGuidelines() {
+  const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
+  panel.hidden = !panel.hidden || link.hidden;
+  if (panel.hidden) return link.focus();
   panel.focus();
-  const url = $("guidelines-link").href;
+  fillPanel(panel, link.href);
+}
+
+async function fillPanel(panel, url) {
   if (panel.dataset.url === url) return;
+  panel.dataset.url = url;
+  const text = panel.querySelector(".text");
+  text.replaceChildren(); // those of another pool, or another version
   const response = await fetch(url, AS_FRAGMENT).catch(() => null);
-  panel.dataset.url = response?.ok ? url : "";
-  panel.querySelector(".text").replaceChildren(response?.ok ? fragment(await response.text()) : say("noGuidelines"));
+  const content = response?.ok ? fragment(await response.text()) : say("noGuidelines");
+  if (panel.dataset.url !== url) return; // another comparison has come meanwhile
+  if (!response?.ok) panel.dataset.url = ""; // asked for again when the panel is opened again
+  text.replaceChildren(content);
 }

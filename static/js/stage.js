@@ -31,7 +31,6 @@ export class Stage extends EventTarget {
     this.element.replaceChildren(comparison.form);
     scrollTo(0, 0);
     this.element.querySelector("h1").focus({ preventScroll: true });
-    this.#offerGuidelines(comparison.form.dataset.guidelines);
     this.adopt(comparison);
     announce(say("next"));
     readOut(comparison.form.querySelector(".prompt > .turn:last-of-type .text"), say("goesOn"));
@@ -53,12 +52,6 @@ export class Stage extends EventTarget {
     line.className = "nothing empty";
     line.textContent = say("nothingIsLeft");
     this.element.replaceChildren(line);
-  }
-
-  #offerGuidelines(address) {
-    const link = $("guidelines-link");
-    link.hidden = !address;
-    link.href = address;
   }
 }
 

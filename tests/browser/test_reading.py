@@ -2,6 +2,7 @@
 
 import pytest
 
+from annotate.models import GuidelineVersion
 from tests.browser.visit import make_work
 from tests.test_rendering import HOSTILE
 
@@ -71,3 +72,30 @@ def test_right_to_left_text_stands_right(open_browser, policy):
         )
     )
     assert directions == {"مرحبا بالعالم": "rtl", "hello": "ltr"}
+
+
+def test_open_guidelines_are_those_of_the_comparison_on_the_screen(open_browser, policy):
+    pool = make_work(policy, 2, count=4)
+    visit = open_browser().ready()
+    visit.page.wait_for_function("async () => (await navigator.locks.query()).held.length === 3")  # two are fetched
+    GuidelineVersion.objects.create(pool=pool, version=2, text="Be brief.")
+    visit.press("l").wait_for_text("Be kind.")
+    for _answer in range(3):
+        done = visit.shown
+        visit.press("ArrowLeft").wait_for_another_than(done)
+    visit.wait_for_text("Be brief.")
+    assert visit.page.get_by_text("Be kind.").count() == 0
+
+
+def test_a_comparison_without_guidelines_closes_those_of_the_one_before_and_opens_none(open_browser, policy):
+    make_work(policy, 2, count=1)
+    visit = open_browser().ready()
+    visit.press("l").wait_for_text("Be kind.")
+    make_work(policy, 2, count=1, name="a pool without")
+    GuidelineVersion.objects.filter(pool__name="a pool without").delete()
+    done = visit.shown
+    visit.press("ArrowLeft").wait_for_another_than(done)
+    panel = visit.page.locator("#guidelines-panel")
+    assert not panel.is_visible()
+    visit.press("l")
+    assert not panel.is_visible()
