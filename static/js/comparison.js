@@ -1,12 +1,12 @@
-/* One comparison on the page: which completion has which rank, what was said beside, and how long it took.
+/* One comparison on the page: which completion has which rank, and what was said beside.
  *
  * The form is the answer's only home: a rank is a checked radio. What a screen reader, a mouse, a finger or a key
  * changes ends in `place`, `setAllBad` or `pick`, which write the form and redraw. Event: "change".
  */
 
+import { Effort } from "./effort.js";
 import { Tray } from "./tray.js";
 
-const IDLE_MS = 30_000;
 const OF_A_DRAFT = /^(rank|flag|axis)-|^(all_bad|strength|chip|rationale|better_answer)$/;
 const HEAD_PX = 100; // room for the head of a completion and a line of it
 const GAP_PX = 8;
@@ -20,13 +20,8 @@ const VERDICTS = {
 export class Comparison extends EventTarget {
   #history = [];
   #tray = null;
-  #shownAt = 0;
-  #activeMs = 0;
-  #lastTick = 0;
-  #lastActivity = 0;
-  #firstActionMs = null;
-  #changes = 0;
   #lastRank = null;
+  effort = new Effort();
   marks = null; // what marks its words, where the pool asks for that
   #given = null; // in a correction: what was said before
 
@@ -76,9 +71,8 @@ export class Comparison extends EventTarget {
     return this.#given === this.#said;
   }
 
-  /* All that was said, without how long it took. */
   get #said() {
-    return JSON.stringify({ ...this.answer(), active_ms: 0, first_action_ms: 0, changes: 0 });
+    return JSON.stringify(this.#statement());
   }
 
   get ranks() {
@@ -87,6 +81,12 @@ export class Comparison extends EventTarget {
 
   get allBad() {
     return this.form.querySelector('input[name="all_bad"]')?.checked ?? false;
+  }
+
+  /* It comes onto the stage. */
+  shown() {
+    this.#mark(Math.max(0, this.ranks.indexOf(null)));
+    this.effort.start();
   }
 
   get isComplete() {
@@ -135,7 +135,7 @@ export class Comparison extends EventTarget {
     const ranks = this.ranks;
     if (rank !== null && (rank < 1 || rank > this.k)) return false;
     this.#remember();
-    if (ranks[index] !== null && ranks[index] !== rank) this.#changes += 1;
+    if (ranks[index] !== null && ranks[index] !== rank) this.effort.changes += 1;
     if (rank !== null && !this.tiesAllowed) {
       const holder = ranks.findIndex((other, at) => other === rank && at !== index);
       if (holder >= 0) this.#write(holder, null);
@@ -179,7 +179,7 @@ export class Comparison extends EventTarget {
     if (verdict === "tie" && !this.tiesAllowed) return false;
     this.#remember();
     if (this.verdict && this.verdict !== verdict) {
-      this.#changes += 1;
+      this.effort.changes += 1;
       this.setStrength(null); // which was said of the other one
     }
     this.verdict = verdict;
@@ -207,7 +207,7 @@ export class Comparison extends EventTarget {
   undo() {
     const before = this.#history.pop();
     if (!before) return false;
-    this.#changes += 1;
+    this.effort.changes += 1;
     before.ranks.forEach((rank, index) => this.#write(index, rank));
     this.#writeAllBad(before.allBad);
     this.verdict = before.verdict;
@@ -243,12 +243,16 @@ export class Comparison extends EventTarget {
   /* --- the answer --- */
 
   answer() {
+    return { ...this.#statement(), ...this.effort.measured };
+  }
+
+  /* All that was said, without what it took. */
+  #statement() {
     const data = new FormData(this.form);
     const pair = this.isPair ? VERDICTS[this.verdict] : null;
     const ranks = pair ? pair.ranks : this.ranks;
     const isRanked = ranks.every((rank) => rank !== null);
     const byCompletion = (read) => Object.fromEntries(this.ids.map((id) => [id, read(id)]).filter(([, value]) => value));
-    this.tick();
     return {
       ranks: isRanked ? Object.fromEntries(this.ids.map((id, index) => [id, ranks[index]])) : {},
       all_bad: pair ? pair.allBad : this.allBad,
@@ -259,9 +263,6 @@ export class Comparison extends EventTarget {
       rationale: data.get("rationale") ?? "",
       chips: data.getAll("chip"),
       better_answer: data.get("better_answer") ?? "",
-      active_ms: Math.round(this.#activeMs),
-      first_action_ms: this.#firstActionMs === null ? null : Math.round(this.#firstActionMs),
-      changes: this.#changes,
     };
   }
 
@@ -312,31 +313,10 @@ export class Comparison extends EventTarget {
     return found.length ? Object.fromEntries(found.map(([name, value]) => [name.slice(prefix.length), Number(value)])) : null;
   }
 
-  /* --- time --- */
-
-  shown() {
-    this.#mark(Math.max(0, this.ranks.indexOf(null)));
-    this.#shownAt = this.#lastTick = this.#lastActivity = performance.now();
-  }
-
-  noteActivity() {
-    this.tick();
-    this.#lastActivity = performance.now();
-  }
-
-  /* Time counts while the page is seen and somebody moved in the last half minute. */
-  tick() {
-    const now = performance.now();
-    const isActive = !document.hidden && now - this.#lastActivity < IDLE_MS;
-    if (isActive) this.#activeMs += now - this.#lastTick;
-    this.#lastTick = now;
-    return isActive;
-  }
-
   /* --- the form and its looks --- */
 
   #remember() {
-    this.#firstActionMs ??= performance.now() - this.#shownAt;
+    this.effort.noteAction();
     this.#history.push({ ranks: this.ranks, allBad: this.allBad, verdict: this.verdict, strength: this.#strength });
   }
 

@@ -7,6 +7,7 @@ import { Answers } from "./answers.js";
 import { Comparison } from "./comparison.js";
 import { askForReasons, showFeedback, showProblems } from "./dialogs.js";
 import { Drafts } from "./drafts.js";
+import { noteActivity } from "./effort.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
 import { notice, noticeSignedOut, tell } from "./messages.js";
@@ -110,12 +111,18 @@ function goOn() {
 
 /* --- time: activity, leases, and a rest now and then --- */
 
-function noteActivity() {
-  stage.current?.noteActivity();
+function somethingIsDone() {
+  tick();
+  noteActivity();
   renewal.noteActivity();
 }
 
-for (const type of ACTIVITY) document.addEventListener(type, noteActivity, { passive: true, capture: true });
+function tick() {
+  return stage.current?.effort.tick() ?? false;
+}
+
+for (const type of ACTIVITY) document.addEventListener(type, somethingIsDone, { passive: true, capture: true });
+document.addEventListener("visibilitychange", tick);
 
 /* Say on the server that somebody is at work here; and here, at once, what was lent to somebody else meanwhile. */
 async function renewLeases() {
@@ -130,7 +137,7 @@ async function renewLeases() {
 let workedMs = 0;
 
 function proposeRest() {
-  if (!stage.current?.tick()) return;
+  if (!tick()) return;
   workedMs += TICK_MS;
   if (workedMs < page.breakAfterMinutes * 60_000) return;
   workedMs = 0;

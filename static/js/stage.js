@@ -26,7 +26,6 @@ export class Stage extends EventTarget {
   }
 
   show(comparison) {
-    this.current = comparison;
     hideToast(); // it spoke of the one before
     this.element.replaceChildren(comparison.form);
     scrollTo(0, 0);

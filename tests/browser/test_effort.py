@@ -1,0 +1,70 @@
+"""What an answer took, on a clock that goes only when it is told to."""
+
+import pytest
+
+from annotate.models import Ranking
+from tests.browser.visit import make_work
+
+
+@pytest.fixture
+def visit(open_browser, policy):
+    """Alice before the second of her comparisons, the clock standing still since it came."""
+    make_work(policy, 2)
+    visit = open_browser(path="/work/")
+    visit.page.clock.install()
+    visit.page.goto("/rank/")
+    visit.ready()
+    visit.page.clock.pause_at(visit.page.evaluate("Date.now() / 1000 + 1"))
+    answer(visit, "ArrowLeft")
+    return visit
+
+
+def answer(visit, key: str) -> Ranking:
+    done = visit.shown
+    visit.press(key).wait_for_another_than(done)
+    visit.wait_until_sent()
+    return Ranking.objects.get(assignment=done, is_current=True)
+
+
+def wait(visit, seconds: int) -> None:
+    visit.page.clock.run_for(1000 * seconds)
+
+
+def hide(visit, is_hidden: bool) -> None:
+    visit.page.evaluate(
+        "hidden => { Object.defineProperty(document, 'hidden', {value: hidden, configurable: true});"
+        " document.dispatchEvent(new Event('visibilitychange')) }",
+        is_hidden,
+    )
+
+
+def test_active_time_leaves_out_what_passes_while_the_page_is_hidden(visit):
+    wait(visit, 6)
+    hide(visit, True)
+    wait(visit, 3)
+    hide(visit, False)
+    wait(visit, 1)
+    ranking = answer(visit, "ArrowLeft")
+    assert (ranking.active_ms, ranking.first_action_ms) == (7_000, 10_000)
+
+
+def test_active_time_ends_half_a_minute_after_the_last_that_was_done(visit):
+    visit.page.clock.fast_forward(100_000)  # as when the machine slept
+    visit.press("a")
+    wait(visit, 2)
+    assert answer(visit, "ArrowLeft").active_ms == 32_000
+
+
+def test_time_with_another_comparison_is_not_counted(visit):
+    wait(visit, 10)
+    first = visit.shown
+    assert answer(visit, "ArrowLeft").active_ms == 10_000
+    second = visit.shown
+    wait(visit, 20)
+    visit.press("u")
+    assert visit.wait_for_another_than(second) == first
+    wait(visit, 1)
+    assert answer(visit, "ArrowRight").active_ms == 11_000
+    assert visit.shown == second
+    wait(visit, 2)
+    assert answer(visit, "ArrowRight").active_ms == 22_000
