@@ -36,16 +36,22 @@ def work(request):
 @never_cache
 @needs(MAY_ANNOTATE)
 def correction(request, assignment_id: int):
-    """One's own answer on the page it was given on; sent again it becomes a new revision."""
+    """One's own answer on the page it was given on; sent again it becomes a new revision.
+
+    The ranking page asks for the comparison alone, to go on with a correction after a reload.
+    """
     given = answered_assignment(request.user, assignment_id)
-    if given is None:
+    if given is None or (given.is_frozen and request.htmx):
         raise Http404
     if given.is_frozen:
         messages.info(request, _("A snapshot has used this answer already; it can no longer be changed."))
         return redirect("work")
     if request.method == "POST":
         return take_correction(request, assignment_id, given)
-    context = page_context(request.user) | comparison_page(given.assignment, given=given)
+    comparison = comparison_page(given.assignment, given=given)
+    if request.htmx:
+        return render(request, "rank.html#comparison", comparison | {"has_script": True})
+    context = page_context(request.user) | comparison
     return render(request, "correction.html", context | {"back": page_of_work(request)})
 
 

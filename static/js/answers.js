@@ -5,6 +5,8 @@
  */
 
 import { announce } from "./announcer.js";
+import { Comparison } from "./comparison.js";
+import { AS_FRAGMENT, fragment } from "./fragments.js";
 import { notice, tell, toast } from "./messages.js";
 import { $, listed, page, say } from "./page.js";
 
@@ -64,8 +66,26 @@ export class Answers extends EventTarget {
     const wasSkipped = this.#skips.has(comparison);
     if (!comparison || (wasSkipped && !(await this.#withdrawSkip(comparison)))) return announce(say("nothingToTakeBack"));
     if (this.stage.current?.mode === "ranking") this.ahead.putBack(this.stage.current);
-    if (!wasSkipped) comparison.reopen();
+    if (!wasSkipped) {
+      comparison.reopen();
+      this.leases.claim(comparison.id); // so that no other tab goes on with the correction
+    }
     this.#leaveWith(say(wasSkipped ? "notSkipped" : "takenBack"), () => this.stage.show(comparison));
+  }
+
+  /* The correction that was begun here before the page was loaded anew, with the answer it corrects; null where there is
+   * none, or another tab is at it. One whose answer has yet to be sent waits for the next time. */
+  async begunCorrection() {
+    const id = this.drafts.begunCorrection;
+    const isUnsent = (await this.outbox.all()).some((entry) => entry.assignment === id);
+    if (id === null || isUnsent || !(await this.leases.claim(id))) return null;
+    const response = await fetch(page.urls.correction.replace("/0/", `/${id}/`), AS_FRAGMENT).catch(() => null);
+    if (response?.ok) return Comparison.of(fragment(await response.text()).firstElementChild);
+    this.leases.letGo(id);
+    if (response?.status !== 404) return null;
+    this.drafts.drop({ id });
+    tell(say("frozen"));
+    return null;
   }
 
   /* A skip that the server has is somebody else's comparison. */
@@ -87,6 +107,8 @@ export class Answers extends EventTarget {
 
   #leaveAsItWas(comparison) {
     if (this.stage.onlyOne) return tell(say("unchanged"));
+    this.leases.letGo(comparison.id);
+    this.drafts.drop(comparison);
     this.#putBy(comparison);
     this.#leaveWith(say("unchanged"), () => this.showNext());
   }

@@ -135,7 +135,7 @@ export class Comparison extends EventTarget {
     const ranks = this.ranks;
     if (rank !== null && (rank < 1 || rank > this.k)) return false;
     this.#remember();
-    if (ranks[index] !== null && ranks[index] !== rank) this.effort.changes += 1;
+    if (ranks[index] !== null && ranks[index] !== rank) this.effort.noteChange();
     if (rank !== null && !this.tiesAllowed) {
       const holder = ranks.findIndex((other, at) => other === rank && at !== index);
       if (holder >= 0) this.#write(holder, null);
@@ -179,7 +179,7 @@ export class Comparison extends EventTarget {
     if (verdict === "tie" && !this.tiesAllowed) return false;
     this.#remember();
     if (this.verdict && this.verdict !== verdict) {
-      this.effort.changes += 1;
+      this.effort.noteChange();
       this.setStrength(null); // which was said of the other one
     }
     this.verdict = verdict;
@@ -207,7 +207,7 @@ export class Comparison extends EventTarget {
   undo() {
     const before = this.#history.pop();
     if (!before) return false;
-    this.effort.changes += 1;
+    this.effort.noteChange();
     before.ranks.forEach((rank, index) => this.#write(index, rank));
     this.#writeAllBad(before.allBad);
     this.verdict = before.verdict;
@@ -266,27 +266,44 @@ export class Comparison extends EventTarget {
     };
   }
 
-  /* What was begun and is not sent yet; null where nothing was. */
-  get draft() {
-    const fields = [...new FormData(this.form)].filter(([name, value]) => OF_A_DRAFT.test(name) && value);
-    const spans = this.spans.map(({ range, ...span }) => span);
-    return fields.length || spans.length || this.verdict ? { fields, spans, verdict: this.verdict } : null;
+  /* Whether anything was said that was not sent yet. */
+  get isBegun() {
+    if (this.mode === "revision") return !this.isUnchanged;
+    return this.#fields.length > 0 || this.spans.length > 0 || this.verdict !== null;
   }
 
-  restore({ fields, spans, verdict }) {
-    for (const [name, value] of fields) {
-      for (const input of this.form.querySelectorAll(`[name="${CSS.escape(name)}"]`)) {
-        const isChoice = input.matches("[type=radio], [type=checkbox]");
-        if (isChoice && input.value !== value) continue;
-        if (isChoice) input.checked = true;
-        else input.value = value;
-        const details = input.closest("details");
-        if (details) details.open = true;
-      }
+  /* To go on from on another page: what was said, and what it took. */
+  get draft() {
+    const { mode, isBegun, verdict } = this;
+    const spans = this.spans.map(({ range, ...span }) => span);
+    return { mode, isBegun, fields: this.#fields, spans, verdict, effort: this.effort.counts };
+  }
+
+  restore({ isBegun, fields, spans, verdict, effort }) {
+    this.effort.goOnFrom(effort);
+    if (!isBegun) return;
+    this.#history.push(this.#state);
+    for (const input of this.form.elements) {
+      if (!OF_A_DRAFT.test(input.name)) continue;
+      const said = fields.filter(([name]) => name === input.name).map(([, value]) => value);
+      const isChoice = input.matches("[type=radio], [type=checkbox]");
+      if (isChoice) input.checked = said.includes(input.value);
+      else input.value = said[0] ?? "";
+      const details = input.closest("details");
+      if (details && said.length) details.open = true;
     }
     this.spans = spans.map((span) => ({ ...span, range: null })); // listed; where they stand in the view is not kept
     this.verdict = verdict;
     this.#draw();
+  }
+
+  get #fields() {
+    return [...new FormData(this.form)].filter(([name, value]) => OF_A_DRAFT.test(name) && value);
+  }
+
+  /* What `undo` brings back. */
+  get #state() {
+    return { ranks: this.ranks, allBad: this.allBad, verdict: this.verdict, strength: this.#strength };
   }
 
   get #strength() {
@@ -317,7 +334,7 @@ export class Comparison extends EventTarget {
 
   #remember() {
     this.effort.noteAction();
-    this.#history.push({ ranks: this.ranks, allBad: this.allBad, verdict: this.verdict, strength: this.#strength });
+    this.#history.push(this.#state);
   }
 
   #changed(event) {

@@ -1,4 +1,5 @@
-/* Answers that were begun: a reload or a crash in the middle of one loses no rank and no word of it.
+/* Answers and corrections that were begun: a reload or a crash in the middle of one loses no rank and no word of it, and
+ * what it took so far is counted on.
  *
  * They lie in this browser (localStorage) by person and assignment until the answer is in the outbox, or for a week.
  */
@@ -9,7 +10,6 @@ const PAUSE_MS = 400;
 
 export class Drafts {
   #timer = 0;
-  #written = "";
 
   constructor(user, comparison) {
     this.prefix = `${PREFIX}${user}-`;
@@ -18,42 +18,49 @@ export class Drafts {
       document.addEventListener(type, () => (this.#timer ||= setTimeout(() => this.#save(), PAUSE_MS)), { passive: true });
     }
     addEventListener("pagehide", () => this.#save());
-    this.#forgetOldOnes();
+    for (const [key, draft] of stored()) {
+      if (!(Date.now() - draft?.at < WEEK_MS)) attempt(() => localStorage.removeItem(key));
+    }
   }
 
-  drop(comparison) {
-    attempt(() => localStorage.removeItem(this.prefix + comparison.id));
+  drop({ id }) {
+    attempt(() => localStorage.removeItem(this.prefix + id));
   }
 
-  /* Fill in what was begun on a comparison that nobody touched since it came. Returns whether there was anything. */
+  /* Fill in what was begun on a comparison that has just come. Returns whether there was anything. */
   restore(comparison) {
-    if (comparison.mode !== "ranking" || comparison.draft) return false;
-    const text = attempt(() => localStorage.getItem(this.prefix + comparison.id));
-    const draft = text && attempt(() => JSON.parse(text));
-    if (draft) comparison.restore(draft);
-    return Boolean(draft);
+    const draft = read(this.prefix + comparison.id);
+    if (!comparison.effort.isNew || draft?.mode !== comparison.mode) return false;
+    comparison.restore(draft);
+    return draft.isBegun;
+  }
+
+  /* The assignment whose correction was begun on this address last, or null. */
+  get begunCorrection() {
+    const isOne = ([key, draft]) => key.startsWith(this.prefix) && draft?.mode === "revision" && draft.isBegun;
+    const found = [...stored()].filter((one) => isOne(one) && one[1].path === location.pathname);
+    const [last] = found.sort(([, one], [, other]) => other.at - one.at);
+    return last ? Number(last[0].slice(this.prefix.length)) : null;
   }
 
   #save() {
     clearTimeout(this.#timer);
     this.#timer = 0;
     const comparison = this.comparison();
-    if (comparison?.mode !== "ranking") return;
-    const { draft } = comparison;
-    const text = JSON.stringify(draft);
-    if (this.#written === comparison.id + text) return;
-    this.#written = comparison.id + text;
-    if (!draft) this.drop(comparison);
-    else attempt(() => localStorage.setItem(this.prefix + comparison.id, JSON.stringify({ ...draft, at: Date.now() })));
+    if (!comparison) return;
+    const draft = { ...comparison.draft, path: location.pathname, at: Date.now() };
+    attempt(() => localStorage.setItem(this.prefix + comparison.id, JSON.stringify(draft)));
   }
+}
 
-  #forgetOldOnes() {
-    for (const key of attempt(() => Object.keys(localStorage)) ?? []) {
-      if (!key.startsWith(PREFIX)) continue;
-      const draft = attempt(() => JSON.parse(localStorage.getItem(key)));
-      if (!(Date.now() - draft?.at < WEEK_MS)) attempt(() => localStorage.removeItem(key));
-    }
+function* stored() {
+  for (const key of attempt(() => Object.keys(localStorage)) ?? []) {
+    if (key.startsWith(PREFIX)) yield [key, read(key)];
   }
+}
+
+function read(key) {
+  return attempt(() => JSON.parse(localStorage.getItem(key)));
 }
 
 /* Storage can be full or forbidden: then there are no drafts, and all else works. */

@@ -14,12 +14,14 @@ export function noteActivity() {
 }
 
 export class Effort {
-  changes = 0;
-  #shownMs = 0;
-  #activeMs = 0;
-  #firstActionMs = null;
-  #lastTick = 0;
+  #counts = { shownMs: 0, activeMs: 0, firstActionMs: null, changes: 0 };
+  #lastTick = null;
   #wasSeen = false;
+
+  /* Whether the comparison was never on the stage of this page. */
+  get isNew() {
+    return this.#lastTick === null;
+  }
 
   /* The comparison comes onto the stage, for the first time or again. */
   start() {
@@ -33,21 +35,34 @@ export class Effort {
     const now = performance.now();
     const activeUntil = this.#wasSeen ? Math.min(now, lastActivity + IDLE_MS) : 0;
     const activeMs = Math.max(0, activeUntil - this.#lastTick);
-    this.#activeMs += activeMs;
-    this.#shownMs += now - this.#lastTick;
+    this.#counts.activeMs += activeMs;
+    this.#counts.shownMs += now - this.#lastTick;
     this.start();
     return activeMs > 0;
   }
 
   noteAction() {
     this.tick();
-    this.#firstActionMs ??= this.#shownMs;
+    this.#counts.firstActionMs ??= this.#counts.shownMs;
+  }
+
+  noteChange() {
+    this.#counts.changes += 1;
   }
 
   /* As an answer says it. */
   get measured() {
+    const { activeMs, firstActionMs: first, changes } = this.counts;
+    return { active_ms: Math.round(activeMs), first_action_ms: first && Math.round(first), changes };
+  }
+
+  /* To be gone on with, from the counts of an earlier page. */
+  get counts() {
     this.tick();
-    const first = this.#firstActionMs;
-    return { active_ms: Math.round(this.#activeMs), first_action_ms: first && Math.round(first), changes: this.changes };
+    return { ...this.#counts };
+  }
+
+  goOnFrom(counts) {
+    Object.assign(this.#counts, counts);
   }
 }

@@ -151,11 +151,12 @@ setInterval(() => {
 
 /* --- start --- */
 
-/* What the server drew is this tab's, unless it was answered already or another tab has it. */
+/* What the server drew is this tab's, unless it was answered already or another tab has it. An answer can be corrected in
+ * two tabs at once. */
 async function begin(form) {
   const comparison = await Comparison.of(form);
   const isAnswered = (await outbox.all()).some((entry) => entry.assignment === comparison.id);
-  if (!isAnswered && (await leases.claim(comparison.id))) {
+  if (!isAnswered && ((await leases.claim(comparison.id)) || stage.onlyOne)) {
     renewal.lent(comparison);
     stage.adopt(comparison);
   } else if (!stage.onlyOne) {
@@ -163,10 +164,18 @@ async function begin(form) {
   }
 }
 
+/* A correction that was begun comes first, and then what the server drew. */
+function goOnWith(correction) {
+  if (stage.current) ahead.putBack(stage.current);
+  stage.show(correction);
+}
+
 const form = stage.element.querySelector("form");
 printKeys(document, page.keys, Number(form?.dataset.k ?? 0));
 if (await outbox.opens()) {
+  const correction = stage.onlyOne ? null : await answers.begunCorrection();
   if (form) await begin(form);
+  if (correction) goOnWith(correction);
   outbox.flush();
   showProblems(outbox);
   ahead.fill();

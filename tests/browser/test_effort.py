@@ -9,19 +9,19 @@ from tests.browser.visit import make_work
 @pytest.fixture
 def visit(open_browser, policy):
     """Alice before the second of her comparisons, the clock standing still since it came."""
-    make_work(policy, 2)
+    make_work(policy, 2, strength_scale=3)
     visit = open_browser(path="/work/")
     visit.page.clock.install()
     visit.page.goto("/rank/")
     visit.ready()
     visit.page.clock.pause_at(visit.page.evaluate("Date.now() / 1000 + 1"))
-    answer(visit, "ArrowLeft")
+    answer(visit, "ArrowLeft", "Enter")
     return visit
 
 
-def answer(visit, key: str) -> Ranking:
+def answer(visit, *keys: str) -> Ranking:
     done = visit.shown
-    visit.press(key).wait_for_another_than(done)
+    visit.press(*keys).wait_for_another_than(done)
     visit.wait_until_sent()
     return Ranking.objects.get(assignment=done, is_current=True)
 
@@ -44,7 +44,7 @@ def test_active_time_leaves_out_what_passes_while_the_page_is_hidden(visit):
     wait(visit, 3)
     hide(visit, False)
     wait(visit, 1)
-    ranking = answer(visit, "ArrowLeft")
+    ranking = answer(visit, "ArrowLeft", "Enter")
     assert (ranking.active_ms, ranking.first_action_ms) == (7_000, 10_000)
 
 
@@ -52,19 +52,40 @@ def test_active_time_ends_half_a_minute_after_the_last_that_was_done(visit):
     visit.page.clock.fast_forward(100_000)  # as when the machine slept
     visit.press("a")
     wait(visit, 2)
-    assert answer(visit, "ArrowLeft").active_ms == 32_000
+    assert answer(visit, "ArrowLeft", "Enter").active_ms == 32_000
 
 
 def test_time_with_another_comparison_is_not_counted(visit):
     wait(visit, 10)
     first = visit.shown
-    assert answer(visit, "ArrowLeft").active_ms == 10_000
+    assert answer(visit, "ArrowLeft", "Enter").active_ms == 10_000
     second = visit.shown
     wait(visit, 20)
     visit.press("u")
     assert visit.wait_for_another_than(second) == first
     wait(visit, 1)
-    assert answer(visit, "ArrowRight").active_ms == 11_000
+    assert answer(visit, "ArrowRight", "Enter").active_ms == 11_000
     assert visit.shown == second
     wait(visit, 2)
-    assert answer(visit, "ArrowRight").active_ms == 22_000
+    assert answer(visit, "ArrowRight", "Enter").active_ms == 22_000
+
+
+def test_a_reload_goes_on_counting_what_was_read_before_it(visit):
+    wait(visit, 10)
+    visit.page.reload()
+    visit.ready()
+    wait(visit, 5)
+    ranking = answer(visit, "ArrowLeft", "Enter")
+    assert (ranking.active_ms, ranking.first_action_ms) == (15_000, 15_000)
+
+
+def test_a_reload_keeps_the_first_action_and_the_number_of_changes(visit):
+    wait(visit, 10)
+    visit.press("ArrowLeft")
+    wait(visit, 2)
+    visit.press("ArrowRight")
+    visit.page.reload()
+    visit.ready()
+    wait(visit, 5)
+    ranking = answer(visit, "2")
+    assert (ranking.active_ms, ranking.first_action_ms, ranking.changes) == (17_000, 10_000, 1)

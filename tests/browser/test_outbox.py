@@ -105,48 +105,6 @@ def test_it_keeps_answers_through_a_reload(open_browser, policy):
     assert stored_once(*done)
 
 
-def drafts_of(visit) -> int:
-    return visit.page.evaluate("Object.keys(localStorage).filter(key => key.startsWith('whetstone-draft')).length")
-
-
-def test_it_keeps_what_was_begun_through_a_reload(open_browser, policy):
-    make_work(policy, 4, asks_rationale=True, asks_spans=True, rationale_chips=["clearer"], strength_scale=3)
-    visit = open_browser().ready()
-    done = visit.shown
-    visit.page.locator("#stage .completion > .text p").first.dblclick(position={"x": 8, "y": 8})
-    visit.press("j", "2", "1", "t", "w")
-    visit.page.get_by_text("clearer").click()
-    visit.page.locator("textarea[name=rationale]").fill("because it is kind")
-    visit.page.reload()
-    visit.ready().wait_for_text("What you had begun is back.")
-    assert visit.shown == done
-    visit.press("4", "3", "Enter")  # the mark stands on the first that has no rank
-    visit.wait_for_another_than(done)
-    visit.wait_until_sent()
-    ranking = Ranking.objects.get()
-    assert ranks_as_shown(done) == [2, 1, 4, 3]
-    assert (ranking.rationale, ranking.chips, ranking.strength) == ("because it is kind", ["clearer"], 1)
-    assert [span["label"] for span in ranking.spans] == ["good"]
-    assert drafts_of(visit) == 0
-
-
-def test_it_keeps_a_better_answer_that_was_begun_when_the_tab_is_killed(open_browser, chromium, policy):
-    make_work(policy, 2, asks_better_answer=True)
-    visit = open_browser().ready()
-    done = visit.shown
-    visit.press("y")
-    visit.page.keyboard.type("Half a sen")
-    visit.page.wait_for_function("() => Object.keys(localStorage).length > 0")
-    kill_the_tab(visit, chromium)
-    visit.ready()
-    assert visit.shown == done
-    visit.page.locator("textarea[name=better_answer]").press_sequentially("tence.")
-    visit.press("Escape", "ArrowLeft")
-    visit.wait_for_another_than(done)
-    visit.wait_until_sent()
-    assert Ranking.objects.get().demonstration.text == "Half a sentence."
-
-
 @pytest.mark.parametrize("k", [2, 3])
 def test_where_the_browser_keeps_nothing_the_form_sends_itself(open_browser, policy, k):
     make_work(policy, k)

@@ -1,0 +1,110 @@
+"""What was begun and not sent comes back: an answer, a correction, every word of them."""
+
+from annotate.models import Ranking
+from annotate.services.snapshots import freeze_preferences
+from tests.browser.test_outbox import kill_the_tab
+from tests.browser.visit import make_work, ranks_as_shown
+from tests.worlds import make_ranking
+
+
+def has_draft(visit, assignment: int) -> bool:
+    return visit.page.evaluate("id => Object.keys(localStorage).some(key => key.endsWith(`-${id}`))", assignment)
+
+
+def test_it_keeps_what_was_begun_through_a_reload(open_browser, policy):
+    make_work(policy, 4, asks_rationale=True, asks_spans=True, rationale_chips=["clearer"], strength_scale=3)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.page.locator("#stage .completion > .text p").first.dblclick(position={"x": 8, "y": 8})
+    visit.press("j", "2", "1", "t", "w")
+    visit.page.get_by_text("clearer").click()
+    visit.page.locator("textarea[name=rationale]").fill("because it is kind")
+    visit.page.reload()
+    visit.ready().wait_for_text("What you had begun is back.")
+    assert visit.shown == done
+    visit.press("4", "3", "Enter")  # the mark stands on the first that has no rank
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    ranking = Ranking.objects.get()
+    assert ranks_as_shown(done) == [2, 1, 4, 3]
+    assert (ranking.rationale, ranking.chips, ranking.strength) == ("because it is kind", ["clearer"], 1)
+    assert [span["label"] for span in ranking.spans] == ["good"]
+    assert not has_draft(visit, done)
+
+
+def test_it_keeps_a_better_answer_that_was_begun_when_the_tab_is_killed(open_browser, chromium, policy):
+    make_work(policy, 2, asks_better_answer=True)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.press("y")
+    visit.page.keyboard.type("Half a sen")
+    visit.page.wait_for_function("() => JSON.stringify(localStorage).includes('Half a sen')")
+    kill_the_tab(visit, chromium)
+    visit.ready()
+    assert visit.shown == done
+    visit.page.locator("textarea[name=better_answer]").press_sequentially("tence.")
+    visit.press("Escape", "ArrowLeft")
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert Ranking.objects.get().demonstration.text == "Half a sentence."
+
+
+def begin_a_correction(visit) -> int:
+    """Rank four as 1 2 3 4 with a reason, have it back, make it 4 2 3 4 without one; returns the assignment."""
+    done = visit.shown
+    visit.press("w")
+    visit.page.keyboard.type("because it is kind")
+    visit.press("Escape", *"1234", "Enter")
+    following = visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    visit.press("u")
+    assert visit.wait_for_another_than(following) == done
+    visit.press("a", "4")
+    visit.page.locator("textarea[name=rationale]").fill("")
+    return done
+
+
+def test_it_keeps_a_correction_that_was_begun_through_a_reload(open_browser, policy):
+    make_work(policy, 4, asks_rationale=True)
+    visit = open_browser().ready()
+    done = begin_a_correction(visit)
+    visit.page.reload()
+    visit.ready().wait_for_text("What you had begun is back.")
+    assert visit.shown == done
+    visit.press("b", "1", "Enter")
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [3, 1, 2, 3]  # 4 1 3 4, without the place that nobody took
+    corrected = Ranking.objects.get(is_current=True)
+    assert (corrected.revision, corrected.rationale) == (2, "")
+    assert not has_draft(visit, done)
+    visit.page.reload()
+    assert visit.ready().shown != done
+
+
+def test_it_keeps_a_correction_begun_under_my_work_there_and_undoes_it(open_browser, policy, cast):
+    pool = make_work(policy, 4, count=2)
+    given = make_ranking(pool.comparisons.first(), cast["alice"], [4, 3, 2, 1])  # shown in the reverse order: 1 2 3 4
+    visit = open_browser(path=f"/work/{given.assignment_id}/").ready()
+    visit.press("a", "4")
+    visit.page.goto("/rank/")
+    assert visit.ready().shown != given.assignment_id
+    visit.page.goto(f"/work/{given.assignment_id}/")
+    visit.ready().wait_for_text("What you had begun is back.")
+    visit.press("u", "Enter").wait_for_text("Nothing was changed.")
+    visit.press("a", "4", "Enter")
+    visit.page.wait_for_url("**/work/")
+    assert ranks_as_shown(given.assignment_id) == [3, 1, 2, 3]  # 4 2 3 4, without the place that nobody took
+    assert not has_draft(visit, given.assignment_id)
+
+
+def test_it_says_that_a_snapshot_was_quicker_than_a_correction_that_was_begun(open_browser, policy):
+    make_work(policy, 4, asks_rationale=True)
+    visit = open_browser().ready()
+    visit.expected = ("404",)
+    done = begin_a_correction(visit)
+    freeze_preferences(policy=policy)
+    visit.page.reload()
+    visit.ready().wait_for_text("A snapshot has used this answer already; it can no longer be changed.")
+    assert visit.shown != done
+    assert not has_draft(visit, done)
