@@ -35,6 +35,16 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "waiting": _("{n} waiting"),
             "offline": _("No connection: {n} answers are kept in this browser and will be sent automatically."),
             "offlineOne": _("No connection: {n} answer is kept in this browser and will be sent automatically."),
+            "aside": _(
+                "The server fails to store {n} answers. They are kept in this browser and tried again every few "
+                "minutes; all others go on."
+            ),
+            "asideOne": _(
+                "The server fails to store {n} answer. It is kept in this browser and tried again every few "
+                "minutes; all others go on."
+            ),
+            "tryNow": _("Try again now"),
+            "stillAside": _("The server still fails to store it."),
             "signedOutNone": _("You are signed out."),
             "signedOut": _("You are signed out. {n} answers are kept in this browser and will be sent."),
             "signedOutOne": _("You are signed out. {n} answer is kept in this browser and will be sent."),

@@ -45,3 +45,16 @@ export async function noticeSignedOut(outbox) {
   link.textContent = say("signIn");
   notice(say("signedOut", { n: (await outbox.waiting()).length }), link);
 }
+
+/* `n` answers that the server fails at. */
+export function noticeAside(outbox, n) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "small";
+  button.textContent = say("tryNow");
+  button.addEventListener("click", async () => {
+    await outbox.retry();
+    if (button.isConnected) tell(say("stillAside"));
+  });
+  notice(say("aside", { n }), button);
+}

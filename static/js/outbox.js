@@ -2,15 +2,19 @@
  *
  * An answer is committed to IndexedDB before anything is sent, with the idempotency key it is sent with: whatever
  * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
- * stores it once. What may still be taken back (a skip) waits there a few seconds. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
+ * stores it once. What may still be taken back (a skip) waits there a few seconds. An answer that the server fails at is
+ * tried again by itself and then set aside, while those behind it go on. One tab sends at a time (Web Locks); without
+ * that API the key alone keeps it at once.
  *
- * Events: "change" after every step, detail {waiting, held, state}, where what is held does not wait for anything to go
- * right; "sent" with the entry; "problem" with the entry.
+ * Events: "change" after every step, detail {waiting, held, aside, state}, where what is held does not wait for anything
+ * to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry.
  */
 
 const STORE = "answers";
 const RETRY_SECONDS = [1, 2, 4, 8, 15, 30];
 const REFUSALS = new Set([400, 404, 409, 410, 413, 422]);
+const UNREACHABLE = new Set([408, 425, 429, 502, 503, 504]); // no answer would get through now
+const FAILURE_SECONDS = [2, 10, 300]; // one answer's pauses after failures; at the last it is set aside
 
 function database() {
   return new Promise((resolve, reject) => {
@@ -34,6 +38,10 @@ export function csrfToken() {
 function heldMs({ at, holdMs = 0 }) {
   const passed = Date.now() - at;
   return passed >= 0 && passed < holdMs ? holdMs - passed : 0;
+}
+
+function isAside({ failures = 0 }) {
+  return failures >= FAILURE_SECONDS.length;
 }
 
 export class Outbox extends EventTarget {
@@ -83,12 +91,11 @@ export class Outbox extends EventTarget {
 
   /* Take back what is not sent yet; false where it is. */
   async withdraw(entry) {
-    const remove = async () => {
+    return oneAtATime(async () => {
       const isThere = (await this.waiting()).some((one) => one.id === entry.id);
       if (isThere) await this.dismiss(entry);
       return isThere;
-    };
-    return navigator.locks ? navigator.locks.request("whetstone-outbox", remove) : remove();
+    });
   }
 
   async dismiss(entry) {
@@ -99,25 +106,33 @@ export class Outbox extends EventTarget {
   /* Send what waits, oldest first. */
   async flush() {
     clearTimeout(this.#timer);
-    if (navigator.locks) await navigator.locks.request("whetstone-outbox", () => this.#send());
-    else await this.#send();
+    await oneAtATime(() => this.#send());
+  }
+
+  /* Send at once what was set aside as well. */
+  async retry() {
+    await oneAtATime(async () => {
+      for (const entry of (await this.waiting()).filter(isAside)) await this.#write((store) => store.put({ ...entry, holdMs: 0 }));
+    });
+    await this.flush();
   }
 
   async #send() {
     for (;;) {
-      const waiting = await this.waiting();
-      const entry = waiting.find((one) => heldMs(one) === 0);
+      const first = firstOfEach(await this.waiting());
+      const entry = first.find((one) => heldMs(one) === 0);
       if (!entry) {
-        if (waiting.length) this.#timer = setTimeout(() => this.flush(), Math.min(...waiting.map(heldMs)));
+        if (first.length) this.#timer = setTimeout(() => this.flush(), Math.min(...first.map(heldMs)));
         return this.#settle("saved");
       }
       const result = await this.#post(entry);
-      if (result === "offline") return this.#settle("offline");
-      if (result === "signed out") return this.#settle("signed out");
+      if (result === "offline" || result === "signed out") return this.#settle(result);
       this.#failures = 0;
       if (result === "sent") {
         await this.#write((store) => store.delete(entry.id));
         this.dispatchEvent(new CustomEvent("sent", { detail: entry }));
+      } else if (result === "failed") {
+        await this.#putOff(entry);
       } else {
         entry.problem = result;
         await this.#write((store) => store.put(entry));
@@ -125,6 +140,14 @@ export class Outbox extends EventTarget {
       }
       await this.#tell();
     }
+  }
+
+  async #putOff(entry) {
+    const failures = (entry.failures ?? 0) + 1;
+    const seconds = FAILURE_SECONDS[Math.min(failures, FAILURE_SECONDS.length) - 1];
+    Object.assign(entry, { failures, at: Date.now(), holdMs: seconds * 1000 });
+    await this.#write((store) => store.put(entry));
+    if (isAside(entry)) this.dispatchEvent(new CustomEvent("aside", { detail: entry }));
   }
 
   async #post(entry) {
@@ -142,7 +165,8 @@ export class Outbox extends EventTarget {
     }
     if (response.ok) return "sent";
     if (response.type === "opaqueredirect" || response.status === 401 || response.status === 403) return "signed out";
-    if (!REFUSALS.has(response.status)) return "offline";
+    if (UNREACHABLE.has(response.status)) return "offline";
+    if (!REFUSALS.has(response.status)) return "failed";
     const { code = "error", detail = "" } = await response.json().catch(() => ({}));
     if (code === "nothing_changed") return "sent"; // another tab said the same: the server has it
     return { code, detail };
@@ -159,8 +183,8 @@ export class Outbox extends EventTarget {
 
   async #tell() {
     const entries = await this.waiting();
-    const held = entries.filter((entry) => heldMs(entry) > 0).length;
-    const detail = { waiting: entries.length - held, held, state: this.state };
+    const held = entries.filter((entry) => !entry.failures && heldMs(entry) > 0).length;
+    const detail = { waiting: entries.length - held, held, aside: entries.filter(isAside).length, state: this.state };
     this.dispatchEvent(new CustomEvent("change", { detail }));
   }
 
@@ -181,4 +205,13 @@ export class Outbox extends EventTarget {
       transaction.onabort = transaction.onerror = () => reject(transaction.error);
     });
   }
+}
+
+/* The oldest of each comparison: a correction waits for the answer that it corrects. */
+function firstOfEach(entries) {
+  return entries.filter((one, index) => index === entries.findIndex((other) => other.assignment === one.assignment));
+}
+
+function oneAtATime(action) {
+  return navigator.locks ? navigator.locks.request("whetstone-outbox", action) : action();
 }

@@ -10,7 +10,7 @@ import { Drafts } from "./drafts.js";
 import { noteActivity } from "./effort.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
-import { notice, noticeSignedOut, tell } from "./messages.js";
+import { notice, noticeAside, noticeSignedOut, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
@@ -68,7 +68,7 @@ ahead.addEventListener("signed out", () => noticeSignedOut(outbox));
 let outcome = ""; // of what was done last: "saved", or "skipped" for as long as that can be taken back
 let skips = 0;
 
-outbox.addEventListener("change", ({ detail: { waiting, held, state } }) => {
+outbox.addEventListener("change", ({ detail: { waiting, held, aside, state } }) => {
   if (waiting) outcome = "saved"; // as soon as nothing waits
   else if (held > skips) outcome = "skipped";
   else if (held === 0 && outcome === "skipped") outcome = "";
@@ -77,6 +77,7 @@ outbox.addEventListener("change", ({ detail: { waiting, held, state } }) => {
   $("saved").classList.toggle("is-waiting", waiting > 0);
   if (state === "signed out") noticeSignedOut(outbox);
   else if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
+  else if (aside) noticeAside(outbox, aside);
   else {
     if (!waiting && !$("notice").hidden) announce(say("saved")); // a trouble is over
     notice("");
@@ -88,6 +89,11 @@ outbox.addEventListener("sent", ({ detail: entry }) => {
   if (entry.kind === "skip") answers.forgetSkip(entry.assignment);
   if (stage.awaited?.id === entry.assignment) arrived(stage.awaited);
   ahead.fill();
+});
+
+/* Training goes on without this feedback; a correction waits where it is. */
+outbox.addEventListener("aside", ({ detail: entry }) => {
+  if (stage.awaited?.id === entry.assignment && !stage.onlyOne) goOn();
 });
 
 outbox.addEventListener("problem", ({ detail: entry }) => {

@@ -1,0 +1,80 @@
+"""The server is there and does not take an answer: it fails at it, or will have nothing from this person."""
+
+import pytest
+
+from annotate.models import Ranking
+from tests.browser.test_outbox import stored_once
+from tests.browser.visit import make_work, ranks_as_shown
+
+
+def fail_at(visit, assignment: int) -> list[str]:
+    """Let the server answer 500 to this one. Returns the idempotency keys sent for it, as they come."""
+    keys = []
+
+    def fail(route):
+        keys.append(route.request.headers["idempotency-key"])
+        route.fulfill(status=500)
+
+    visit.expected = ("500",)
+    visit.page.route(f"**/{assignment}/ranking/", fail)
+    return keys
+
+
+def let_pass(visit, seconds: int) -> None:
+    """On the page's clock, with time between for what its timers asked of the server."""
+    for _second in range(seconds):
+        visit.page.clock.run_for(1000)
+        visit.page.wait_for_timeout(50)
+
+
+@pytest.mark.parametrize("way", ["at a click", "by itself"])
+def test_an_answer_that_the_server_fails_at_is_set_aside_and_those_behind_it_go_on(open_browser, policy, way):
+    make_work(policy, 2)
+    visit = open_browser(path="/work/")
+    visit.page.clock.install()
+    visit.page.goto("/rank/")
+    failing = visit.ready().shown
+    keys = fail_at(visit, failing)
+    notice = visit.page.locator("#notice")
+    visit.press("ArrowLeft")
+    behind = visit.wait_for_another_than(failing)
+    with visit.page.expect_response(f"**/{behind}/ranking/"):
+        visit.press("ArrowRight")
+    visit.wait_for_text("1 waiting")
+    assert stored_once(behind)
+    assert not notice.is_visible()  # it may go on in a moment
+    let_pass(visit, 15)
+    visit.wait_for_text("The server fails to store 1 answer.")
+    visit.page.reload()
+    visit.ready().wait_for_text("The server fails to store 1 answer.")
+    if way == "at a click":
+        notice.get_by_role("button", name="Try again now").click()
+        visit.wait_for_text("The server still fails to store it.")
+        visit.page.unroute_all()
+        notice.get_by_role("button", name="Try again now").click()
+    else:
+        visit.page.unroute_all()
+        visit.page.clock.run_for(300_000)
+    visit.wait_until_sent()
+    assert not notice.is_visible()
+    assert stored_once(failing, behind)
+    assert len(keys) >= 3
+    assert set(keys) == {Ranking.objects.get(assignment=failing).idempotency_key}
+
+
+def test_a_correction_waits_for_the_answer_that_the_server_fails_at(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    failing = visit.shown
+    fail_at(visit, failing)
+    visit.press("ArrowLeft")
+    following = visit.wait_for_another_than(failing)
+    visit.press("u")
+    visit.wait_for_another_than(following)
+    visit.press("ArrowRight")
+    visit.wait_for_another_than(failing)
+    visit.wait_for_text("2 waiting")
+    visit.page.unroute_all()
+    visit.wait_until_sent()
+    assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
+    assert ranks_as_shown(failing) == [2, 1]
