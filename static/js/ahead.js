@@ -1,7 +1,7 @@
 /* The next comparisons, fetched before they are wanted.
  *
- * Events: "come" with each that came; where none did, "none" with the server's words for that, "unreachable" or
- * "signed out". Then it is tried again by and by.
+ * Events: "come" with each that came; where none did, "none" with the server's words for that, "unreachable",
+ * "signed out" or "forbidden". Then it is tried again by and by.
  */
 
 import { Comparison } from "./comparison.js";
@@ -89,7 +89,8 @@ export class Ahead extends EventTarget {
     } catch {
       return this.#tell("unreachable");
     }
-    if (response.type === "opaqueredirect" || response.status === 403) return this.#tell("signed out");
+    if (response.type === "opaqueredirect") return this.#tell("signed out");
+    if (response.status === 403) return this.#tell("forbidden");
     if (!response.ok) return this.#tell("unreachable");
     const node = fragment(html).firstElementChild;
     return node.matches("form") ? node : this.#tell("none", node);

@@ -38,12 +38,21 @@ export function notice(text, link = null) {
   if (link) element.append(" ", link);
 }
 
-export async function noticeSignedOut(outbox) {
+export function noticeSignedOut(outbox) {
+  return noticeWithLink("signedOut", outbox, page.urls.signIn, "signIn");
+}
+
+/* The page that is loaded again tells what is no longer allowed, or has a new token. */
+export function noticeForbidden(outbox) {
+  return noticeWithLink("forbidden", outbox, location.href, "loadAgain");
+}
+
+async function noticeWithLink(name, outbox, href, words) {
   const link = document.createElement("a");
-  link.href = page.urls.signIn;
+  link.href = href;
   link.className = "button small";
-  link.textContent = say("signIn");
-  notice(say("signedOut", { n: (await outbox.waiting()).length }), link);
+  link.textContent = say(words);
+  notice(say(name, { n: (await outbox.waiting()).length }), link);
 }
 
 /* `n` answers that the server fails at. */

@@ -14,6 +14,7 @@ const STORE = "answers";
 const RETRY_SECONDS = [1, 2, 4, 8, 15, 30];
 const REFUSALS = new Set([400, 404, 409, 410, 413, 422]);
 const UNREACHABLE = new Set([408, 425, 429, 502, 503, 504]); // no answer would get through now
+const STATES = new Set(["offline", "signed out", "forbidden"]); // of all answers
 const FAILURE_SECONDS = [2, 10, 300]; // one answer's pauses after failures; at the last it is set aside
 
 function database() {
@@ -126,7 +127,7 @@ export class Outbox extends EventTarget {
         return this.#settle("saved");
       }
       const result = await this.#post(entry);
-      if (result === "offline" || result === "signed out") return this.#settle(result);
+      if (STATES.has(result)) return this.#settle(result);
       this.#failures = 0;
       if (result === "sent") {
         await this.#write((store) => store.delete(entry.id));
@@ -164,7 +165,8 @@ export class Outbox extends EventTarget {
       return "offline";
     }
     if (response.ok) return "sent";
-    if (response.type === "opaqueredirect" || response.status === 401 || response.status === 403) return "signed out";
+    if (response.type === "opaqueredirect" || response.status === 401) return "signed out";
+    if (response.status === 403) return "forbidden"; // another role meanwhile, or a CSRF token that was cleared away
     if (UNREACHABLE.has(response.status)) return "offline";
     if (!REFUSALS.has(response.status)) return "failed";
     const { code = "error", detail = "" } = await response.json().catch(() => ({}));

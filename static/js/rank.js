@@ -10,7 +10,7 @@ import { Drafts } from "./drafts.js";
 import { noteActivity } from "./effort.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
-import { notice, noticeAside, noticeSignedOut, tell } from "./messages.js";
+import { notice, noticeAside, noticeForbidden, noticeSignedOut, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
@@ -62,6 +62,7 @@ ahead.addEventListener("come", () => stage.isFree && !answers.isSending && answe
 ahead.addEventListener("none", ({ detail: words }) => stage.showNone(words));
 ahead.addEventListener("unreachable", () => stage.showUnreachable());
 ahead.addEventListener("signed out", () => noticeSignedOut(outbox));
+ahead.addEventListener("forbidden", () => noticeForbidden(outbox));
 
 /* --- what becomes of the answers --- */
 
@@ -76,6 +77,7 @@ outbox.addEventListener("change", ({ detail: { waiting, held, aside, state } }) 
   $("saved").textContent = waiting ? say("waiting", { n: waiting }) : outcome && say(outcome);
   $("saved").classList.toggle("is-waiting", waiting > 0);
   if (state === "signed out") noticeSignedOut(outbox);
+  else if (state === "forbidden") noticeForbidden(outbox);
   else if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
   else if (aside) noticeAside(outbox, aside);
   else {

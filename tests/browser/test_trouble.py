@@ -1,9 +1,11 @@
 """The server is there and does not take an answer: it fails at it, or will have nothing from this person."""
 
 import pytest
+from django.contrib.auth.models import Group
 
 from annotate.models import Ranking
-from tests.browser.test_outbox import stored_once
+from annotate.roles import Role
+from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
 from tests.browser.visit import make_work, ranks_as_shown
 
 
@@ -78,3 +80,36 @@ def test_a_correction_waits_for_the_answer_that_the_server_fails_at(open_browser
     visit.wait_until_sent()
     assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
     assert ranks_as_shown(failing) == [2, 1]
+
+
+def test_who_may_rank_no_longer_is_told_so_and_not_to_sign_in(open_browser, policy, cast):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    wait_until_fetched_ahead(visit)
+    visit.expected = ("403",)
+    notice = visit.page.locator("#notice")
+    cast["alice"].groups.clear()
+    done = visit.shown
+    visit.press("ArrowLeft").wait_for_text("The server takes nothing from this page now: your role has changed")
+    assert "1 answer is kept in this browser" in notice.inner_text()
+    assert "igned out" not in notice.inner_text()
+    notice.get_by_role("link", name="Load the page again").click()
+    visit.wait_for_text("This page is not for your role")
+    cast["alice"].groups.add(Group.objects.get(name=Role.ANNOTATOR))
+    visit.page.goto("/rank/")
+    visit.ready().wait_until_sent()
+    assert stored_once(done)
+
+
+def test_who_lost_the_token_of_the_page_sends_after_loading_it_again(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    wait_until_fetched_ahead(visit)
+    visit.expected = ("403",)
+    visit.context.clear_cookies(name="csrftoken")
+    done = visit.shown
+    visit.press("ArrowLeft")
+    visit.page.get_by_role("link", name="Load the page again").click()
+    visit.ready().wait_until_sent()
+    assert stored_once(done)
+    assert not visit.page.locator("#notice").is_visible()
