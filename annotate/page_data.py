@@ -82,7 +82,6 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "strength": _("How much better? Press its number, or Enter to leave it open."),
             "noStrength": _("How much better: left open"),
             "lost": _("You were away for a while, and somebody else has that comparison now. Here is the next one."),
-            "nothingIsLeft": _("Nothing more was fetched. It goes on when the connection is back."),
             "noGuidelines": _("The guidelines cannot be loaded now."),
             "restored": _("What you had begun is back."),
             "raw": _("Texts as they were written"),

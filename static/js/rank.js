@@ -51,11 +51,16 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
   panes.show(comparison);
 });
 
+stage.addEventListener("empty", () => {
+  printKeys(stage.element, page.keys, 0);
+  drawUndo();
+});
+
 answers.addEventListener("change", drawUndo);
 
 function drawUndo() {
-  const button = stage.current?.form.querySelector('[data-act="undo"]');
-  button?.setAttribute("aria-disabled", String(!stage.current.canUndo && !answers.canTakeBack));
+  const button = stage.element.querySelector('[data-act="undo"]');
+  button?.setAttribute("aria-disabled", String(!stage.current?.canUndo && !answers.canTakeBack));
 }
 
 ahead.addEventListener("come", () => stage.isFree && !answers.isSending && answers.showNext());

@@ -1,6 +1,6 @@
 /* The stage: the comparison that is judged now, or a line that says why there is none.
  *
- * Event: "shown" with each comparison that comes onto it.
+ * Events: "shown" with each comparison that comes onto it; "empty" when such a line does.
  */
 
 import { announce, readOut } from "./announcer.js";
@@ -42,15 +42,17 @@ export class Stage extends EventTarget {
 
   /* The server's words for having none, which stay until there is one. */
   showNone(words) {
-    if (this.isFree && !this.element.querySelector("[data-nothing]")) this.element.replaceChildren(words);
+    if (!this.element.querySelector("[data-nothing]")) this.#showInstead(words);
   }
 
   showUnreachable() {
-    if (!this.isFree || this.element.querySelector(".nothing")) return;
-    const line = document.createElement("p");
-    line.className = "nothing empty";
-    line.textContent = say("nothingIsLeft");
-    this.element.replaceChildren(line);
+    if (!this.element.querySelector(".nothing")) this.#showInstead($("unreachable").content.cloneNode(true));
+  }
+
+  #showInstead(words) {
+    if (!this.isFree) return;
+    this.element.replaceChildren(words);
+    this.dispatchEvent(new Event("empty"));
   }
 }
 

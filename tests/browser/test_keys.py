@@ -98,6 +98,35 @@ def test_it_takes_the_last_answer_back_and_stores_the_correction_as_a_revision(o
     assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
 
 
+@pytest.mark.parametrize("is_offline", [False, True])
+@pytest.mark.parametrize("way", ["key", "button"])
+def test_the_last_answer_of_all_can_be_had_back(open_browser, policy, cast, is_offline, way):
+    make_work(policy, 2, count=1)
+    cast["alice"].keys = {"undo": "z"}
+    cast["alice"].save()
+    visit = open_browser().ready()
+    undo = visit.page.locator("#stage .nothing").get_by_role("button", name="Undo")
+    done = visit.shown
+    visit.context.set_offline(is_offline)
+    visit.press("ArrowLeft")
+    undo.wait_for()
+    assert undo.locator("kbd").inner_text() == "Z"
+    if way == "key":
+        visit.press("z")
+    else:
+        undo.click()
+    visit.page.wait_for_selector("#stage form")
+    assert visit.shown == done
+    visit.press("ArrowRight")
+    undo.wait_for()
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [2, 1]
+    visit.page.reload()
+    visit.wait_for_text("Nothing to rank at the moment")
+    assert not undo.is_visible()  # nothing is there to undo
+
+
 def take_back(visit) -> int:
     """Have the last answer back; returns the comparison that it came before."""
     following = visit.shown
