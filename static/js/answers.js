@@ -73,8 +73,8 @@ export class Answers extends EventTarget {
     this.#leaveWith(say(wasSkipped ? "notSkipped" : "takenBack"), () => this.stage.show(comparison));
   }
 
-  /* The correction that was begun here before the page was loaded anew, with the answer it corrects; null where there is
-   * none, or another tab is at it. One whose answer has yet to be sent waits for the next time. */
+  /* The answer whose correction was begun here before the page was loaded anew; null where there is none, or another
+   * tab is at it. One that has yet to be sent itself waits for the next time. */
   async begunCorrection() {
     const id = this.drafts.begunCorrection;
     const isUnsent = (await this.outbox.all()).some((entry) => entry.assignment === id);

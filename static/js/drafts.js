@@ -1,5 +1,5 @@
-/* Answers and corrections that were begun: a reload or a crash in the middle of one loses no rank and no word of it, and
- * what it took so far is counted on.
+/* Answers and corrections that were begun: a reload or a crash in the middle of one loses no rank and no word of it,
+ * and what it took so far is counted on.
  *
  * They lie in this browser (localStorage) by person and assignment until the answer is in the outbox, or for a week.
  */

@@ -1,7 +1,7 @@
 /* What an answer took: active time, time to the first action, number of changes.
  *
- * Time is active while the page is seen and something was done on it within the last half minute. Only time on the stage
- * counts at all.
+ * Time is active while the page is seen and something was done on it within the last half minute. Only time on the
+ * stage counts at all.
  */
 
 const IDLE_MS = 30_000;
@@ -29,8 +29,8 @@ export class Effort {
     this.#wasSeen = !document.hidden;
   }
 
-  /* Count the time since the last tick, to be called whenever the page is hidden or seen again. Returns whether any of it
-   * was active. */
+  /* Count the time since the last tick, to be called whenever the page is hidden or seen again. Returns whether any of
+   * it was active. */
   tick() {
     const now = performance.now();
     const activeUntil = this.#wasSeen ? Math.min(now, lastActivity + IDLE_MS) : 0;

@@ -2,12 +2,12 @@
  *
  * An answer is committed to IndexedDB before anything is sent, with the idempotency key it is sent with: whatever
  * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
- * stores it once. What may still be taken back (a skip) waits there a few seconds. An answer that the server fails at is
- * tried again by itself and then set aside, while those behind it go on. One tab sends at a time (Web Locks); without
- * that API the key alone keeps it at once.
+ * stores it once. What may still be taken back (a skip) waits there a few seconds. An answer that the server fails at
+ * is tried again by itself and then set aside, while those behind it go on. One tab sends at a time (Web Locks);
+ * without that API the key alone keeps it at once.
  *
- * Events: "change" after every step, detail {waiting, held, aside, state}, where what is held does not wait for anything
- * to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry.
+ * Events: "change" after every step, detail {waiting, held, aside, state}, where what is held does not wait for
+ * anything to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry.
  */
 
 const STORE = "answers";
@@ -113,7 +113,9 @@ export class Outbox extends EventTarget {
   /* Send at once what was set aside as well. */
   async retry() {
     await oneAtATime(async () => {
-      for (const entry of (await this.waiting()).filter(isAside)) await this.#write((store) => store.put({ ...entry, holdMs: 0 }));
+      for (const entry of (await this.waiting()).filter(isAside)) {
+        await this.#write((store) => store.put({ ...entry, holdMs: 0 }));
+      }
     });
     await this.flush();
   }

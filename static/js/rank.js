@@ -118,7 +118,7 @@ async function arrived(comparison) {
 function goOn() {
   const corrected = stage.onlyOne && stage.awaited; // and refused: it can be corrected otherwise
   stage.awaited = null;
-  if (corrected) stage.current = corrected;
+  if (corrected) stage.adopt(corrected);
   else answers.showNext();
 }
 
@@ -164,15 +164,17 @@ setInterval(() => {
 
 /* --- start --- */
 
-/* What the server drew is this tab's, unless it was answered already or another tab has it. An answer can be corrected in
- * two tabs at once. */
+/* What the server drew is this tab's, unless it was answered already or another tab has it. An answer can be corrected
+ * in two tabs at once; while a correction of it waits in the outbox, it waits as well. */
 async function begin(form) {
   const comparison = await Comparison.of(form);
   const isAnswered = (await outbox.all()).some((entry) => entry.assignment === comparison.id);
   if (!isAnswered && ((await leases.claim(comparison.id)) || stage.onlyOne)) {
     renewal.lent(comparison);
     stage.adopt(comparison);
-  } else if (!stage.onlyOne) {
+  } else if (stage.onlyOne) {
+    stage.awaited = comparison;
+  } else {
     stage.clear();
   }
 }

@@ -35,7 +35,7 @@ export async function showDifferences(comparison, first, second, byCharacter = n
   if (!dialog.open) dialog.showModal();
 }
 
-/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while it is open. */
+/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while open. */
 export function offerGuidelines(address) {
   const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
   link.hidden = !address;

@@ -7,10 +7,11 @@ from annotate.models import Ranking
 from annotate.roles import Role
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
 from tests.browser.visit import make_work, ranks_as_shown
+from tests.worlds import make_ranking
 
 
-def fail_at(visit, assignment: int) -> list[str]:
-    """Let the server answer 500 to this one. Returns the idempotency keys sent for it, as they come."""
+def fail_at(visit, assignment: int, kind: str = "ranking") -> list[str]:
+    """Let the server answer 500 to this one, or to its revision. Returns the idempotency keys that come for it."""
     keys = []
 
     def fail(route):
@@ -18,7 +19,7 @@ def fail_at(visit, assignment: int) -> list[str]:
         route.fulfill(status=500)
 
     visit.expected = ("500",)
-    visit.page.route(f"**/{assignment}/ranking/", fail)
+    visit.page.route(f"**/{assignment}/{kind}/", fail)
     return keys
 
 
@@ -80,6 +81,19 @@ def test_a_correction_waits_for_the_answer_that_the_server_fails_at(open_browser
     visit.wait_until_sent()
     assert list(Ranking.objects.order_by("revision").values_list("revision", "is_current")) == [(1, False), (2, True)]
     assert ranks_as_shown(failing) == [2, 1]
+
+
+def test_a_correction_that_the_server_fails_at_is_waited_for_through_a_reload(open_browser, policy, cast):
+    given = make_ranking(make_work(policy, 2, count=1).comparisons.get(), cast["alice"], [2, 1])  # A was better
+    visit = open_browser(path=f"/work/{given.assignment_id}/").ready()
+    keys = fail_at(visit, given.assignment_id, "revision")
+    visit.press("ArrowRight").wait_for_text("1 waiting")
+    visit.page.reload()
+    visit.ready().press("ArrowLeft").wait_for_text("1 waiting")
+    visit.page.unroute_all()
+    visit.page.wait_for_url("**/work/")
+    assert ranks_as_shown(given.assignment_id) == [2, 1]
+    assert set(keys) == {Ranking.objects.get(revision=2).idempotency_key}
 
 
 def test_who_may_rank_no_longer_is_told_so_and_not_to_sign_in(open_browser, policy, cast):
