@@ -45,22 +45,15 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             ),
             "tryNow": _("Try again now"),
             "stillAside": _("The server still fails to store it."),
-            "signedOutNone": _("You are signed out."),
-            "signedOut": _("You are signed out. {n} answers are kept in this browser and will be sent."),
-            "signedOutOne": _("You are signed out. {n} answer is kept in this browser and will be sent."),
+            "signedOut": _("You are signed out."),
             "signIn": _("Sign in"),
-            "forbiddenNone": _(
+            "forbidden": _(
                 "The server takes nothing from this page now: your role has changed, or the page is too old."
             ),
-            "forbidden": _(
-                "The server takes nothing from this page now: your role has changed, or the page is too old. "
-                "{n} answers are kept in this browser and will be sent when they may be."
-            ),
-            "forbiddenOne": _(
-                "The server takes nothing from this page now: your role has changed, or the page is too old. "
-                "{n} answer is kept in this browser and will be sent when it may be."
-            ),
             "loadAgain": _("Load the page again"),
+            "keptNone": "{trouble}",
+            "kept": _("{trouble} {n} answers are kept in this browser until they can be sent."),
+            "keptOne": _("{trouble} {n} answer is kept in this browser until it can be sent."),
             "next": _("Next:"),
             "goesOn": _("It goes on: the rest is on the page."),
             "placed": _("{letter}: rank {rank}"),

@@ -3,7 +3,7 @@
 import { announce, readOut } from "./announcer.js";
 import { listKeys } from "./keyboard.js";
 import { $, say } from "./page.js";
-import { showDifferences, toggleGuidelines, toggleRaw } from "./reading.js";
+import { toggleGuidelines, toggleRaw } from "./reading.js";
 
 /* All actions, over whatever is on the stage when they are called. */
 export function actionsOn({ stage, answers, panes }) {
@@ -38,7 +38,8 @@ export function actionsOn({ stage, answers, panes }) {
     undo: on((comparison) => (comparison?.undo() ? announce(say("undone")) : answers.takeBack())),
     skip: ask("skip-dialog"),
     not_rankable: ask("not-rankable-dialog"),
-    diff: on((comparison) => {
+    diff: on(async (comparison) => {
+      const { showDifferences } = await import("./diff.js");
       const first = comparison.isPair ? 0 : comparison.active;
       showDifferences(comparison, first, (first + 1) % comparison.k);
     }),

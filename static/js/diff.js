@@ -1,7 +1,9 @@
 /* What differs between two texts: by word (in Chinese and its kin by character), by character, by line where huge.
  *
- * Myers' O(ND) algorithm (1986) over tokens, after what both begin and end with is set aside.
+ * Myers' O(ND) algorithm (1986) over tokens, after what both begin and end with is set aside. Fetched when asked for.
  */
+
+import { $, say } from "./page.js";
 
 const MOST_EDITS = 1_000;
 
@@ -70,8 +72,33 @@ function walkBack(trace, a, b) {
   return path.reverse();
 }
 
+/* Open the dialog that shows what the second of two completions has that the first has not, and the other way round. */
+export function showDifferences(comparison, first, second, byCharacter = null) {
+  const dialog = $("diff-dialog");
+  const rawOf = (index) => comparison.cards[index].querySelector(".raw").textContent;
+  const unit = dialog.querySelector(".diff-unit");
+  const isByCharacter = byCharacter ?? unit.getAttribute("aria-pressed") === "true"; // as the time before
+  unit.onclick = () => showDifferences(comparison, first, second, !isByCharacter);
+  const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
+  unit.setAttribute("aria-pressed", String(isByCharacter));
+  const notes = { same: "same", lines: "diffTooLong" };
+  dialog.querySelector(".diff-note").textContent = kind in notes ? say(notes[kind]) : "";
+  dialog.querySelector(".diff-choice").replaceChildren(
+    ...comparison.letters.flatMap((letter, index) => {
+      if (index === first) return [];
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = `${comparison.letters[first]} → ${letter}`;
+      button.setAttribute("aria-pressed", String(index === second));
+      button.addEventListener("click", () => showDifferences(comparison, first, index));
+      return [button];
+    }),
+  );
+  if (!dialog.open) dialog.showModal();
+}
+
 /* Fill `element`; returns "parts", "lines" or "same". */
-export function showDiff(element, before, after, isByCharacter = false) {
+function showDiff(element, before, after, isByCharacter = false) {
   if (before === after) {
     element.textContent = before;
     return "same";

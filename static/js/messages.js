@@ -30,40 +30,38 @@ export function hideToast() {
   line.hidden = true;
 }
 
-export function notice(text, link = null) {
+export function notice(text, way = null) {
   const element = $("notice");
   if (element.firstChild?.textContent === text) return; // said once, not at every attempt
   element.hidden = !text;
   element.replaceChildren(text);
-  if (link) element.append(" ", link);
+  if (way) element.append(" ", way);
 }
 
 export function noticeSignedOut(outbox) {
-  return noticeWithLink("signedOut", outbox, page.urls.signIn, "signIn");
+  return noticeKept("signedOut", outbox, page.urls.signIn, "signIn");
 }
 
 /* The page that is loaded again tells what is no longer allowed, or has a new token. */
 export function noticeForbidden(outbox) {
-  return noticeWithLink("forbidden", outbox, location.href, "loadAgain");
+  return noticeKept("forbidden", outbox, location.href, "loadAgain");
 }
 
-async function noticeWithLink(name, outbox, href, words) {
-  const link = document.createElement("a");
-  link.href = href;
-  link.className = "button small";
-  link.textContent = say(words);
-  notice(say(name, { n: (await outbox.waiting()).length }), link);
+async function noticeKept(trouble, outbox, href, words) {
+  const n = (await outbox.waiting()).length;
+  notice(say("kept", { trouble: say(trouble), n }), control("a", words, { href, className: "button small" }));
 }
 
 /* `n` answers that the server fails at. */
 export function noticeAside(outbox, n) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "small";
-  button.textContent = say("tryNow");
+  const button = control("button", "tryNow", { type: "button", className: "small" });
   button.addEventListener("click", async () => {
     await outbox.retry();
     if (button.isConnected) tell(say("stillAside"));
   });
   notice(say("aside", { n }), button);
+}
+
+function control(tag, words, properties) {
+  return Object.assign(document.createElement(tag), { textContent: say(words), ...properties });
 }
