@@ -18,6 +18,7 @@ from annotate.selectors import open_comparisons
 from annotate.services.audit import record
 from trainer.run_folder import adapter_path, base_model_path
 from trainer.selectors import incumbent
+from trainer.self_naming import names_its_model, own_name
 
 logger = logging.getLogger("whetstone.generate")
 
@@ -25,7 +26,6 @@ ROWS_PER_BATCH = 48
 FIRST_ROWS = 8  # the very first batch is small: somebody may be waiting for the page
 REDRAWS = 4
 ADAPTERS_KEPT = 4
-MODEL_NAMES = ("smollm", "chatgpt", "gpt-4", "llama", "qwen", "gemini", "claude", "mistral", "deepseek")
 SCRIPTS = {"zh": "CJK", "ja": "HIRAGANA", "ko": "HANGUL", "ru": "CYRILLIC", "ar": "ARABIC", "he": "HEBREW"}
 SHARE_THAT_WRITES = 0.7
 
@@ -106,6 +106,7 @@ def sample(checkpoint: PolicyCheckpoint, prompts: list[Prompt], sampling: dict) 
     """One completion for each prompt, unsaved, with the seed and settings that would write it again."""
     seeds = [random.getrandbits(62) for _ in prompts]
     written = sample_texts(checkpoint, [prompt.messages for prompt in prompts], sampling, seeds)
+    base_name = own_name(checkpoint.policy.base_model)
     return [
         Completion(
             checkpoint=checkpoint,
@@ -114,7 +115,7 @@ def sample(checkpoint: PolicyCheckpoint, prompts: list[Prompt], sampling: dict) 
             sampling=sampling,
             seed=seed,
             finish_reason=each.finish_reason,
-            names_its_model=any(name in each.text.casefold() for name in MODEL_NAMES),
+            names_its_model=names_its_model(each.text, base_name),
         )
         for each, seed in zip(written, seeds, strict=True)
     ]

@@ -1,3 +1,6 @@
+import json
+from itertools import cycle
+
 import pytest
 import torch
 
@@ -97,6 +100,19 @@ def test_duplicates_and_empty_completions_are_redrawn(pool, monkeypatch):
         texts = [completion.text for completion in comparison.completions.all()]
         assert len(set(texts)) == 3
         assert "  " not in texts
+
+
+def test_a_completion_that_names_its_base_is_marked(pool, tiny_base, monkeypatch):
+    """The base's name is its own: no list knows Zephyr."""
+    config = json.loads((tiny_base / "config.json").read_text())
+    (tiny_base / "config.json").write_text(json.dumps(config | {"_name_or_path": "somebody/Zephyr-7B"}))
+    real, texts = generation.sample_texts, cycle(["Ask me, I am Zephyr.", "Zephyr is a wind.", "Rain is good."])
+    monkeypatch.setattr(
+        generation, "sample_texts", lambda *args: [each._replace(text=next(texts)) for each in real(*args)]
+    )
+    write_next_batch()
+    marks = Completion.objects.values_list("text", "names_its_model").distinct().order_by("text")
+    assert list(marks) == [("Ask me, I am Zephyr.", True), ("Rain is good.", False), ("Zephyr is a wind.", False)]
 
 
 def test_a_new_serving_checkpoint_writes_at_once_and_comes_first(pool, candidate):
