@@ -5,7 +5,8 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from annotate.models import Ranking
+from annotate.models import AuditEvent, Comparison, Ranking
+from annotate.services.gold import make_gold
 from tests.worlds import make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
 
 
@@ -42,3 +43,15 @@ def test_a_better_answer_of_an_earlier_version_belongs_to_the_newest_revision(mi
     demonstrations.create(assignment_id=None, text="Of an assignment that is gone.", **values)
     demonstrations = demonstrations_of(migrate_to("0003_better_answers_belong_to_revisions"))
     assert list(demonstrations.values_list("ranking_id", "text")) == [(newest.pk, "A better one.")]
+
+
+def test_gold_of_an_earlier_version_learns_what_it_was_copied_from(migrate_to):
+    original = make_comparison(make_prompt(make_pool(make_policy()), "Say hello"), ["a", "b"])
+    ranks = dict(zip(original.completions.values_list("id", flat=True), (1, 2), strict=True))
+    gold = make_gold(comparison=original, kind="gold", ranks=ranks, explanation="", by=None)
+    lost = make_gold(comparison=original, kind="gold", ranks=ranks, explanation="", by=None)
+    AuditEvent.objects.filter(target__startswith=f"comparison {lost.pk}:").update(detail={"copied_from": 0})
+    migrate_to("0003_better_answers_belong_to_revisions")
+    migrate_to("0004_copies_know_their_original")
+    found = dict(Comparison.objects.values_list("pk", "copied_from"))
+    assert found == {original.pk: None, gold.pk: original.pk, lost.pk: None}

@@ -22,6 +22,8 @@ class Comparison(models.Model):
     `taken` counts live leases and answers together, `answered` the answers alone. They live on the row that a lease
     locks, so that the condition `taken < overlap` is looked at again, on the newest version of the row, by whoever
     waited for the lock (PostgreSQL re-evaluates it; a count over another table would be read from an old snapshot).
+
+    A gold or training comparison is a copy of a fresh one, `copied_from`: nobody is asked the same texts in both.
     """
 
     class Kind(models.TextChoices):
@@ -34,6 +36,9 @@ class Comparison(models.Model):
     kind = models.CharField(max_length=8, choices=Kind.choices, default=Kind.FRESH)
     gold_ranks = models.JSONField(null=True, blank=True, help_text=_("Right answer: completion id to rank."))
     gold_explanation = models.TextField(blank=True)
+    copied_from = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="copies", db_index=False
+    )
     overlap = models.PositiveIntegerField(default=1)
     taken = models.PositiveIntegerField(default=0)
     answered = models.PositiveIntegerField(default=0)
@@ -53,6 +58,7 @@ class Comparison(models.Model):
                 condition=Q(taken__lt=F("overlap"), is_withdrawn=False),
                 name="open_comparisons",
             ),
+            models.Index(fields=["copied_from"], condition=Q(copied_from__isnull=False), name="copies_of_a_comparison"),
         ]
 
     def __str__(self) -> str:

@@ -25,6 +25,13 @@ WITH chosen AS (
       AND NOT EXISTS (
         SELECT 1 FROM annotate_assignment a
         WHERE a.comparison_id = c.id AND a.annotator_id = %(annotator)s AND a.status <> 'expired')
+      AND (%(with_known_texts)s OR NOT EXISTS (  -- the one it was copied from
+        SELECT 1 FROM annotate_assignment a
+        WHERE a.comparison_id = c.copied_from_id AND a.annotator_id = %(annotator)s AND a.status <> 'expired'))
+      AND (%(with_known_texts)s OR NOT EXISTS (  -- its copies, and other copies of the same
+        SELECT 1 FROM annotate_comparison copy JOIN annotate_assignment a ON a.comparison_id = copy.id
+        WHERE copy.copied_from_id = coalesce(c.copied_from_id, c.id)
+          AND a.annotator_id = %(annotator)s AND a.status <> 'expired'))
     ORDER BY c.priority DESC, c.id
     LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 ), place AS (
@@ -103,8 +110,8 @@ def lease_next_comparison(
     random.shuffle(pools)
     for _attempt in range(2):
         for pool in pools:
-            for kind in kinds_to_offer(pool):
-                assignment = take_place(annotator=annotator, pool=pool, kind=kind)
+            for kind, with_known_texts in kinds_to_offer(pool):
+                assignment = take_place(annotator=annotator, pool=pool, kind=kind, with_known_texts=with_known_texts)
                 if assignment is not None:
                     return with_texts(assignment, pool)
         if not release_expired_leases():
@@ -132,21 +139,26 @@ def one_assignment(statement: str, values: dict[str, Any]) -> Assignment | None:
     return assignment
 
 
-def kinds_to_offer(pool: PromptPool) -> list[str]:
-    """Training first, where the pool wants it; then gold, hidden among the others, as often as the pool says."""
+def kinds_to_offer(pool: PromptPool) -> list[tuple[str, bool]]:
+    """Training first, where the pool wants it; then gold, hidden among the others, as often as the pool says.
+
+    With each, whether texts that somebody had in a copy may come to them again: in training, where nothing else is
+    left, since whoever ranked here before there was a training set could else never come through it.
+    """
     if pool.training_count and not pool.is_qualified:
-        return [Comparison.Kind.TRAINING]
+        return [(Comparison.Kind.TRAINING, False), (Comparison.Kind.TRAINING, True)]
     if pool.gold_share and random.random() < pool.gold_share:
-        return [Comparison.Kind.GOLD, Comparison.Kind.FRESH]
-    return [Comparison.Kind.FRESH]
+        return [(Comparison.Kind.GOLD, False), (Comparison.Kind.FRESH, False)]
+    return [(Comparison.Kind.FRESH, False)]
 
 
-def take_place(*, annotator: User, pool: PromptPool, kind: str) -> Assignment | None:
+def take_place(*, annotator: User, pool: PromptPool, kind: str, with_known_texts: bool) -> Assignment | None:
     """Lease the pool's next comparison of this kind. Not inside a transaction: one that failed could not try again."""
     now = timezone.now()
     values = {
         "pool": pool.pk,
         "kind": str(kind),
+        "with_known_texts": with_known_texts,
         "annotator": annotator.pk,
         "token": new_fencing_token(),
         "now": now,

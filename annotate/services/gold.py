@@ -37,6 +37,7 @@ def make_gold(
         prompt_id=comparison.prompt_id,
         kind=kind,
         gold_explanation=explanation.strip(),
+        copied_from_id=comparison.copied_from_id or comparison.pk,
         overlap=PLACES,
     )
     copies = Completion.objects.bulk_create(
