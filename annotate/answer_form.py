@@ -33,6 +33,12 @@ def answer_from_form(data: QueryDict, order: list[int]) -> Answer:
     )
 
 
+def reason_to_leave(data: QueryDict) -> str:
+    """Why it is skipped or cannot be ranked, as the page's script writes it; empty where no reason was chosen."""
+    reason, words = data.get("leave", ""), text(data.get("leave_words", "")).strip()
+    return f"{reason} · {words}" if reason and words else reason
+
+
 def verdict_of(given: Ranking) -> str | None:
     """Which of a pair's buttons says what this answer says."""
     first, second = (given.ranks[str(key)] for key in given.assignment.order)

@@ -95,7 +95,7 @@ def test_a_plain_form_with_nul_characters_is_refused_or_cleaned(world):
     nul = {"rationale": "why\0", "chip": "a\0", f"flag-{assignment.order[0]}": "b\0", "better": "c\0"}
     nul |= {"better_answer": "c\0", "reason": "d\0", "skip_reason": "d\0"}
     form = {"assignment": assignment.pk, "token": assignment.token, "key": "k", **ranks, **nul}
-    for change in ({"key": "k\0"}, {"token": "t\0"}, {"skip": "1", "token": "t\0"}, {}):
+    for change in ({"key": "k\0"}, {"token": "t\0"}, {"leave": "a\0", "leave_words": "\0", "token": "t\0"}, {}):
         assert client.post("/rank/", form | change).status_code < 500
     correction = form | {"key": "k2"}
     assert client.post(f"/work/{assignment.pk}/", correction | {"key": "x\0"}).status_code < 500

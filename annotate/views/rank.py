@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.answer_form import answer_from_form
+from annotate.answer_form import answer_from_form, reason_to_leave
 from annotate.comparison_page import comparison_page
 from annotate.errors import Refused
 from annotate.keys import key_groups
@@ -98,8 +98,8 @@ def take_plain_answer(request):
     assignment = get_object_or_404(Assignment, pk=whole_number(request.POST.get("assignment")), annotator=request.user)
     ticket = {"assignment_id": assignment.pk, "annotator": request.user, "token": request.POST.get("token", "")}
     try:
-        if request.POST.get("skip"):
-            skip_comparison(**ticket, reason=f"skip: {request.POST['skip']}")
+        if reason := reason_to_leave(request.POST):
+            skip_comparison(**ticket, reason=reason)
         else:
             ranking, _is_new = submit_ranking(
                 **ticket,

@@ -328,8 +328,9 @@ def test_it_works_without_a_script(open_browser, policy, k):
     visit.wait_for_text("Saved.")
     assert visit.shown != done
     assert ranks_as_shown(done) == ([1, 2] if k == 2 else [2, 1, 3, 3])
-    visit.page.locator("select[name=skip]").select_option("language")
-    visit.page.locator("button:not([name=verdict])", has_text="Skip" if k == 2 else "Submit").last.click()
+    left = visit.shown
+    visit.page.get_by_label("Leave it unranked, because").select_option("The prompt makes no sense")
+    visit.page.locator("button:not([name=verdict])", has_text="Leave it" if k == 2 else "Submit").last.click()
     visit.wait_for_text("Nothing to rank")
 
 
@@ -342,6 +343,7 @@ def test_it_corrects_an_own_answer_from_my_work(open_browser, policy, cast):
     visit.press("a", "3", "c", "1", "Enter")
     visit.page.wait_for_url("**/work/")
     assert ranks_as_shown(given.assignment_id) == [3, 2, 1]
+    assert Assignment.objects.get(pk=left).skip_reason == "not rankable: no_sense"
     assert Ranking.objects.count() == 2
 
 

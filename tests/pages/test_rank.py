@@ -120,12 +120,23 @@ def test_it_refuses_a_plain_form_that_is_no_complete_ranking(alice, pairs, field
     assert not Ranking.objects.exists()
 
 
-def test_it_skips_with_a_reason_from_a_plain_form(alice, pairs):
-    alice.get("/rank/")
+@pytest.mark.parametrize(
+    ("leave", "words", "stored"),
+    [
+        ("skip: language", "", "skip: language"),
+        ("not rankable: no_sense", "", "not rankable: no_sense"),
+        ("not rankable: other", " two prompts in one ", "not rankable: other · two prompts in one"),
+    ],
+)
+def test_a_plain_form_leaves_a_comparison_with_the_reasons_of_the_dialogs(alice, pairs, leave, words, stored):
+    page = alice.get("/rank/").text
+    plain = re.search(r'<select name="leave">.*?</select>', page, re.DOTALL)[0]
+    assert set(re.findall(r'value="([^"]+)"', plain)) == set(re.findall(r'data-reason="([^"]+)"', page))
+    assert f'value="{leave}"' in plain
     assignment = leased_by("alice")
-    alice.post("/rank/", plain_answer(assignment, skip="language"))
+    alice.post("/rank/", plain_answer(assignment, leave=leave, leave_words=words))
     assignment.refresh_from_db()
-    assert (assignment.status, assignment.skip_reason) == ("skipped", "skip: language")
+    assert (assignment.status, assignment.skip_reason) == ("skipped", stored)
 
 
 def test_it_is_nobody_elses_lease(alice, pairs, cast, signed_in):
