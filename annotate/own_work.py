@@ -10,12 +10,15 @@ from typing import Any
 from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
 from django.utils import timezone
 
+from annotate.human_wins import human_win_rate
 from annotate.models import Comparison, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
 from annotate.ranking import kendall_tau_b
 from annotate.selectors import workable_pools
 from annotate.services.rankings import is_right
 
 NEWEST = 500
+# Of fewer, a look before and after an answer would tell which of its texts the newer checkpoint wrote.
+LEAST_PROMPTS = 20
 
 
 def own_numbers(annotator: User) -> dict[str, Any]:
@@ -38,11 +41,11 @@ def own_numbers(annotator: User) -> dict[str, Any]:
 
 
 def agreement_with_others(annotator: User) -> list[float]:
-    """τ-b with each other person's ranking of the same comparison; second opinions left out, as in `progress.py`."""
+    """τ-b with each other person's ranking of a fresh comparison; second opinions left out, as in `progress.py`."""
     own = dict(
         Ranking.objects.current()
         .filter(annotator=annotator, assignment__comparison__answered__gte=2)
-        .filter(assignment__comparison__asked_again_at=None)
+        .filter(assignment__comparison__kind=Comparison.Kind.FRESH, assignment__comparison__asked_again_at=None)
         .order_by("-id")
         .values_list("assignment__comparison_id", "ranks")[:NEWEST]
     )
@@ -88,7 +91,9 @@ def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
     """For each policy one works for: its serving checkpoint, what that was measured at, and whose answers went in.
 
     `accuracy` and `win_rate`, as the run's evaluation measured them, in percent: {"percent", "low_percent",
-    "high_percent"}, or None. It is the run's own reward model that says which text of two wins.
+    "high_percent"}, or None. It is the run's own reward model that says which text of two wins. `people` is how often
+    annotators, who saw both and not whose they were, preferred its text to its parent's; the same, with the `rankings`
+    and `prompts` it rests on, and None below LEAST_PROMPTS.
     """
     used = dict(
         Ranking.objects.filter(annotator=annotator, snapshots__isnull=False)
@@ -104,10 +109,18 @@ def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
             "is_base": checkpoint.number == 0,
             "accuracy": in_percent(checkpoint.metrics.get("reward", {}).get("accuracy")),
             "win_rate": in_percent(checkpoint.metrics.get("evaluation", {}).get("win_rate")),
+            "people": people_on(checkpoint),
             "used": used.get(checkpoint.policy_id, 0),
         }
         for checkpoint in serving.select_related("policy", "parent__policy").order_by("policy__name")
     ]
+
+
+def people_on(checkpoint: PolicyCheckpoint) -> dict[str, int] | None:
+    won = human_win_rate(checkpoint, checkpoint.parent) if checkpoint.parent else None
+    if won is None or won.prompts < LEAST_PROMPTS:
+        return None
+    return in_percent(won._asdict()) | {"rankings": won.rankings, "prompts": won.prompts}
 
 
 def in_percent(share: dict[str, float] | None) -> dict[str, int] | None:

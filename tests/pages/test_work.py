@@ -7,7 +7,8 @@ from django.urls import reverse
 
 from annotate.keys import ACTIONS
 from annotate.models import PolicyCheckpoint, PreferenceSnapshot, Ranking
-from annotate.own_work import changes_by_policy, own_numbers
+from annotate.own_work import LEAST_PROMPTS, changes_by_policy, own_numbers
+from annotate.progress import agreement
 from annotate.services.rankings import keep_better_answer
 from annotate.views.work import ANSWERS_A_PAGE
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
@@ -43,6 +44,24 @@ def test_it_counts_times_and_compares(cast, shared):
     assert numbers["active_hours"] == pytest.approx(30 / 3600)
     assert numbers["agreement"] == pytest.approx(1 / 9)
     assert numbers["agreement_pairs"] == 3
+
+
+def test_agreement_on_gold_is_no_agreement_with_others(cast, shared):
+    """Everybody is asked gold, and what they agree on there is the gold."""
+    for comparison, order in zip(shared, ([1, 2, 3], [3, 2, 1], [1, 2, 3]), strict=True):
+        make_ranking(comparison, cast["alice"], [1, 2, 3])
+        make_ranking(comparison, cast["bob"], order)
+    type(shared[0]).objects.filter(pk=shared[0].pk).update(kind="gold")
+    numbers = own_numbers(cast["alice"])
+    assert (numbers["agreement"], numbers["agreement_pairs"]) == (0, 2)
+    assert agreement() == (0, 2)  # which managers see of the pool
+
+
+def test_own_agreement_stands_with_what_it_rests_on(alice, cast, shared):
+    make_ranking(shared[0], cast["alice"], [1, 2, 3])
+    make_ranking(shared[0], cast["bob"], [1, 3, 2])
+    page = alice.get("/work/").text
+    assert "agreement with others, −1 to 1 (1 compared)</dt><dd>0.33</dd>" in page
 
 
 def test_gold_counts_at_the_first_attempt(alice, cast, shared):
@@ -160,6 +179,28 @@ def test_it_says_what_ones_answers_changed(alice, cast, shared, policy):
     assert "81 %" in page
     assert "by the reward model’s judgement" in page
     assert "2 of your answers" in page
+
+
+def test_it_says_what_people_preferred_and_on_how_many_rankings_that_rests(alice, cast, policy):
+    base = policy.serving
+    PolicyCheckpoint.objects.update(status="retired")
+    PolicyCheckpoint.objects.create(policy=policy, number=1, parent=base, status="serving")
+    pool = make_pool(policy, "Pairs", k=2, overlap=2)
+    comparisons = [make_comparison(make_prompt(pool, f"prompt {n}"), ["new", "old"]) for n in range(LEAST_PROMPTS)]
+    for comparison in comparisons:
+        comparison.completions.filter(text="old").update(checkpoint=base)
+    for n, comparison in enumerate(comparisons[:-1]):
+        make_ranking(comparison, cast["bob"], [2, 1] if n < 5 else [1, 2])
+    assert changes_by_policy(cast["alice"])[0]["people"] is None  # one answer more or less would tell its author
+    assert "without knowing which was whose" not in alice.get("/work/changes/").text
+    for name in ("alice", "bob"):
+        make_ranking(comparisons[-1], cast[name], [1, 2])
+    people = changes_by_policy(cast["alice"])[0]["people"]
+    assert (people["percent"], people["rankings"], people["prompts"]) == (75, 21, 20)
+    assert 50 < people["low_percent"] < 75 < people["high_percent"]
+    page = alice.get("/work/changes/").text
+    assert f"How often people preferred its text to that of {base.name}" in page
+    assert "21 rankings on 20 prompts." in page
 
 
 def test_it_says_so_while_the_base_still_serves(alice, shared):
