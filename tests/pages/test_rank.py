@@ -1,11 +1,14 @@
 """The ranking page as the server gives it: the lease, the plain form, what is shown and what never is."""
 
 import re
+from collections import Counter
 
 import pytest
+from django.db import connection
 from django.urls import reverse
 
 from annotate.models import Assignment, Comparison, Ranking
+from annotate.services.assignments import lease_next_comparison
 from annotate.services.gold import make_gold
 from tests.worlds import make_comparison, make_policy, make_pool, make_prompt, make_ranking
 
@@ -64,6 +67,27 @@ def test_it_shows_the_texts_in_the_stored_order_and_nothing_of_who_wrote_them(al
     assert ids == leased_by("alice").order
     for secret in ("tiny-0", "checkpoint", "score", "seed"):
         assert secret not in page.text
+
+
+def test_each_annotator_gets_an_order_of_their_own(cast):
+    """Sixty comparisons of four, for two people: no completion has a favourite place, and no order is the other's."""
+    pool = make_pool(make_policy(), "Fours", k=4, overlap=2)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setseed(0.25)")
+    for n in range(60):
+        make_comparison(make_prompt(pool, f"prompt {n}"), ["a", "b", "c", "d"])
+        for person in (cast["alice"], cast["bob"]):
+            lease_next_comparison(annotator=person)
+    places, orders = Counter(), {}
+    for assignment in Assignment.objects.select_related("comparison"):
+        by_id = sorted(assignment.order)
+        assert by_id == list(assignment.comparison.completions.values_list("id", flat=True))
+        order = tuple(by_id.index(completion) for completion in assignment.order)
+        places.update((place, completion) for place, completion in enumerate(order))
+        orders.setdefault(assignment.comparison_id, []).append(order)
+    # 30 of 120 in each of the sixteen; four standard deviations are 19. By chance 2.5 pairs of orders are the same.
+    assert all(11 <= places[place, completion] <= 49 for place in range(4) for completion in range(4))
+    assert sum(one == other for one, other in orders.values()) <= 9
 
 
 def test_it_takes_a_plain_forms_pair(alice, pairs):
