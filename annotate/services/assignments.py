@@ -27,11 +27,13 @@ WITH chosen AS (
         WHERE a.comparison_id = c.id AND a.annotator_id = %(annotator)s AND a.status <> 'expired')
       AND (%(with_known_texts)s OR NOT EXISTS (  -- the one it was copied from
         SELECT 1 FROM annotate_assignment a
-        WHERE a.comparison_id = c.copied_from_id AND a.annotator_id = %(annotator)s AND a.status <> 'expired'))
+        WHERE a.comparison_id = c.copied_from_id AND a.annotator_id = %(annotator)s AND a.status <> 'expired'
+        OFFSET 0))  -- looked up for each candidate: without, PostgreSQL hashes all that one ever did, and the copies
       AND (%(with_known_texts)s OR NOT EXISTS (  -- its copies, and other copies of the same
         SELECT 1 FROM annotate_comparison copy JOIN annotate_assignment a ON a.comparison_id = copy.id
         WHERE copy.copied_from_id = coalesce(c.copied_from_id, c.id)
-          AND a.annotator_id = %(annotator)s AND a.status <> 'expired'))
+          AND a.annotator_id = %(annotator)s AND a.status <> 'expired'
+        OFFSET 0))
     ORDER BY c.priority DESC, c.id
     LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 ), place AS (
