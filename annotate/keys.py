@@ -28,6 +28,7 @@ ACTIONS = {
     },
     **{f"rank_{n}": (str(n), format_lazy(_("Rank {n}"), n=n)) for n in range(1, MOST_COMPLETIONS + 1)},
     "tie": ("=", _("Same rank as the one before")),
+    "all_tied": ("n", _("All tied: none is better")),
     "all_bad": ("0", _("All bad")),
     "strength": ("t", _("How much better the first is; again for the next step")),
     "submit": ("Enter", _("Submit")),

@@ -63,6 +63,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "noRank": _("{letters} have no rank yet."),
             "noRankOne": _("{letters} has no rank yet."),
             "noTies": _("Ties are not allowed in this pool."),
+            "allTied": _("All tied. Enter submits."),
             "allBad": _("All bad"),
             "notAllBad": _("Not all bad"),
             "undone": _("Undone"),

@@ -54,6 +54,10 @@ export function actionsOn({ stage, answers, panes }) {
     better: on((comparison) => openDetails(comparison.form, ".better")),
     panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
     guidelines: toggleGuidelines,
+    all_tied: on((comparison) => {
+      if (comparison.isPair) return pickVerdict(comparison, "tie", submit);
+      announce(say(comparison.tieAll() ? "allTied" : "noTies"));
+    }),
     help: on((comparison) => {
       listKeys($("help-dialog"), comparison);
       $("help-dialog").showModal();
@@ -96,6 +100,7 @@ export function listenToPointers(stage, actions) {
     skip: actions.skip,
     "not-rankable": actions.not_rankable,
     diff: actions.diff,
+    "all-tied": actions.all_tied,
     "mark-good": actions.mark_good,
     "mark-bad": actions.mark_bad,
   };

@@ -114,6 +114,7 @@ export class Comparison extends EventTarget {
       focus: () => n <= this.k,
       rank: () => n <= this.k && !this.isPair,
       tie: () => this.tiesAllowed && !this.isPair,
+      all_tied: () => this.tiesAllowed && !this.isPair,
       pick_tie: () => this.tiesAllowed && this.isPair,
       ...Object.fromEntries(["pick_first", "pick_second", "pick_bad"].map((pick) => [pick, () => this.isPair])),
       all_bad: () => !this.isPair,
@@ -159,6 +160,17 @@ export class Comparison extends EventTarget {
 
   tieWithBefore() {
     return this.tiesAllowed && this.#lastRank !== null ? this.placeActive(this.#lastRank) : null;
+  }
+
+  tieAll() {
+    if (!this.tiesAllowed) return false;
+    this.#remember();
+    if (this.ranks.some((rank) => rank > 1)) this.#changes += 1;
+    this.ids.forEach((_id, index) => this.#write(index, 1));
+    this.#lastRank = 1;
+    this.#writeAllBad(false);
+    this.#draw();
+    return true;
   }
 
   /* Clicking completions in order of preference: the best rank that none has yet; again, and it is taken back. */

@@ -58,6 +58,41 @@ def test_it_calls_all_bad_with_two_keys(open_browser, policy):
     assert set(ranking.ranks.values()) == {1}
 
 
+@pytest.mark.parametrize("k", [3, 9])
+def test_it_ties_all_with_two_keys_however_many_there_are(open_browser, policy, k):
+    make_work(policy, k)
+    done = answer(open_browser().ready(), "n", "Enter")
+    assert ranks_as_shown(done) == [1] * k
+    assert not Ranking.objects.get().all_bad
+
+
+def test_all_tied_is_said_undone_and_takes_all_bad_back(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready().press("1", "2", "0", "n")
+    assert visit.said == "All tied. Enter submits."
+    visit.press("u", "u")
+    done = answer(visit, "n", "c", "2", "Enter")
+    assert ranks_as_shown(done) == [1, 1, 2]
+    assert not Ranking.objects.get().all_bad
+
+
+def test_where_ties_are_not_allowed_nothing_ties_all(open_browser, policy):
+    make_work(policy, 3, ties_allowed=False)
+    visit = open_browser().ready().press("n")
+    assert visit.said == "Ties are not allowed in this pool."
+    assert visit.page.locator("#stage .ranks :checked").count() == 0
+    assert visit.page.get_by_role("button", name="All tied").count() == 0
+
+
+def test_a_key_that_somebody_has_for_something_else_ties_nothing(open_browser, policy, cast):
+    make_work(policy, 3)
+    cast["alice"].keys = {"raw": "n"}
+    cast["alice"].save()
+    visit = open_browser().ready().press("n")
+    assert visit.page.locator("#stage .raw:visible").count() == 3
+    assert visit.page.locator("#stage .ranks :checked").count() == 0
+
+
 def test_it_goes_to_a_completion_by_its_letter(open_browser, policy):
     make_work(policy, 4)
     done = answer(open_browser().ready(), "d", "1", "c", "2", "b", "3", "a", "4", "Enter")

@@ -211,6 +211,17 @@ def test_what_a_key_does_a_finger_does_too(open_browser, policy, monkeypatch):
     assert Assignment.objects.get(pk=done).skip_reason == "not rankable: no_sense"
 
 
+def test_all_tied_by_touch(open_browser, policy):
+    make_work(policy, 4, count=3)
+    visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
+    done = visit.shown
+    visit.page.get_by_role("button", name="All tied").tap()
+    visit.page.locator("#stage button.submit").tap()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [1, 1, 1, 1]
+
+
 def overlap(one: dict, other: dict) -> bool:
     across = one["x"] < other["x"] + other["width"] and other["x"] < one["x"] + one["width"]
     return across and one["y"] < other["y"] + other["height"] and other["y"] < one["y"] + one["height"]
