@@ -301,7 +301,7 @@ RANGES = {
 
 
 MODEL, LENGTHS = ("base_model", "seed", "dtype"), ("max_prompt_tokens", "max_completion_tokens")
-# The keys and groups of keys that each stage reads; of the last two, PPO's ptx term.
+# The keys and groups of keys that each stage reads. PPO's last two are for its ptx term.
 READ_BY = {
     "pretrain": (*MODEL, "parent", "lora", "pretrain"),
     "sft": (*MODEL, "parent", "lora", "sft"),
