@@ -46,6 +46,42 @@ def test_it_saves_an_adapter_that_peft_and_it_itself_read_to_the_bit(base, tmp_p
     assert torch.equal(logits(again.model), logits(policy.model))
 
 
+def change_adapter(path, **changes) -> None:
+    """Another tool's adapter: other keys in the config, and no manifest of ours."""
+    (path / "manifest.json").unlink()
+    config = json.loads((path / "adapter_config.json").read_text())
+    (path / "adapter_config.json").write_text(json.dumps(config | changes))
+
+
+def test_it_scales_an_rslora_adapter_as_peft_does_and_saves_it_so(base, tmp_path):
+    with_adapter(base).save_adapter("policy", tmp_path / "rs", {})
+    change_adapter(tmp_path / "rs", use_rslora=True)
+    theirs = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "rs").eval()
+    ours = load_policy(base, adapter=tmp_path / "rs", dtype="float32", device="cpu")
+    torch.testing.assert_close(logits(ours.model), logits(theirs), atol=1e-5, rtol=1e-5)
+    ours.save_adapter("policy", tmp_path / "again", {})
+    again = load_policy(base, adapter=tmp_path / "again", dtype="float32", device="cpu")
+    assert torch.equal(logits(again.model), logits(ours.model))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"alpha_pattern": {"q_proj": 32}}, "has alpha_pattern {'q_proj': 32}, which"),
+        ({"rank_pattern": {"q_proj": 8}}, "has rank_pattern"),
+        ({"use_dora": True, "bias": "all"}, "has use_dora True, bias 'all', which"),
+        ({"init_lora_weights": "pissa"}, "has init_lora_weights 'pissa'"),
+        ({"modules_to_save": ["lm_head"]}, "has modules_to_save"),
+        ({"peft_type": "IA3"}, "only LoRA can be read"),
+    ],
+)
+def test_it_refuses_by_name_what_it_would_read_wrongly(tiny_base, tmp_path, change, words):
+    with_adapter(tiny_base).save_adapter("policy", tmp_path / "odd", {})
+    change_adapter(tmp_path / "odd", **change)
+    with pytest.raises(CheckpointError, match=words):
+        load_policy(tiny_base, adapter=tmp_path / "odd", dtype="float32", device="cpu")
+
+
 def test_it_holds_several_adapters_and_the_base_in_one_model(base, tmp_path):
     policy = with_adapter(base)
     policy.save_adapter("policy", tmp_path / "one", {})

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import filecmp
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,13 +72,19 @@ class Policy(NamedTuple):
         return self.model.get_output_embeddings()
 
     def add_adapter(self, name: str, path: Path | str) -> None:
-        """Reads a PEFT folder beside the adapters that are there, without making it the active one."""
+        """Reads a PEFT folder beside the adapters that are there, without making it the active one.
+
+        Raises `CheckpointError` for an adapter that is not plain LoRA or does not fit. What rsLoRA scales by
+        alpha / sqrt(r) is kept with an alpha that gives as much over r.
+        """
         path = Path(path)
         if (path / "manifest.json").exists():
             check_manifest(path)
-        config = peft.LoraConfig.from_pretrained(path)
+        config = peft.PeftConfig.from_pretrained(path)
+        _refuse_what_is_not_plain_lora(path, config)
         tensors = load_file(path / "adapter_model.safetensors")
-        self._inject(name, config.r, config.lora_alpha, config.lora_dropout, _module_names(tensors))
+        alpha = config.lora_alpha * math.sqrt(config.r) if config.use_rslora else config.lora_alpha  # 2312.03732
+        self._inject(name, config.r, alpha, config.lora_dropout, _module_names(tensors))
         slots = self.adapter_parameters(name)
         if slots.keys() != tensors.keys():
             odd = ", ".join(sorted(slots.keys() ^ tensors.keys())[:3])
@@ -187,7 +194,7 @@ class Policy(NamedTuple):
                 layer.get_base_layer().weight.data = original
                 layer.enable_adapters(True)
 
-    def _inject(self, name: str, r: int, alpha: int, dropout: float, modules: list[str]) -> None:
+    def _inject(self, name: str, r: int, alpha: float, dropout: float, modules: list[str]) -> None:
         is_transposed = any(isinstance(self.model.get_submodule(path), Conv1D) for path in modules)
         config = peft.LoraConfig(
             r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, fan_in_fan_out=is_transposed
@@ -231,6 +238,38 @@ def _multiply_in_the_models_dtype(layer: LoraLayer, name: str) -> None:
             weight = factors[name].weight
             factors[name] = _Factor(weight.shape[1], weight.shape[0], bias=False, device="meta")
             factors[name].weight = weight
+
+
+# What changes what an adapter computes, or the base below it, beyond (alpha / r) B A; `loftq_config` and others that
+# only say how it was begun change nothing once `init_lora_weights` has.
+_BEYOND_PLAIN = (
+    "alpha_pattern",
+    "rank_pattern",
+    "use_dora",
+    "use_qalora",
+    "use_bdlora",
+    "lora_bias",
+    "modules_to_save",
+    "layer_replication",
+    "target_parameters",
+    "trainable_token_indices",
+    "alora_invocation_tokens",
+    "arrow_config",
+    "kasa_config",
+    "monteclora_config",
+    "velora_config",
+)
+_KEEPS_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")  # other starts take the adapter out of its weights
+
+
+def _refuse_what_is_not_plain_lora(path: Path, config: peft.PeftConfig) -> None:
+    if config.peft_type != peft.PeftType.LORA:
+        raise CheckpointError(f"the adapter in {path} is of type {config.peft_type}: only LoRA can be read")
+    odd = [f"{name} {value!r}" for name in _BEYOND_PLAIN if (value := getattr(config, name, None))]
+    odd += [f"bias {config.bias!r}"] * (config.bias != "none")
+    odd += [f"init_lora_weights {config.init_lora_weights!r}"] * (config.init_lora_weights not in _KEEPS_THE_BASE)
+    if odd:
+        raise CheckpointError(f"the adapter in {path} has {', '.join(odd)}, which this program does not apply")
 
 
 def _config_of(path: Path | str, **options: bool) -> PretrainedConfig:
