@@ -185,6 +185,8 @@ def test_it_imports_hh():
     assert ranking.ranks == (1, 2)
     with pytest.raises(DataError, match="record 1, field “chosen”: must begin with"):
         list(from_hh([{"chosen": "Hello", "rejected": "Hello"}]))
+    with pytest.raises(DataError, match="record 1, field “chosen”: must begin with “.*Human: ”"):
+        list(from_hh([{"chosen": f"\n\nAssistant: {answer}", "rejected": "\n\nAssistant: No."} for answer in "ab"]))
 
 
 def test_it_imports_trl_in_each_of_its_forms():
@@ -193,8 +195,10 @@ def test_it_imports_trl_in_each_of_its_forms():
         {"prompt": QUESTION[0]["content"], "chosen": "Good.", "rejected": "Bad."},
         {"prompt": QUESTION, "chosen": answers[0], "rejected": answers[1]},
         {"chosen": QUESTION + answers[0], "rejected": QUESTION + answers[1]},
+        {"prompt": QUESTION[0]["content"], "chosen": QUESTION + answers[0], "rejected": QUESTION + answers[1]},
     ]
     rankings = list(from_trl(forms))
+    assert [ranking.prompt for ranking in rankings] == [QUESTION] * 4
     assert len({ranking.prompt_id for ranking in rankings}) == 1
     assert all([c.text for c in ranking.completions] == ["Good.", "Bad."] for ranking in rankings)
     assert list(from_trl([{"prompt": "p", "chosen": "same", "rejected": "same"}])) == []
@@ -232,6 +236,10 @@ def test_it_imports_a_file_and_says_what_it_skipped(tmp_path, capsys, form):
     [
         ('{"prompt": "p", "chosen": "a", "rejected": "b"}\n{"prompt"', "trl.json, line 2: not JSON"),
         ("[1]", "trl.json, record 1: not a JSON object"),
+        (
+            '{"chosen": [{"role": "assistant", "content": "a"}], "rejected": [{"role": "assistant", "content": "b"}]}',
+            "trl.json, line 1, field “chosen”: has no turn before the answer",
+        ),
         ('{"prompt": [{"role": "user"}], "chosen": "a", "rejected": "b"}', "trl.json, line 1, field “prompt”"),
         ('{"chosen": [], "rejected": []}', "trl.json, line 1, field “chosen”: must end"),
         ('\n\n{"prompt": "p", "chosen": 3, "rejected": "b"}', "trl.json, line 3, field “chosen”"),

@@ -35,7 +35,8 @@ def from_hh(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None =
 def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """TRL's preference formats: plain or conversational, the prompt given or implied by what both share.
 
-    A `margin` becomes the ranking's strength where it is above 0.
+    A prompt that is given and with which the turns begin too, as in ultrafeedback_binarized, is taken once. A `margin`
+    becomes the ranking's strength where it is above 0.
     """
     for number, (record, where) in enumerate(_placed(records, places), start=1):
         sides = []
@@ -46,7 +47,8 @@ def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None 
             if isinstance(record[field], str) and not prompt:
                 raise DataError(where, "prompt", "is missing, and plain text cannot imply it")
             head = _trl_turns(prompt, "user", "prompt", where)
-            sides.append(head + _trl_turns(record[field], "assistant", field, where))
+            turns = _trl_turns(record[field], "assistant", field, where)
+            sides.append(turns if head and turns[: len(head)] == head else head + turns)
         yield from _pair(number, where, *sides, strength=_strength(record, "margin", where))
 
 
@@ -121,7 +123,7 @@ def _hh_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
     if not isinstance(text, str):
         raise DataError(where, field, "must be a string")
     before, *parts = _HH_TURN.split(text)
-    if before.strip() or not parts:
+    if before.strip() or parts[:1] != ["Human"]:
         raise DataError(where, field, "must begin with “\\n\\nHuman: ”")
     return [
         {"role": _HH_ROLES[speaker], "content": content.strip()}
@@ -135,6 +137,8 @@ def _pair(
     """The ranking of two conversations that differ in their last turn, which must be the assistant's."""
     if not all(turns and turns[-1]["role"] == "assistant" for turns in (chosen, rejected)):
         raise DataError(where, "chosen", "must end, like “rejected”, with the assistant's turn")
+    if len(chosen) < 2:
+        raise DataError(where, "chosen", "has no turn before the answer, which would be its prompt")
     texts = [chosen[-1]["content"], rejected[-1]["content"]]
     if texts[0] == texts[1] or not all(texts) or chosen[:-1] != rejected[:-1]:
         return
