@@ -67,6 +67,15 @@ def test_a_flipped_pair_is_the_pair_the_other_way_round(ties):
     assert pairwise_loss(values, flipped, ties=ties).item() == pytest.approx(expected)
 
 
+def test_it_asks_the_margin_of_the_side_that_a_flipped_pair_prefers():
+    values, margin = scores(0.7, 0.2), torch.tensor([2.0], dtype=torch.float64)
+    pairs = pairs_of([ranking(1, 2)])
+    loss = pairwise_loss(values, pairs._replace(target=1 - pairs.target), margin=margin)
+    loss.backward()
+    assert loss.item() == pytest.approx(log(1 + exp(0.5 + 2)))  # -log s(-D - m), D = 0.5
+    assert values.grad.tolist() == pytest.approx([1 / (1 + exp(-2.5)), -1 / (1 + exp(-2.5))])
+
+
 def test_it_drops_ties_or_pulls_them_together():
     values = scores(1.0, 0.0, 0.0)
     dropped = pairwise_loss(values, pairs_of([ranking(1, 1, 2)], ties="drop"), ties="drop")

@@ -28,13 +28,14 @@ def pairwise_loss(
     """Sum over rankings of weight times the mean over its pairs, over the sum of weights (2203.02155, eq. 1).
 
     A decided pair costs -[t log s(D-m) + (1-t) log s(m-D)] with D = r_w - r_l, target t (label smoothing alpha is
-    t = 1 - alpha, least at D = log((1-alpha)/alpha)) and margin m. Ties by `ties`: `half` is the same with t = 1/2;
+    t = 1 - alpha, least at D = log((1-alpha)/alpha)) and margin m, or -m where t is below 1/2: it is asked of the side
+    that the target prefers, which of a flipped pair is the loser. Ties by `ties`: `half` is the same with t = 1/2;
     `rao_kupper` and `davidson` give ties a probability of their own; `drop` expects pairs made without ties.
     `centring` adds c (r_w + r_l)^2 (2312.09244), which pins down the score's free constant.
     """
     delta = scores[pairs.winner] - scores[pairs.loser]
     is_tie = pairs.target == 0.5
-    shifted = delta if margin is None else delta - torch.where(is_tie, 0.0, margin)
+    shifted = delta if margin is None else delta - margin * (pairs.target - 0.5).sign().to(margin)
     if ties == "rao_kupper":
         loss = torch.where(is_tie, _rao_kupper_tie(delta, tie_parameter), _two_sided(shifted, pairs, tie_parameter))
     elif ties == "davidson":
