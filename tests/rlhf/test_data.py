@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from trainer.rlhf.data import (
     DataError,
     Ranking,
+    prompt_key,
     read_completions,
     read_corpus,
     read_demonstrations,
@@ -110,14 +111,30 @@ def test_it_splits_by_prompt_and_holds_out_what_the_file_says():
         return Ranking("r", prompt, QUESTION, (), (), split=split)
 
     rankings = [of(f"p{number % 50}") for number in range(150)] + [of("p7", "held_out"), of("x", "train")]
-    train, held_out = split_by_prompt(rankings, held_out_share=0.3, seed=1)
+    train, held_out = split_by_prompt(rankings, held_out_share=0.3, seed=1, splits={})
     ours, theirs = ({ranking.prompt_id for ranking in part} for part in (train, held_out))
     assert not ours & theirs and "p7" in theirs and "x" in ours
     assert 5 <= len(theirs) <= 25
-    more, _ = split_by_prompt([*rankings, of("new")], held_out_share=0.3, seed=1)
+    more, _ = split_by_prompt([*rankings, of("new")], held_out_share=0.3, seed=1, splits={})
     assert {ranking.prompt_id for ranking in more} >= ours
-    _, least = split_by_prompt([of("a"), of("b")], held_out_share=1e-9, seed=1)
+    _, least = split_by_prompt([of("a"), of("b")], held_out_share=1e-9, seed=1, splits={})
     assert len(least) == 1
+
+
+def test_it_deals_only_prompts_of_which_nothing_is_said():
+    def of(number, split=None):
+        return Ranking("r", f"p{number}", [{"role": "user", "content": f"What is {number}?"}], (), (), split=split)
+
+    rankings = [of(number) for number in range(40)]
+    by_words = prompt_key(rankings[19].prompt)
+    splits = {f"p{number}": "train" for number in range(15)} | {"p15": "held_out", by_words: "train"}
+    parts = split_by_prompt(rankings, held_out_share=0.9, seed=1, splits=splits)
+    train, held_out = ({int(ranking.prompt_id[1:]) for ranking in part} for part in parts)
+    assert train >= {*range(15), 19} and 15 in held_out and len(held_out) > 10
+    _, least = split_by_prompt([*rankings[:15], of("x")], held_out_share=1e-9, seed=1, splits=splits)
+    assert [ranking.prompt_id for ranking in least] == ["px"]
+    _, least = split_by_prompt(rankings[:15], held_out_share=0.2, seed=1, splits=splits)
+    assert len(least) == 1, "nothing could be measured otherwise"
 
 
 def test_it_deals_an_exact_share_of_the_prompts():

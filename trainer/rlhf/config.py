@@ -33,7 +33,7 @@ class RewardConfig:
     l2: float | None = None  # ridge of the probe on standardised features; None: cross-validation decides
     blend: int = 4  # at most so many settings (pooling, layer, ridge) make up the score; 1: the best alone
     folds: int = 5
-    held_out_share: float = 0.2  # of prompts, when the rankings carry no split
+    held_out_share: float = 0.2  # of the prompts of which neither rankings.jsonl nor prompts.jsonl names a split
     judge_share: float = 0.3  # of the training prompts, kept from the reward model for an independent judge; 0: none
     ensemble: int = 5  # out-of-fold models that vote on preference strength; 0: none
 

@@ -59,7 +59,7 @@ class Prompt:
 
     id: str
     messages: Messages
-    split: str = "train"
+    split: str | None = None  # as the file has it; without one a prompt is trained on
     language: str | None = None
 
 
@@ -86,7 +86,7 @@ def read_prompts(path: Path | str) -> list[Prompt]:
             Prompt(
                 id=_text(record, "id", where, default=prompt_key(messages)),
                 messages=messages,
-                split=_split(record, where) or "train",
+                split=_split(record, where),
                 language=_optional(record, "language", str, where),
             )
         )

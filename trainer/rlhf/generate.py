@@ -34,7 +34,7 @@ def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Names
         config.base_model, adapter=checkpoint, dtype=config.dtype, trust_remote_code=config.trust_remote_code
     )
     source = folder.path / "prompts.jsonl"
-    prompts = [prompt for prompt in read_prompts(source) if options.split is None or prompt.split == options.split]
+    prompts = [prompt for prompt in read_prompts(source) if options.split in (None, prompt.split or "train")]
     chosen = [options.split, options.samples, options.temperature, options.top_p, options.seed, options.unranked]
     inputs = (folder.path / "config.json", Path(config.base_model), checkpoint, source)
     lines = UnfinishedLines(options.out, key_of("generate", chosen, *inputs))

@@ -91,7 +91,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
     optimiser = MasterAdamW(parameters.values(), lr=config.ppo_rate, eps=1e-5, weight_decay=0.0)
-    prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split == "train"]
+    prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split != "held_out"]
     if not prompts:
         raise StageError("prompts.jsonl has no prompt of the split “train”")
     ids = [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts]

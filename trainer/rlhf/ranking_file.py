@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from abc import abstractmethod
 from array import array
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -81,29 +81,30 @@ class Chosen(Rankings):
 
 
 def split_by_prompt(
-    rankings: Sequence[Ranking], *, held_out_share: float, seed: int, held_out: Collection[str] = ()
+    rankings: Sequence[Ranking], *, held_out_share: float, seed: int, splits: Mapping[str, str]
 ) -> tuple[Chosen, Chosen]:
     """Training and held-out rankings; a prompt is never on both sides.
 
-    A `split` in the file decides, or that the prompt's id or `prompt_key` is in `held_out`. Other prompts are dealt by
-    a hash of seed and prompt, so that the same prompt falls on the same side in every run of the same seed, however
-    many rankings join. Where that holds nothing out, the prompt with the lowest draw is, unless the share is 0.
+    A `split` in the file decides, or else that of the prompt in `splits`, by its id or its `prompt_key`. Prompts of
+    which nothing is said are dealt by a hash of seed and prompt, so that the same prompt falls on the same side in
+    every run of the same seed, however many rankings join. Where all that holds nothing out, one prompt is, unless the
+    share is 0: that with the lowest draw, of those dealt if there are any.
     """
-    draws, splits = np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
+    draws, said = np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
     for number, ranking in enumerate(rankings):
-        draws[number], splits[number] = prompt_draw(ranking.prompt_id, seed), _split_of(ranking, held_out)
-    is_held_out = draws < held_out_share
-    is_held_out &= ~np.isin(draws, draws[splits == "train"])
-    is_held_out |= np.isin(draws, draws[splits == "held_out"])
+        draws[number], said[number] = prompt_draw(ranking.prompt_id, seed), _split_of(ranking, splits)
+    is_train = np.isin(draws, draws[said == "train"])
+    is_held_out = (draws < held_out_share) & ~is_train | np.isin(draws, draws[said == "held_out"])
     if held_out_share > 0 and not is_held_out.any() and len(draws) and draws.min() < draws.max():
-        is_held_out = draws == draws.min()
+        is_held_out = draws == (draws if is_train.all() else draws[~is_train]).min()
     return _parted(rankings, is_held_out)
 
 
-def _split_of(ranking: Ranking, held_out: Collection[str]) -> str:
-    if ranking.split or not held_out:
+def _split_of(ranking: Ranking, splits: Mapping[str, str]) -> str:
+    if ranking.split or not splits:
         return ranking.split or ""
-    return "held_out" if ranking.prompt_id in held_out or prompt_key(ranking.prompt) in held_out else ""
+    said = {splits.get(ranking.prompt_id), splits.get(prompt_key(ranking.prompt))}
+    return next((split for split in ("held_out", "train") if split in said), "")
 
 
 def deal_prompts(rankings: Sequence[Ranking], *, share: float, seed: int) -> tuple[Chosen, Chosen]:

@@ -14,7 +14,7 @@ Texts and features stay on disk and are read where they are needed. What grows i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -86,7 +86,7 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
     config, processes = folder.config, join_processes()
-    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, held_out_keys(folder))
+    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, prompt_splits(folder))
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
     kind = kind_of(config, len(split.learning))
@@ -118,21 +118,23 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     processes.barrier()
 
 
-def held_out_keys(folder: RunFolder) -> set[str]:
-    """Ids and contents of the prompts that the run's prompts.jsonl holds out, if it has one: `evaluate` asks them."""
+def prompt_splits(folder: RunFolder) -> dict[str, str]:
+    """What the run's prompts.jsonl, if it has one, says of its prompts, by their ids and their contents.
+
+    Of a prompt on both sides it says held out: `evaluate` asks it.
+    """
     path = folder.path / "prompts.jsonl"
-    if not path.exists():
-        return set()
-    held_out = [prompt for prompt in read_prompts(path) if prompt.split == "held_out"]
-    return {prompt.id for prompt in held_out} | {prompt_key(prompt.messages) for prompt in held_out}
+    prompts = [prompt for prompt in read_prompts(path) if prompt.split] if path.exists() else []
+    prompts.sort(key=lambda prompt: prompt.split == "held_out")
+    return {key: prompt.split for prompt in prompts for key in (prompt.id, prompt_key(prompt.messages))}
 
 
-def split_rankings(rankings: Sequence[Ranking], config: RunConfig, held_out_prompts: Collection[str] = ()) -> Split:
+def split_rankings(rankings: Sequence[Ranking], config: RunConfig, splits: Mapping[str, str] | None = None) -> Split:
     """The three parts. With fewer than two prompts for a judge there is none, and all are learned from."""
     if not rankings:
         raise StageError("rankings.jsonl has no ranking: rank some prompts first")
     train, held_out = split_by_prompt(
-        rankings, held_out_share=config.reward.held_out_share, seed=config.seed, held_out=held_out_prompts
+        rankings, held_out_share=config.reward.held_out_share, seed=config.seed, splits=splits or {}
     )
     if not held_out:
         raise StageError("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts")
