@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.rlhf.planted import rankings_of
+from trainer.gate import weigh
 from trainer.rlhf.data import Completion, Ranking
 from trainer.rlhf.duplicates import near_duplicates
 from trainer.rlhf.pairs import pairs_of
@@ -175,7 +176,8 @@ def test_it_gives_a_sentence_for_each_case(accuracy, lead, words):
 
 def test_it_survives_a_held_out_part_without_a_preference():
     report = build_report(Judged([ranking(0, (1, 1))], np.zeros(2), np.zeros(2)), length_sign=1, seed=0)
-    assert "no held-out pair" in report["verdict"] and report["accuracy"]["pairs"] == 0
+    assert "no held-out pair" in report["verdict"] and report["accuracy"] is None
+    assert weigh({"length": {"candidate": 9, "parent": 9}}, report, {}).has_passed
 
 
 def test_it_slices_by_annotator_language_checkpoint_and_length_gap():

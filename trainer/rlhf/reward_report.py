@@ -55,10 +55,18 @@ class Calibration(NamedTuple):
 
 
 def build_report(judged: Judged, *, length_sign: int, seed: int) -> dict[str, Any]:
-    """The report's numbers and its verdict; `length_sign` +1 if the longer completion won in training, else -1."""
+    """The report's numbers and its verdict; `length_sign` +1 if the longer completion won in training, else -1.
+
+    Without a held-out pair, where every ranking is all ties say, the measures are None.
+    """
     pairs = pairs_of(judged.rankings, ties="drop")
     if not len(pairs.winner):
-        return {"verdict": "There is no held-out pair to measure on: rank more prompts.", **_nothing()}
+        nothing = dict.fromkeys(("accuracy", "length_baseline", "lead", "kendall_tau"))
+        return {
+            "verdict": "There is no held-out pair to measure on: rank more prompts.",
+            "beats_length_baseline": False,
+            **nothing,
+        }
     deltas = _deltas(judged.scores, pairs)
     length_deltas = length_sign * _deltas(judged.lengths, pairs)
     prompts = pairs.prompt.numpy()
@@ -76,11 +84,6 @@ def build_report(judged: Judged, *, length_sign: int, seed: int) -> dict[str, An
         "length_correlation": correlation(judged.scores, judged.lengths),
         "slices": slices(judged, pairs, deltas),
     }
-
-
-def _nothing() -> dict[str, Any]:
-    empty = Interval(0.0, 0.0, 1.0, 0)._asdict()
-    return {"beats_length_baseline": False, "accuracy": empty, "length_baseline": empty, "kendall_tau": 0.0}
 
 
 def verdict(accuracy: Interval, baseline: Interval, lead: Interval) -> str:

@@ -113,7 +113,8 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     if processes.is_first:
         save_reward_model(model, folder.stage("reward") / "model", {"seed": config.seed, "versions": versions()})
         report = report_on(model, learned, judged, held_out, folder)
-        journal.note({"reward/accuracy": report["accuracy"]["value"]}, message=report["verdict"])
+        measured = {"reward/accuracy": report["accuracy"]["value"]} if report["accuracy"] else None
+        journal.note(measured, message=report["verdict"])
         write_json(folder.product("reward"), report)
     processes.barrier()
 
@@ -386,7 +387,7 @@ def report_on(
     }
     if judged is not None:
         theirs = measured._replace(scores=scores_of(judged.head, parts["judging"]).numpy())
-        report["judge"] = build_report(theirs, length_sign=sign, seed=config.seed)["accuracy"] | {
+        report["judge"] = (build_report(theirs, length_sign=sign, seed=config.seed)["accuracy"] or {}) | {
             "training_rankings": len(judged.part.rankings),
             "chosen": judged.choice.candidates[0]._asdict(),
             "blend": [member._asdict() for member in judged.choice.blend],
