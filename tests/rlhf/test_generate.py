@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from tests.rlhf.run_folders import make_run
 from trainer.rlhf.__main__ import main
+from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.data import read_rankings
+from trainer.rlhf.policy import load_policy
 
 
 def generated(folder, out, *options: str) -> list[dict]:
@@ -44,3 +47,38 @@ def test_it_makes_no_ranking_of_one(tmp_path, tiny_base, capsys):
     with pytest.raises(SystemExit):
         generated(folder, tmp_path / "u.jsonl", "--samples", "0")
     assert "--samples must be 1 or more" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "words"),
+    [
+        ("--temperature", "-1", "--temperature: must be a finite number from 0"),
+        ("--temperature", "nan", "--temperature: must be a finite number from 0"),
+        ("--top-p", "0", "--top-p: must be above 0 and at most 1"),
+        ("--top-p", "2", "--top-p: must be above 0 and at most 1"),
+    ],
+)
+def test_it_refuses_settings_out_of_range(tmp_path, tiny_base, capsys, option, value, words):
+    folder = make_run(tmp_path / "run", tiny_base)
+    with pytest.raises(SystemExit):
+        generated(folder, tmp_path / "a.jsonl", option, value)
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "a.jsonl").exists()
+
+
+def test_it_writes_with_the_newest_policy_of_the_run_and_says_which(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path / "run", tiny_base, max_completion_tokens=2)
+    assert main(["generate", str(folder.path), "--out", str(tmp_path / "base.jsonl")]) == 0
+    policy = load_policy(tiny_base, dtype="float32", device="cpu")
+    policy.new_adapter("policy", LoraConfig(r=2, alpha=4), seed=1)
+    for parameter in policy.adapter_parameters("policy").values():
+        torch.nn.init.normal_(parameter, std=0.5, generator=torch.Generator().manual_seed(1))
+    policy.save_adapter("policy", folder.stage("sft") / "policy", {})
+    assert main(["generate", str(folder.path), "--out", str(tmp_path / "sft.jsonl")]) == 0
+    policy.save_adapter("policy", folder.stage("ppo") / "policy", {})
+    assert main(["generate", str(folder.path), "--out", str(tmp_path / "ppo.jsonl")]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("generate: ")]
+    writers = [f"the base, {tiny_base}", folder.path / "sft" / "policy", folder.path / "ppo" / "policy"]
+    assert said == [f"generate: written by {writer}" for writer in writers]
+    written = [(tmp_path / f"{name}.jsonl").read_text() for name in ("base", "sft", "ppo")]
+    assert written[0] != written[1] == written[2]

@@ -10,6 +10,7 @@ and options are the same. Chunks are the same in every run, and so, to the bit, 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample
 
+OWN_POLICIES = ("ppo/policy", "sft/policy")  # the first that is there writes
 CHUNK_ROWS = 64  # completions that are sampled together, at least one prompt's: all that a kill can lose
 
 
@@ -30,6 +32,7 @@ def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Names
     if not join_processes().is_first:
         return
     config, checkpoint = folder.config, checkpoint_of(folder, folder.config, options)
+    print(f"generate: written by {checkpoint or f'the base, {config.base_model}'}", file=sys.stderr)
     policy = load_policy(
         config.base_model, adapter=checkpoint, dtype=config.dtype, trust_remote_code=config.trust_remote_code
     )
@@ -94,12 +97,12 @@ def unranked(prompt: Prompt, written: Sequence[Sample]) -> dict[str, Any]:
 
 
 def checkpoint_of(folder: RunFolder, config: RunConfig, options: argparse.Namespace) -> Path | None:
-    """The folder that was named, else the run's own policy if it has one, else its parent; None is the base."""
+    """The folder that was named, else the run's own policy (of ppo, or sft), else its parent; None is the base."""
     if options.base:
         return None
     if options.checkpoint is not None:
         return options.checkpoint
-    own = folder.path / "ppo" / "policy"
-    if own.exists():
-        return own
+    for own in OWN_POLICIES:
+        if (folder.path / own).exists():
+            return folder.path / own
     return Path(config.parent) if config.parent else None
