@@ -86,7 +86,13 @@ def test_it_names_file_line_and_field(tmp_path, change, message):
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [(b"{oops", "line 1: not JSON"), (b"[1]", "line 1: not a JSON object"), (b'{"a": "\xff"}', "line 1: not UTF-8")],
+    [
+        (b"{oops", "line 1: not JSON"),
+        (b'{"id": "r1", "prompt', r"line 1: not JSON \(Unterminated string starting at: column 14\)"),
+        (b'{"id": ', r"line 1: not JSON \(Expecting value: column 8\)"),
+        (b"[1]", "line 1: not a JSON object"),
+        (b'{"a": "\xff"}', "line 1: not UTF-8"),
+    ],
 )
 def test_it_names_the_line_that_is_no_record(tmp_path, line, message):
     (tmp_path / "rankings.jsonl").write_bytes(line + b"\n")

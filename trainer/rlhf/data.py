@@ -174,9 +174,9 @@ def numbered_lines(path: Path | str) -> Iterator[tuple[int, dict[str, Any], str]
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = json.loads(line.rstrip(b"\r\n"))  # else what is cut short is found wrong in the next line
             except json.JSONDecodeError as error:
-                raise DataError(where, None, f"not JSON ({error.msg} at column {error.colno})") from error
+                raise DataError(where, None, f"not JSON ({error.msg}: column {error.colno})") from error
             except UnicodeDecodeError as error:
                 raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
             check_object(record, where, may_have_halves=any(mark in line for mark in HALF_MARKS))
