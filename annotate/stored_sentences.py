@@ -21,6 +21,7 @@ TEXTS = (
     gettext_noop("The trainer failed in stage {stage}: {last_line}"),
     # trainer.rlhf: why a stage cannot go on
     gettext_noop("The machine ran out of memory; lower {names}, or free some, and retry."),
+    gettext_noop("The disk is full, or a file may not grow so large; make room and retry."),
     gettext_noop("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on"),
     gettext_noop("prompts.jsonl has no prompt of the split “train”"),
     gettext_noop("there is no ppo/policy to evaluate: run the ppo stage first"),
@@ -30,6 +31,7 @@ TEXTS = (
     gettext_noop("the parent is an adapter, but lora is null: train an adapter or start from the base"),
     gettext_noop("the parent is a whole model, but lora is set: make it the base_model, or set lora to null"),
     gettext_noop("there is no parent checkpoint in {value}"),
+    gettext_noop("there is no model in {path}: there is no such folder"),
     gettext_noop("there is no model in {path}: {why}"),
     gettext_noop("rankings.jsonl has no ranking: rank some prompts first"),
     gettext_noop("the gradient is not finite: lower the learning rate, or set dtype to float32"),
@@ -40,8 +42,14 @@ TEXTS = (
         "ppo.prompts is {prompts}: too few for {minibatches} minibatches (ppo.minibatches) in each of "
         "{processes} processes"
     ),
-    gettext_noop("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts"),
-    gettext_noop("rankings with a preference are needed for at least two training prompts: rank more prompts"),
+    gettext_noop("all rankings are of one prompt, and none is left to measure on: rank more prompts"),
+    gettext_noop(
+        "no prompt is held out to measure on: set reward.held_out_share above 0, or the split of some to “held_out”"
+    ),
+    gettext_noop(
+        "rankings with a preference, and a weight above 0, are needed for at least two training prompts: "
+        "rank more prompts"
+    ),
     gettext_noop("reward.train is lora, but lora is null: give lora settings or choose full"),
     gettext_noop("reward.metarm needs fresh samples of the policy in unranked.jsonl"),
     gettext_noop("reward.margin is votes, but reward.ensemble is 0: nobody votes"),
@@ -54,13 +62,16 @@ TEXTS = (
     gettext_noop(
         "{stage} was begun with other values of {names}: set them back, take a new run folder, or remove {value}"
     ),
-    gettext_noop("the reward function must return {count} finite numbers"),
+    gettext_noop("the reward function must return {count} finite numbers, one a completion"),
+    gettext_noop("{value} is a folder: name the file to write"),
     gettext_noop("there is no demonstrations.jsonl in the run folder"),
     gettext_noop("no demonstration has an assistant's turn within sft.max_tokens"),
     gettext_noop("there is no corpus.jsonl and no corpus.txt in the run folder"),
     gettext_noop("the corpus is shorter than two tokens"),
     gettext_noop("the base is a masked language model, but its tokenizer has no mask token"),
     gettext_noop("reward.backbone stays frozen: set reward.train to auto or probe"),
+    gettext_noop("the adapter in {value} is of type {kind}: only LoRA can be read"),
+    gettext_noop("the adapter in {value} has {names}, which this program does not apply"),
     # trainer.rlhf.config: what is wrong with a recipe
     gettext_noop("{key}: must be an object, not {value}"),
     gettext_noop("{key}: unknown key; known are {names}"),
@@ -94,7 +105,10 @@ TEXTS = (
     gettext_noop("stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"),
     gettext_noop("stopped past the peak of the independent judge's scores; the policy the judge liked best is kept"),
     gettext_noop("stopped at {kl} nats from the reference: the next step is too far"),
-    gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
+    gettext_noop(
+        "critic pre-trained in {steps} of at most {most} steps; it explains {share} of the variance of the returns "
+        "it was fitted to"
+    ),
     # trainer.generation: why a pool was paused
     gettext_noop(
         "{share} of the letters that {model} wrote for these prompts are of the pool's language; {wanted} are asked. "
@@ -113,7 +127,7 @@ TEXTS = (
     gettext_noop("invitation {number}: {email} as {role}"),
 )
 # Places of a text that may hold several words, and those that hold digits; every other place is one word.
-WORDS = frozenset({"last_line", "names", "value", "name", "problem"})
+WORDS = frozenset({"last_line", "names", "value", "name", "problem", "why"})
 DIGITS = frozenset({"number", "size", "line", "column", "character"})
 # What stands in these places is translated by itself.
 NESTED = frozenset({"name", "problem", "role"})

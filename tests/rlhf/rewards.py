@@ -40,3 +40,15 @@ def nothing(prompts, completions):
 
 def broken(prompts, completions):
     return [float("nan")] * len(completions)
+
+
+def words(prompts, completions):
+    return ["good"] * len(completions)
+
+
+def no_answer(prompts, completions):
+    return None
+
+
+def numbers_too_few(prompts, completions):
+    return [0.0]

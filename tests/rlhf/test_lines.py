@@ -12,7 +12,7 @@ import pytest
 from tests.rlhf.run_folders import make_run, with_reward_model
 from trainer.rlhf import generate, score
 from trainer.rlhf.__main__ import main
-from trainer.rlhf.folder import COMPLETE, STOPPED
+from trainer.rlhf.folder import COMPLETE, STOPPED, StageError
 from trainer.rlhf.lines import UnfinishedLines, key_of
 
 
@@ -97,6 +97,11 @@ def test_it_keeps_whole_lines_down_to_a_step_and_cuts_the_rest(tmp_path):
     lines.finish()
     assert [json.loads(line)["n"] for line in lines.out.read_text().splitlines()] == [0, 1, 2, 3, "four"]
     assert list(tmp_path.iterdir()) == [lines.out]
+
+
+def test_a_folder_in_the_place_of_the_file_is_named_before_anything_is_written(tmp_path):
+    with pytest.raises(StageError, match=f"^{tmp_path} is a folder: name the file to write$"):
+        UnfinishedLines(tmp_path, "k")
 
 
 def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path):

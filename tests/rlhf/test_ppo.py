@@ -9,7 +9,7 @@ import torch
 
 from tests.rlhf.run_folders import make_run, run
 from trainer.rlhf import imitation
-from trainer.rlhf.config import KLConfig
+from trainer.rlhf.config import ConfigError, KLConfig
 from trainer.rlhf.critic import value_loss
 from trainer.rlhf.encoding import encode_conversation, encode_prompt
 from trainer.rlhf.folder import StageError, StopSignal
@@ -265,7 +265,7 @@ def test_a_pre_trained_critic_explains_returns_that_can_be_explained(tmp_path, t
     settings = {"updates": 1, "prompts": 6, "samples": 8, "critic": {"pretrain_steps": 200, "pretrain_until": 0.3}}
     folder = make_run(tmp_path, tiny_base, ppo=settings)
     run(folder, "short")
-    assert "critic pre-trained" in folder.log("ppo").records()[0]["message"]
+    assert "the returns it was fitted to" in folder.log("ppo").records()[0]["message"]
     assert folder.log("ppo").records()[1]["metrics"]["ppo/val/var_explained"] > 0.2
 
 
@@ -504,8 +504,11 @@ def test_it_says_what_is_missing(tmp_path, tiny_base):
     few = make_run(tmp_path / "few", tiny_base, ppo={"prompts": 2, "minibatches": 4})
     with pytest.raises(StageError, match="ppo.prompts is 2: too few for 4 minibatches"):
         prepare(few, few.config, HAS_E)
-    with pytest.raises(StageError, match="8 finite numbers"):
-        run(folder, "broken")
+    for useless in ("broken", "words", "no_answer", "numbers_too_few"):
+        with pytest.raises(StageError, match="8 finite numbers"):
+            run(folder, useless)
+    with pytest.raises(ConfigError, match="^--reward: tests.rlhf.rewards:calls is no function$"):
+        run(folder, "calls")
     hasty = make_run(tmp_path / "hasty", tiny_base, ppo={"judge_patience": 1})
     with pytest.raises(StageError, match="ppo.judge_patience is 1: the judge's noise is told from two updates"):
         prepare(hasty, hasty.config, HAS_E)

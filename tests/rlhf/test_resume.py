@@ -181,7 +181,7 @@ def test_a_complete_stage_does_nothing_and_succeeds(tmp_path, tiny_base):
     ("broken", "words"),
     [
         ({"name": "prompts.jsonl"}, "there is no {folder}/prompts.jsonl"),
-        ({"base_model": "/nowhere/at/all"}, "there is no model in /nowhere/at/all"),
+        ({"base_model": "/nowhere/at/all"}, "there is no model in /nowhere/at/all: there is no such folder"),
         ({"ppo": {"updates": "3"}}, "ppo.updates: must be a whole number"),
     ],
 )

@@ -348,6 +348,24 @@ def test_it_needs_prompts_with_a_preference(tiny_base, tmp_path):
         train_reward(run)
 
 
+def test_it_says_that_one_prompt_is_too_few_to_measure_on(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=1, seed=4, reward={"held_out_share": 1e-9})
+    with pytest.raises(StageError, match="all rankings are of one prompt"):
+        train_reward(run)
+
+
+def test_it_learns_nothing_from_what_weighs_nothing(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=12)
+    path = run.path / "rankings.jsonl"
+    lines = [json.loads(line) | {"weight": number % 2} for number, line in enumerate(path.read_text().splitlines())]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    learning, judging, held_out = split_rankings(RankingFile(path), run.config)
+    assert {ranking.weight for ranking in [*learning, *judging]} == {1.0} and len(held_out) > 0
+    path.write_text("".join(json.dumps(line | {"weight": 0}) + "\n" for line in lines))
+    with pytest.raises(StageError, match="a weight above 0"):
+        train_reward(run)
+
+
 def test_it_says_that_nothing_was_ranked_yet():
     with pytest.raises(StageError, match="rankings.jsonl has no ranking"):
         split_rankings([], RunConfig("base"))

@@ -237,6 +237,7 @@ class Range(NamedTuple):
 
 COUNT, AMOUNT, ABOVE_0, SHARE, PART = Range(1), Range(0), Range(0, is_open=True), Range(0, 1), Range(0, 0.9)
 RANGES = {
+    "seed": AMOUNT,
     "max_prompt_tokens": COUNT,
     "max_completion_tokens": COUNT,
     "lora.r": COUNT,
@@ -334,6 +335,8 @@ def read_config(path: Path) -> RunConfig:
         record = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path.name} is not JSON: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path.name} is not UTF-8: {error.reason} at byte {error.start + 1}") from error
     config = parse(RunConfig, record)
     if config.format != 1:
         raise ConfigError(f"format: this program reads format 1, not {config.format}")

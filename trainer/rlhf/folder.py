@@ -13,9 +13,9 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -83,6 +83,7 @@ class RunFolder:
                     f"folder, or remove {self.made_by(stage)}"
                 )
         if not self.is_complete(stage):
+            read_config(self.path / "config.json")  # of one that cannot be read no copy is kept
             write_json(self.stage(stage) / "options.json", dict(options))
             write_text(own / "config.json", (self.path / "config.json").read_text(encoding="utf-8"))
 
@@ -235,15 +236,20 @@ def run_stage(
     except Stopped:
         return STOPPED
     except Exception as error:
-        reason, can_retry = _explanation(error, stage)
-        write_json(folder.path / "error.json", {"stage": stage, "reason": reason, "can_retry": can_retry})
-        if not isinstance(error, UNDERSTOOD):
+        ending = _explanation(error, stage)
+        with suppress(OSError):  # where nothing can be written stderr alone says why
+            write_json(
+                folder.path / "error.json",
+                {"stage": stage, "reason": ending.reason, "can_retry": ending.can_retry},
+            )
+        if not ending.says_all:
             raise
-        print(f"{stage}: {reason}", file=sys.stderr)
+        print(f"{stage}: {ending.reason}", file=sys.stderr)
         return FAILED
     return COMPLETE
 
 
+NO_ROOM = ("No space left on device", "File too large", "Disk quota exceeded")
 NO_MEMORY = ("out of memory", "can't allocate memory")  # as a GPU and a CPU say it
 MEMORY_KEYS = {  # what bounds the memory of each stage; first, where there is one, what changes no result
     "pretrain": "pretrain.block_tokens",
@@ -254,19 +260,31 @@ MEMORY_KEYS = {  # what bounds the memory of each stage; first, where there is o
     "generate": "max_prompt_tokens, max_completion_tokens",
     "score": "max_prompt_tokens, max_completion_tokens",
 }
-UNDERSTOOD = (StageError, ConfigError, DataError, FileNotFoundError)  # a sentence says it all; others leave a traceback
 
 
-def _explanation(error: Exception, stage: str) -> tuple[str, bool]:
+class _Ending(NamedTuple):
+    """Why a stage has failed, for people; where the sentence does not say all, a traceback goes with it."""
+
+    reason: str
+    can_retry: bool = False
+    says_all: bool = True
+
+
+def _explanation(error: Exception, stage: str) -> _Ending:
     if isinstance(error, StageError):
-        return str(error), error.can_retry
+        return _Ending(str(error), error.can_retry)
     if isinstance(error, ConfigError | DataError):
-        return str(error), False
+        return _Ending(str(error))
+    if any(words in str(error) for words in NO_ROOM):  # safetensors has an error of its own for it
+        return _Ending("The disk is full, or a file may not grow so large; make room and retry.", can_retry=True)
     if isinstance(error, FileNotFoundError):
-        return f"there is no {error.filename}" if error.filename else str(error), False
+        return _Ending(f"there is no {error.filename}" if error.filename else str(error))
+    if isinstance(error, OSError) and error.filename:
+        return _Ending(f"{error.filename}: {error.strerror}")
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
-        return f"The machine ran out of memory; lower {MEMORY_KEYS[stage]}, or free some, and retry.", True
-    return f"{type(error).__name__}: {error}", False
+        advice = f"The machine ran out of memory; lower {MEMORY_KEYS[stage]}, or free some, and retry."
+        return _Ending(advice, can_retry=True, says_all=False)
+    return _Ending(f"{type(error).__name__}: {error}", says_all=False)
 
 
 class Pace:

@@ -14,14 +14,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from trainer.rlhf.folder import sync_folder
+from trainer.rlhf.folder import StageError, sync_folder
 from trainer.rlhf.versions import versions
 
 
 class UnfinishedLines:
-    """The lines of `out` that are there so far."""
+    """The lines of `out` that are there so far; raises `StageError` where a folder stands in its place."""
 
     def __init__(self, out: Path, key: str):
+        if out.is_dir():
+            raise StageError(f"{out} is a folder: name the file to write")
         self.out, self.path = out, out.with_name(f".{out.name}.{key}.part")
         for other in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
             if other != self.path:

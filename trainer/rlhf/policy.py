@@ -276,7 +276,10 @@ def _config_of(path: Path | str, **options: bool) -> PretrainedConfig:
     try:
         return AutoConfig.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
-        raise StageError(f"there is no model in {path}: {str(error).splitlines()[0]}") from error
+        # Where there is no such folder, transformers says what is wrong with it as the name of a model on the hub.
+        is_name = not str(path).startswith(("/", ".", "~")) or Path(path).exists()
+        why = str(error).splitlines()[0] if is_name else "there is no such folder"
+        raise StageError(f"there is no model in {path}: {why}") from error
 
 
 def load_policy(

@@ -476,5 +476,8 @@ def warm_up_critic(
         processes=job.processes,
     )
     if log is not None:
-        sentence = f"critic pre-trained for {steps} steps; it explains {explained:.0%} of the variance of the returns"
-        log.append(0, config.updates, message=sentence)
+        message = (
+            f"critic pre-trained in {steps} of at most {config.critic.pretrain_steps} steps; it explains "
+            f"{explained:.0%} of the variance of the returns it was fitted to"
+        )
+        log.append(0, config.updates, message=message)

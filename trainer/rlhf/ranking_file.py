@@ -88,16 +88,18 @@ def split_by_prompt(
     A `split` in the file decides, or else that of the prompt in `splits`, by its id or its `prompt_key`. Prompts of
     which nothing is said are dealt by a hash of seed and prompt, so that the same prompt falls on the same side in
     every run of the same seed, however many rankings join. Where all that holds nothing out, one prompt is, unless the
-    share is 0: that with the lowest draw, of those dealt if there are any.
+    share is 0: that with the lowest draw, of those dealt if there are any. What weighs 0 is not trained on.
     """
-    draws, said = np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
+    draws, weights, said = np.empty(len(rankings)), np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
     for number, ranking in enumerate(rankings):
-        draws[number], said[number] = prompt_draw(ranking.prompt_id, seed), _split_of(ranking, splits)
+        draws[number], weights[number] = prompt_draw(ranking.prompt_id, seed), ranking.weight
+        said[number] = _split_of(ranking, splits)
     is_train = np.isin(draws, draws[said == "train"])
     is_held_out = (draws < held_out_share) & ~is_train | np.isin(draws, draws[said == "held_out"])
     if held_out_share > 0 and not is_held_out.any() and len(draws) and draws.min() < draws.max():
         is_held_out = draws == (draws if is_train.all() else draws[~is_train]).min()
-    return _parted(rankings, is_held_out)
+    is_learned = ~is_held_out & (weights > 0)
+    return Chosen(rankings, np.flatnonzero(is_learned)), Chosen(rankings, np.flatnonzero(is_held_out))
 
 
 def _split_of(ranking: Ranking, splits: Mapping[str, str]) -> str:
@@ -111,11 +113,8 @@ def deal_prompts(rankings: Sequence[Ranking], *, share: float, seed: int) -> tup
     """The rankings of all but a share of the prompts, and of that share, exact to half a prompt and drawn by seed."""
     draws = np.fromiter((prompt_draw(ranking.prompt_id, seed) for ranking in rankings), float, len(rankings))
     prompts = np.unique(draws)
-    return _parted(rankings, np.isin(draws, prompts[: round(share * len(prompts))]))
-
-
-def _parted(rankings: Sequence[Ranking], is_second: np.ndarray) -> tuple[Chosen, Chosen]:
-    return Chosen(rankings, np.flatnonzero(~is_second)), Chosen(rankings, np.flatnonzero(is_second))
+    is_dealt = np.isin(draws, prompts[: round(share * len(prompts))])
+    return Chosen(rankings, np.flatnonzero(~is_dealt)), Chosen(rankings, np.flatnonzero(is_dealt))
 
 
 def sizes_of(rankings: Sequence[Ranking]) -> np.ndarray:

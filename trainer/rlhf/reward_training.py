@@ -138,12 +138,19 @@ def split_rankings(rankings: Sequence[Ranking], config: RunConfig, splits: Mappi
         rankings, held_out_share=config.reward.held_out_share, seed=config.seed, splits=splits or {}
     )
     if not held_out:
-        raise StageError("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts")
+        if config.reward.held_out_share:
+            raise StageError("all rankings are of one prompt, and none is left to measure on: rank more prompts")
+        raise StageError(
+            "no prompt is held out to measure on: set reward.held_out_share above 0, or the split of some to “held_out”"
+        )
     learning, judging = deal_prompts(train, share=config.reward.judge_share, seed=config.seed + 1)
     if not (can_teach(learning) and can_teach(judging)):
         learning, judging = train, []
     if not can_teach(learning):
-        raise StageError("rankings with a preference are needed for at least two training prompts: rank more prompts")
+        raise StageError(
+            "rankings with a preference, and a weight above 0, are needed for at least two training prompts: "
+            "rank more prompts"
+        )
     return Split(learning, judging, held_out)
 
 

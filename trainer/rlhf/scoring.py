@@ -63,10 +63,10 @@ class Scorer(NamedTuple):
         if self.model is not None:
             return self.model.score_groups(self._groups(rollout)).to(rollout.logprobs)
         prompts = [prompt.messages for prompt in rollout.prompts for _ in range(rollout.samples_per_prompt)]
-        scores = self.function(prompts, [sample.text for sample in rollout.samples])
-        if len(scores) != len(prompts) or not all(math.isfinite(score) for score in scores):
-            raise StageError(f"the reward function must return {len(prompts)} finite numbers")
-        return torch.tensor([float(score) for score in scores]).to(rollout.logprobs)
+        scores = _numbers(self.function(prompts, [sample.text for sample in rollout.samples]))
+        if len(scores) != len(prompts) or not all(map(math.isfinite, scores)):
+            raise StageError(f"the reward function must return {len(prompts)} finite numbers, one a completion")
+        return torch.tensor(scores).to(rollout.logprobs)
 
     def token_terms(self, rollout: Rollout, observation: Observation) -> list[Float[Tensor, " time"]] | None:
         """What each token of each completion adds, the mean of which is its score.
@@ -123,11 +123,22 @@ def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:
     return path
 
 
+def _numbers(returned: Sequence[float]) -> list[float]:
+    """What a function returned, if it is numbers; of anything else none are."""
+    try:
+        return [float(score) for score in returned]
+    except (TypeError, ValueError):
+        return []
+
+
 def _import(name: str) -> RewardFunction:
     module, _, attribute = name.partition(":")
     if not attribute:
         raise ConfigError(f"--reward: must be module:function, not {name!r}")
     try:
-        return getattr(importlib.import_module(module), attribute)
+        found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"--reward: {error}") from error
+    if not callable(found):
+        raise ConfigError(f"--reward: {name} is no function")
+    return found
