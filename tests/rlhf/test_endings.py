@@ -1,12 +1,17 @@
 """A stage that fails says why in one sentence, whatever could not be read, written or used; and whether to retry."""
 
 import errno
+import io
 import json
+import sys
 
 import pytest
 from safetensors import SafetensorError
 
-from trainer.rlhf.folder import FAILED, run_stage
+from tests.rlhf.run_folders import make_run
+from trainer.rlhf.__main__ import main
+from trainer.rlhf.closing import closing_sentence
+from trainer.rlhf.folder import COMPLETE, FAILED, MetricsLog, RunFolder, run_stage
 
 
 def failed(folder, error: Exception | None = None) -> dict:
@@ -62,3 +67,56 @@ def test_it_still_shows_where_an_error_that_nobody_thought_of_came_from(folder):
     with pytest.raises(KeyError):
         failed(folder, KeyError("x"))
     assert json.loads((folder / "error.json").read_text())["reason"] == "KeyError: 'x'"
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_terminal_shows_messages_ends_and_one_quick_step_in_some_seconds(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.stderr", Terminal())
+    log = MetricsLog(tmp_path / "metrics.jsonl", "sft")
+    log.append(0, 9, message="reading rankings")
+    for step in range(1, 10):
+        log.append(step, 9, {"x": 1.0}, seconds_left=90.0 - 10 * step)
+    assert sys.stderr.getvalue().splitlines() == ["sft 0/9: reading rankings", "sft 9/9, 0.0 min left"]
+    log.last_told -= 6
+    log.append(1, 9, seconds_left=90.0)
+    assert sys.stderr.getvalue().splitlines()[2:] == ["sft 1/9, 1.5 min left"]
+    monkeypatch.setattr("sys.stderr", io.StringIO())
+    log.append(9, 9)
+    assert sys.stderr.getvalue() == "", "no terminal, no lines"
+
+
+def test_a_finished_ppo_says_how_far_it_went_and_where_the_policy_lies(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 1})
+    command = ["ppo", str(tmp_path), "--reward", "tests.rlhf.rewards:has_e"]
+    assert main(command) == COMPLETE
+    said = capsys.readouterr().out.splitlines()
+    record = json.loads(folder.product("ppo").read_text())
+    where = f"The policy lies in {tmp_path / 'ppo' / 'policy'}."
+    assert said == [f"Updates: 1 (as many as were asked for), {record['kl']:.1f} nats from the reference. {where}"]
+    assert main(command) == COMPLETE
+    again = capsys.readouterr().out.splitlines()
+    assert again[0].startswith("ppo is finished") and again[1:] == said
+
+
+@pytest.mark.parametrize(
+    ("stage", "record", "words"),
+    [
+        ("reward", {"verdict": "Right on 70%."}, "Right on 70%. The reward model lies in {folder}/reward/model."),
+        ("sft", {"steps": 4}, "Steps: 4. The policy lies in {folder}/sft/policy."),
+        (
+            "evaluate",
+            {"win_rate": {"value": 0.7, "low": 0.6, "high": 0.8}, "judge": {"value": 0.5, "low": 0.4, "high": 0.6}},
+            "Win rate over the parent, held-out prompts: 70% (95 % interval 60 to 80 %), 50% (95 % interval 40 to "
+            "60 %) by the independent judge. All in {folder}/evaluation.json.",
+        ),
+    ],
+)
+def test_every_stage_says_what_came_out(tmp_path, stage, record, words):
+    folder = RunFolder(tmp_path)
+    folder.product(stage).parent.mkdir(parents=True, exist_ok=True)
+    folder.product(stage).write_text(json.dumps(record))
+    assert closing_sentence(folder, stage) == words.format(folder=tmp_path)

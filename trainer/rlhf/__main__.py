@@ -18,13 +18,15 @@ from __future__ import annotations
 import argparse
 import functools
 import math
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from trainer.rlhf.folder import RunFolder, StopSignal, run_stage
+from trainer.rlhf.closing import closing_sentence
+from trainer.rlhf.folder import COMPLETE, PRODUCTS, RunFolder, StopSignal, run_stage
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,7 +43,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     folders = {name: getattr(options, name, None) for name in ("reward_model", "checkpoint")}
     folders = {name: str(path) for name, path in folders.items() if path is not None}
-    return run_stage(options.command, _stage(options), options.run_folder, options=folders)
+    code = run_stage(options.command, _stage(options), options.run_folder, options=folders)
+    if code == COMPLETE and os.environ.get("RANK", "0") == "0":  # the first of several processes speaks for all
+        print(_closing(options))
+    return code
+
+
+def _closing(options: argparse.Namespace) -> str:
+    if options.command in PRODUCTS:
+        return closing_sentence(RunFolder(options.run_folder), options.command)
+    return f"All lines are in {options.out}."
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -7,6 +7,7 @@ code: 0 complete, 75 stopped by SIGTERM with its state saved, 1 failed with the 
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -24,6 +25,7 @@ from trainer.rlhf.data import DataError
 from trainer.rlhf.processes import ALONE, Processes
 
 COMPLETE, FAILED, STOPPED = 0, 1, 75
+SECONDS_BETWEEN_LINES = 5.0  # of progress on a terminal
 PRODUCTS = {
     "pretrain": "pretrain/policy/manifest.json",
     "sft": "sft/policy/manifest.json",
@@ -108,7 +110,7 @@ class MetricsLog:
     """A stage's `metrics.jsonl`: appended and flushed line by line, cut where a resumed stage goes on."""
 
     def __init__(self, path: Path, stage: str):
-        self.path, self.stage = path, stage
+        self.path, self.stage, self.last_told = path, stage, -math.inf
 
     def cut(self, step: int) -> None:
         """Drops lines of steps after `step`, and a last line that a kill left half written."""
@@ -138,6 +140,17 @@ class MetricsLog:
         record["metrics"] = {name: float(value) for name, value in (metrics or {}).items()}
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        if sys.stderr.isatty():
+            self._tell(record)
+
+    def _tell(self, record: Mapping[str, Any]) -> None:
+        """A line for who watches a terminal: of steps that are quick, one in some seconds."""
+        now, message = time.monotonic(), record.get("message")
+        if message or now - self.last_told >= SECONDS_BETWEEN_LINES or record["step"] == record["steps"]:
+            self.last_told = now
+            left = f", {record['seconds_left'] / 60:.1f} min left" if "seconds_left" in record else ""
+            said = f": {message}" if message else ""
+            print(f"{self.stage} {record['step']}/{record['steps']}{left}{said}", file=sys.stderr)
 
     def records(self) -> list[dict[str, Any]]:
         if not self.path.exists():
