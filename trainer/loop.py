@@ -29,7 +29,8 @@ RANKINGS_A_DOUBT = 20  # for so many that a run learned from, one at most goes b
 def turn(run: TrainingRun) -> None:
     """One turn of the loop: rankings in, a better policy and fresh comparisons out.
 
-    Raises trainer.program.Cancelled, Interrupted or StageFailed; whoever called says so on the run.
+    Raises trainer.program.Cancelled, Interrupted or StageFailed, and NothingToLearnFrom below FEWEST_RANKINGS rankings;
+    whoever called says so on the run.
     """
     freeze_preferences(run)
     train_reward_model(run)
