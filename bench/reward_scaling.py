@@ -117,7 +117,7 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
         return draw.choices(range(100, 40_000), k=count)
 
     groups = [Group(ids(prompt_tokens), [ids(COMPLETION_TOKENS) for _ in range(k)]) for _ in range(options.few)]
-    completions = tuple(Completion(str(place), "") for place in range(k))
+    completions = tuple(Completion(str(place), str(place)) for place in range(k))
     rankings = [
         Ranking(str(number), str(number), [], completions, tuple(draw.sample(range(1, k + 1), k)))
         for number in range(options.few)

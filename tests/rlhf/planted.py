@@ -14,7 +14,7 @@ def rankings_of(scores: np.ndarray, rng: np.random.Generator, *, noise: float = 
     for number, group in enumerate(scores):
         keys = group + noise * rng.gumbel(size=len(group))
         ranks = tuple(int(rank) + 1 for rank in (-keys).argsort().argsort())
-        completions = tuple(Completion(str(place), "x") for place in range(len(group)))
+        completions = tuple(Completion(str(place), f"text {place}") for place in range(len(group)))
         found.append(Ranking(str(number), f"p{number}", [{"role": "user", "content": "?"}], completions, ranks))
     return found
 

@@ -456,7 +456,7 @@ def test_the_loss_scores_and_gradients_of_pairs_with_margin_and_centring_are_trl
     trainee = make_trainee(load_policy(base, dtype="float32", device="cpu"), head, None, torch.ones(1, size), seed=1)
     scores = trainee.pooled(groups, is_packed=True) @ trainee.weight
     close(torch.cat([scores[0::2], scores[1::2]]), golden["scores"])
-    both = (Completion("chosen", "x"), Completion("rejected", "x"))
+    both = (Completion("chosen", "x"), Completion("rejected", "y"))
     rankings = [Ranking(str(n), str(n), [{"role": "user", "content": "?"}], both, (1, 2)) for n in range(len(pairs))]
     margin = torch.tensor([pair["margin"] for pair in pairs])
     loss = pairwise_loss(scores, pairs_of(rankings), margin=margin, centring=REWARD["centring"])

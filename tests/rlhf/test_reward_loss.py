@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import permutations
 from math import exp, log
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from trainer.rlhf.data import Completion, Ranking
-from trainer.rlhf.pairs import pairs_of
+from trainer.rlhf.pairs import has_preference, pairs_of
 from trainer.rlhf.reward_loss import (
     info_nce,
     pairwise_loss,
@@ -20,7 +21,7 @@ from trainer.rlhf.reward_loss import (
 
 
 def ranking(*ranks: int, weight: float = 1.0, prompt: str = "p") -> Ranking:
-    completions = tuple(Completion(str(place), "x") for place in range(len(ranks)))
+    completions = tuple(Completion(str(place), f"text {place}") for place in range(len(ranks)))
     return Ranking("r", prompt, [{"role": "user", "content": "?"}], completions, ranks, weight=weight)
 
 
@@ -31,6 +32,16 @@ def scores(*values: float) -> torch.Tensor:
 def test_it_is_bradley_terry_for_two():
     loss = pairwise_loss(scores(0.3, 1.1), pairs_of([ranking(1, 2)]))
     assert loss.item() == pytest.approx(log(1 + exp(0.8)))
+
+
+def test_it_makes_no_pair_of_two_completions_with_the_same_text():
+    three = ranking(1, 2, 3)
+    twins = replace(three, completions=(*three.completions[:2], Completion("2", three.completions[1].text)))
+    pairs = pairs_of([twins, replace(twins, ranks=(2, 1, 1))])
+    assert list(zip(pairs.winner.tolist(), pairs.loser.tolist(), strict=True)) == [(0, 1), (0, 2), (4, 3), (5, 3)]
+    assert pairs.weight.tolist() == [0.5] * 4
+    same = replace(three, completions=three.completions[:1] * 3)
+    assert not len(pairs_of([same]).winner) and not has_preference(same) and has_preference(twins)
 
 
 def test_it_averages_over_the_pairs_of_a_ranking_and_over_rankings():

@@ -32,7 +32,7 @@ WORDS = [f"word{number}" for number in range(200)]
 
 
 def ranking(number=0, ranks=(1, 2), text="What is rain?", **changes) -> Ranking:
-    completions = tuple(Completion(str(place), "x") for place in range(len(ranks)))
+    completions = tuple(Completion(str(place), f"text {place}") for place in range(len(ranks)))
     return Ranking(str(number), f"p{number}", [{"role": "user", "content": text}], completions, ranks, **changes)
 
 

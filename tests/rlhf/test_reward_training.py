@@ -230,7 +230,7 @@ def test_it_says_that_dropout_is_for_simcse_alone(simcse, kind, names):
 @pytest.mark.parametrize("doubtful", ["keep", "flip", "soft", "drop"])
 def test_it_names_doubtful_where_plackett_luce_learns_the_same_without_it(doubtful):
     """A ranking of three with one doubtful pair: the loss of the mended pairs against that of the pairs as labelled."""
-    completions = tuple(Completion(str(place), "x") for place in range(3))
+    completions = tuple(Completion(str(place), f"text {place}") for place in range(3))
     prompt = [{"role": "user", "content": "?"}]
     rankings = [Ranking(name, name, prompt, completions, (1, 2, 3)) for name in ("a", "b")]
     pairs = pairs_of(rankings)
@@ -351,6 +351,17 @@ def test_it_needs_prompts_with_a_preference(tiny_base, tmp_path):
 def test_it_says_that_one_prompt_is_too_few_to_measure_on(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, prompts=1, seed=4, reward={"held_out_share": 1e-9})
     with pytest.raises(StageError, match="all rankings are of one prompt"):
+        train_reward(run)
+
+
+def test_it_learns_nothing_from_answers_with_the_same_words(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base)
+    path = run.path / "rankings.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for completion in (completion for line in lines for completion in line["completions"]):
+        completion["text"] = "The very same."
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(StageError, match="rankings with a preference"):
         train_reward(run)
 
 

@@ -51,13 +51,16 @@ class Pairs(NamedTuple):
 
 
 def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing: float = 0.0) -> Pairs:
-    """All pairs of the rankings, winner first; `ties` is `drop`, or else a tie stands with target 0.5."""
+    """All pairs of the rankings, winner first; `ties` is `drop`, or else a tie stands with target 0.5.
+
+    Two completions with the same text make no pair: nothing in them can be preferred.
+    """
     winner, loser, number, target, weight = array("q"), array("q"), array("q"), array("d"), array("d")
     prompts = array("q")  # of each ranking; a hash tells prompts apart as well as a text, in 8 bytes
     offset = 0
     for place, ranking in enumerate(rankings):
         prompts.append(hash(ranking.prompt_id))
-        ordered = _ordered_pairs(ranking.ranks, has_ties=ties != "drop")
+        ordered = _ordered_pairs(ranking, has_ties=ties != "drop")
         for better, worse in ordered:
             winner.append(offset + better)
             loser.append(offset + worse)
@@ -71,13 +74,19 @@ def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing
     return Pairs(*columns, ranking, prompt)
 
 
-def _ordered_pairs(ranks: Sequence[int], *, has_ties: bool) -> list[tuple[int, int]]:
+def has_preference(ranking: Ranking) -> bool:
+    """Whether one completion of the ranking is preferred to another."""
+    return bool(_ordered_pairs(ranking, has_ties=False))
+
+
+def _ordered_pairs(ranking: Ranking, *, has_ties: bool) -> list[tuple[int, int]]:
     """Places in a ranking, the better one first; of a tie the earlier."""
+    ranks, completions = ranking.ranks, ranking.completions
     return [
         (a, b) if ranks[a] <= ranks[b] else (b, a)
         for a in range(len(ranks))
         for b in range(a + 1, len(ranks))
-        if has_ties or ranks[a] != ranks[b]
+        if (has_ties or ranks[a] != ranks[b]) and completions[a].text != completions[b].text
     ]
 
 

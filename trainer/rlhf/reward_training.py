@@ -31,7 +31,7 @@ from trainer.rlhf.feature_rows import BLOCK_ROWS
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
-from trainer.rlhf.pairs import Pairs, folds_of, pairs_of
+from trainer.rlhf.pairs import Pairs, folds_of, has_preference, pairs_of
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.probe import Choice, choose, difference_scale, fit_blend, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
@@ -155,8 +155,8 @@ def split_rankings(rankings: Sequence[Ranking], config: RunConfig, splits: Mappi
 
 
 def can_teach(rankings: Sequence[Ranking]) -> bool:
-    """Whether two prompts have a ranking that is not all ties."""
-    decided = (ranking.prompt_id for ranking in rankings if len(set(ranking.ranks)) > 1)
+    """Whether two prompts have a ranking with a preference."""
+    decided = (ranking.prompt_id for ranking in rankings if has_preference(ranking))
     first = next(decided, None)
     return any(prompt != first for prompt in decided)
 
