@@ -72,7 +72,7 @@ def test_it_scales_an_rslora_adapter_as_peft_does_and_saves_it_so(base, tmp_path
         ({"use_dora": True, "bias": "all"}, "has use_dora True, bias 'all', which"),
         ({"init_lora_weights": "pissa"}, "has init_lora_weights 'pissa'"),
         ({"modules_to_save": ["lm_head"]}, "has modules_to_save"),
-        ({"peft_type": "IA3"}, "only LoRA can be read"),
+        ({"peft_type": "IA3"}, "is of type IA3: only LoRA can be read"),
     ],
 )
 def test_it_refuses_by_name_what_it_would_read_wrongly(tiny_base, tmp_path, change, words):

@@ -263,8 +263,9 @@ _KEEPS_THE_BASE = (True, False, "gaussian", "eva", "orthogonal")  # other starts
 
 
 def _refuse_what_is_not_plain_lora(path: Path, config: peft.PeftConfig) -> None:
-    if config.peft_type != peft.PeftType.LORA:
-        raise CheckpointError(f"the adapter in {path} is of type {config.peft_type}: only LoRA can be read")
+    kind = peft.PeftType(config.peft_type).value
+    if kind != "LORA":
+        raise CheckpointError(f"the adapter in {path} is of type {kind}: only LoRA can be read")
     odd = [f"{name} {value!r}" for name in _BEYOND_PLAIN if (value := getattr(config, name, None))]
     odd += [f"bias {config.bias!r}"] * (config.bias != "none")
     odd += [f"init_lora_weights {config.init_lora_weights!r}"] * (config.init_lora_weights not in _KEEPS_THE_BASE)
