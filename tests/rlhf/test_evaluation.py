@@ -106,7 +106,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_the_same(tmp_path, tiny_base, mon
     product = folder.path / "evaluation.json"
     whole = product.read_text()
     product.unlink()
-    for file in list((folder.path / "evaluate" / "state").iterdir())[::2]:
+    for file in sorted((folder.path / "evaluate" / "state").glob("*.json"))[::2]:
         file.unlink()
     stop = StopSignal()
     stop.is_set = True
@@ -161,6 +161,20 @@ def test_a_comparison_of_something_else_is_not_taken_for_the_one_that_is_asked(t
     (folder.path / "evaluation.json").unlink()
     assert main([*command, "--checkpoint", str(copy)]) == FAILED
     assert main(command) == COMPLETE
+
+
+def test_it_reports_the_accuracy_of_the_reward_model_that_scored_and_of_a_function_none(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, prompts=16)
+    run(folder)
+    with_reward_model(folder, tiny_base)
+    report = {"accuracy": {"value": 0.71}, "calibration": {"ece": 0.04}}
+    (folder.path / "reward" / "report.json").write_text(json.dumps(report))
+    found = []
+    for reward in (None, HAS_E):
+        run_evaluate(folder, StopSignal(), reward=reward)
+        record = json.loads(folder.product("evaluate").read_text())
+        found.append((record["reward_accuracy"], record["ece"]))
+    assert found == [(0.71, 0.04), (None, None)]
 
 
 def test_a_checkpoint_that_cannot_be_compared_is_named(tmp_path, tiny_base, tiny_gpt2):

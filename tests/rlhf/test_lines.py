@@ -13,7 +13,7 @@ from tests.rlhf.run_folders import make_run, with_reward_model
 from trainer.rlhf import generate, score
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.folder import COMPLETE, STOPPED, StageError
-from trainer.rlhf.lines import UnfinishedLines, key_of
+from trainer.rlhf.lines import UnfinishedLines
 
 
 def signalled(name: str, call: int, *arguments: str) -> int:
@@ -102,14 +102,3 @@ def test_it_keeps_whole_lines_down_to_a_step_and_cuts_the_rest(tmp_path):
 def test_a_folder_in_the_place_of_the_file_is_named_before_anything_is_written(tmp_path):
     with pytest.raises(StageError, match=f"^{tmp_path} is a folder: name the file to write$"):
         UnfinishedLines(tmp_path, "k")
-
-
-def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path):
-    (tmp_path / "a").write_text("one")
-    first = key_of("x", 1, tmp_path / "a", tmp_path / "missing")
-    assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") == first
-    assert key_of("x", 2, tmp_path / "a", tmp_path / "missing") != first
-    folder = key_of(tmp_path)
-    (tmp_path / "a").write_text("other")
-    assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") != first
-    assert key_of(tmp_path) != folder

@@ -36,7 +36,7 @@ def write_checkpoint(path: Path, tensors: Mapping[str, Mapping[str, Tensor]], re
 
 def write_manifest(folder: Path, record: Mapping[str, Any]) -> None:
     """`manifest.json` beside the folder's files: the record and each file's sha256."""
-    files = {file.relative_to(folder).as_posix(): _sha256(file) for file in files_under(folder)}
+    files = {file.relative_to(folder).as_posix(): sha256_of(file) for file in files_under(folder)}
     files.pop("manifest.json", None)
     (folder / "manifest.json").write_text(json.dumps({**record, "files": files}, indent=1) + "\n", encoding="utf-8")
 
@@ -50,7 +50,7 @@ def check_manifest(folder: Path) -> dict[str, Any]:
     for name, digest in manifest["files"].items():
         if not (folder / name).exists():
             raise CheckpointError(f"{folder}: {name} is missing")
-        if _sha256(folder / name) != digest:
+        if sha256_of(folder / name) != digest:
             raise CheckpointError(f"{folder}: {name} is not the file its manifest describes")
     return manifest
 
@@ -106,6 +106,7 @@ def _difference(first: Iterable[str], second: Iterable[str]) -> set[str]:
     return set(first) ^ set(second)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

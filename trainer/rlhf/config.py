@@ -310,6 +310,8 @@ READ_BY = {
     "ppo": (*MODEL, *LENGTHS, "parent", "lora", "ppo", "sft.max_tokens", "pretrain.block_tokens"),
     "evaluate": (*MODEL, *LENGTHS, "parent", "evaluate"),
 }
+# May still change once the stage has begun: its state knows them, and what others of them made is made anew.
+MADE_ANEW = {"reward": LENGTHS, "evaluate": (*LENGTHS, "evaluate.samples")}
 COST_ALONE = frozenset({"sft.micro_tokens", "ppo.micro_tokens", "ppo.checkpoint_every"})  # memory or time, no result
 
 

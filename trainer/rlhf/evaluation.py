@@ -14,23 +14,25 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.encoding import encode_prompt, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
+from trainer.rlhf.inputs import key_of, settings_of, state_of
 from trainer.rlhf.intervals import share_of_clusters
 from trainer.rlhf.policy import Policy, check_base, is_adapter, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
-from trainer.rlhf.scoring import Scorer, load_scorer, reward_model_folder
+from trainer.rlhf.scoring import Scorer, load_scorer, reward_model_folder, scorer_inputs
 from trainer.rlhf.text_statistics import distinct, duplicate_share, repetition
 
 CHUNK_PROMPTS = 12  # one step of progress, and all that a kill can lose
@@ -71,11 +73,13 @@ def run_evaluate(
     """Compares a checkpoint, the run's `ppo/policy` unless named, with its parent and the base: `evaluation.json`."""
     config, processes = folder.config, join_processes()
     prompts = held_out_prompts(folder, config)
-    actors, base = load_contestants(folder, config, checkpoint)
+    paths = contestants(folder, config, checkpoint)
+    actors, base = load_contestants(paths, config)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
-    log, state = folder.log("evaluate"), folder.stage("evaluate") / "state"
-    state.mkdir(exist_ok=True)
+    inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values()]
+    key = key_of("evaluate", settings_of("evaluate", config), *inputs, *scorer_inputs(folder, reward, reward_model))
+    log, state = folder.log("evaluate"), state_of(folder.stage("evaluate") / "state", key, processes)
     if processes.is_first:
         log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
     pace = Pace(len(chunks))
@@ -92,7 +96,7 @@ def run_evaluate(
     processes.barrier()
     if processes.is_first:
         written = {name: _read_chunks(state, name, len(prompts)) for name in actors}
-        report = reward_model_folder(folder, reward_model).parent / "report.json"
+        report = None if reward else reward_model_folder(folder, reward_model).parent / "report.json"
         write_json(folder.product("evaluate"), evaluation(written, prompts, config, report))
 
 
@@ -105,12 +109,14 @@ def held_out_prompts(folder: RunFolder, config: RunConfig) -> list[Prompt]:
     return [prompts[number * len(prompts) // count] for number in range(count)]
 
 
-def load_contestants(
-    folder: RunFolder, config: RunConfig, checkpoint: Path | None = None
-) -> tuple[dict[str, Actor], Policy]:
-    """Candidate, parent (if there is one) and base; adapters share the base's weights."""
+def contestants(folder: RunFolder, config: RunConfig, checkpoint: Path | None = None) -> dict[str, Path]:
+    """The folders of candidate and parent, if there is one."""
+    return {"candidate": candidate_of(folder, checkpoint)} | ({"parent": Path(config.parent)} if config.parent else {})
+
+
+def load_contestants(paths: Mapping[str, Path], config: RunConfig) -> tuple[dict[str, Actor], Policy]:
+    """The policies in these folders, and the base as the last of them; adapters share the base's weights."""
     options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
-    paths = {"candidate": candidate_of(folder, checkpoint)} | ({"parent": Path(config.parent)} if config.parent else {})
     base = load_policy(config.base_model, **options)
     actors = {}
     for name, path in paths.items():
@@ -189,9 +195,12 @@ def placed_terms(tokenizer: PreTrainedTokenizerBase, sample: Sample, terms: list
 
 
 def evaluation(
-    written: dict[str, list[Written]], prompts: Sequence[Prompt], config: RunConfig, report: Path
+    written: dict[str, list[Written]], prompts: Sequence[Prompt], config: RunConfig, report: Path | None
 ) -> dict[str, Any]:
-    """The record of `evaluation.json`; without a parent the base is the parent."""
+    """The record of `evaluation.json`; without a parent the base is the parent.
+
+    `report` is that of the reward model that scored; None where a function did, of which no report speaks.
+    """
     candidate, base = written["candidate"], written["base"]
     parent = written.get("parent", base)
     contestants = {"candidate": candidate, "parent": parent, "base": base}
@@ -265,8 +274,8 @@ def side_by_side(
     ]
 
 
-def _reward_report(path: Path) -> tuple[float | None, float | None]:
-    if not path.exists():
+def _reward_report(path: Path | None) -> tuple[float | None, float | None]:
+    if path is None or not path.exists():
         return None, None
     report = json.loads(path.read_text(encoding="utf-8"))
     return (report.get("accuracy") or {}).get("value"), (report.get("calibration") or {}).get("ece")

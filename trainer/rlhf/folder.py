@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from trainer.rlhf.config import ConfigError, RunConfig, changed_keys, read_config
+from trainer.rlhf.config import MADE_ANEW, ConfigError, RunConfig, changed_keys, read_config
 from trainer.rlhf.data import DataError
 from trainer.rlhf.processes import ALONE, Processes
 
@@ -78,7 +78,8 @@ class RunFolder:
             return
         own = self.path / stage
         if self.is_complete(stage) or any((own / "state").glob("[!.]*")):
-            changed = self._changed(stage, options)
+            may_change = () if self.is_complete(stage) else MADE_ANEW.get(stage, ())
+            changed = [name for name in self._changed(stage, options) if name not in may_change]
             if changed:
                 raise StageError(
                     f"{stage} was begun with other values of {', '.join(changed)}: set them back, take a new run "

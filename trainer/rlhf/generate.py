@@ -18,7 +18,8 @@ from typing import Any
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.folder import RunFolder, StopSignal
-from trainer.rlhf.lines import UnfinishedLines, key_of
+from trainer.rlhf.inputs import key_of
+from trainer.rlhf.lines import UnfinishedLines
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample

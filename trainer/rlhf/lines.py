@@ -7,7 +7,6 @@ nobody goes on with a file of other options; such a file is removed by whoever c
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
 import os
 from collections.abc import Iterable
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from trainer.rlhf.folder import StageError, sync_folder
-from trainer.rlhf.versions import versions
 
 
 class UnfinishedLines:
@@ -57,15 +55,3 @@ class UnfinishedLines:
             os.fsync(file.fileno())
         self.path.replace(self.out)
         sync_folder(self.out.parent)
-
-
-def key_of(*parts: Any) -> str:
-    """Sixteen hex digits for options, files and folders (paths), and the versions of what computes."""
-    named = [[str(part), *_signatures(part)] if isinstance(part, Path) else part for part in parts]
-    return hashlib.sha256(json.dumps([named, versions()], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _signatures(path: Path) -> list[list[Any]]:
-    """Name, size and time of change of a file or of those in a folder: no reading of gigabytes."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path] if path.exists() else []
-    return [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in files]

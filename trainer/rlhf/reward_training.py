@@ -23,12 +23,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import RewardConfig, RunConfig
 from trainer.rlhf.data import Ranking, prompt_key, read_prompts, read_rankings
 from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
 from trainer.rlhf.feature_rows import BLOCK_ROWS
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
+from trainer.rlhf.inputs import key_of, settings_of, state_of
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import Pairs, folds_of, has_preference, pairs_of
@@ -85,13 +87,13 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
 
     Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
-    config, processes = folder.config, join_processes()
-    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, prompt_splits(folder))
+    config, processes, splits = folder.config, join_processes(), prompt_splits(folder)
+    split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, splits)
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
     kind = kind_of(config, len(split.learning))
     trunk = base if kind != "backbone" else load_backbone(config)
-    state = folder.stage("reward") / "state"
+    state = state_of(folder.stage("reward") / "state", inputs_key(folder, config, splits), processes)
     readers = {"learning": FeatureReader(trunk, config, state, journal, processes)}
     readers["judging"] = readers["learning"] if trunk is base else judge_reader(base, config, state, journal, processes)
     steps = steps_of(len(split.learning), config.reward) if kind in ("lora", "full") else 0
@@ -117,6 +119,14 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
         journal.note(measured, message=report["verdict"])
         write_json(folder.product("reward"), report)
     processes.barrier()
+
+
+def inputs_key(folder: RunFolder, config: RunConfig, splits: Mapping[str, str]) -> str:
+    """The key of all that features and tuning are made of; texts count as they are, not by when they were written."""
+    texts = [folder.path / "rankings.jsonl"] + [folder.path / "unranked.jsonl"] * (config.reward.metarm > 0)
+    digests = [sha256_of(path) for path in texts if path.exists()]
+    models = [Path(name) for name in (config.base_model, config.reward.backbone) if name is not None]
+    return key_of("reward", settings_of("reward", config), digests, sorted(splits.items()), *models)
 
 
 def prompt_splits(folder: RunFolder) -> dict[str, str]:

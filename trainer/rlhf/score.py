@@ -18,7 +18,8 @@ from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Completion, Messages, read_completions
 from trainer.rlhf.encoding import encode_group
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
-from trainer.rlhf.lines import UnfinishedLines, key_of
+from trainer.rlhf.inputs import key_of
+from trainer.rlhf.lines import UnfinishedLines
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
 from trainer.rlhf.scoring import reward_model_folder

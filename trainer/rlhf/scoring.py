@@ -108,6 +108,14 @@ def load_scorer(folder: RunFolder, function: str | None, *, base: Policy, reward
     return Scorer(load_reward_model(path, base=base, **options), None, config)
 
 
+def scorer_inputs(folder: RunFolder, function: str | None, reward_model: Path | None) -> list[str | Path]:
+    """What scores, as parts of a key (`inputs.py`): of a function its name and its module's file, else the model."""
+    if function is None:
+        return [reward_model_folder(folder, reward_model)]
+    module = importlib.import_module(function.partition(":")[0])
+    return [function, Path(getattr(module, "__file__", None) or function)]
+
+
 def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:
     """The reward model in the folder that was named, any run's `reward/` or the model itself; by default the run's own.
 
