@@ -19,6 +19,7 @@ TEXTS = (
         "A code of -9 usually means that memory ran out."
     ),
     gettext_noop("The trainer failed in stage {stage}: {last_line}"),
+    gettext_noop("Another process is still at work in the run's folder."),
     # trainer.rlhf: why a stage cannot go on
     gettext_noop("The machine ran out of memory; lower {names}, or free some, and retry."),
     gettext_noop("The disk is full, or a file may not grow so large; make room and retry."),

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 from django.utils import timezone
@@ -23,7 +24,9 @@ from trainer.run_folder import run_folder
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_SAVE = 120
 RESTARTS_WITHOUT_PROGRESS = 2
-EXIT_STATE_SAVED = 75
+SECONDS_BETWEEN_TRIES = 5.0
+SECONDS_FOR_ANOTHER = 1800  # a step of a large model may take as long
+EXIT_STATE_SAVED, EXIT_BUSY = 75, 69
 PR_SET_PDEATHSIG = 1
 # Threads that wait must sleep, not spin: the generate worker and the web server share the processor with this
 # program. Spinning made both four times slower on two cores.
@@ -52,13 +55,19 @@ def run_stage(run: TrainingRun, stage: str) -> None:
     """Run one stage to its end. Raises Cancelled, Interrupted or StageFailed.
 
     A child that was killed is started again and goes on from its state; killed again and again without a step
-    forward, the stage has failed.
+    forward, the stage has failed. The child of a worker that died may be at work still: it was told to stop.
     """
     folder = run_folder(run)
-    restarts = 0
+    restarts, ends_waiting = 0, None
     while True:
         step_before = last_step(run, stage)
         code = watch(run, stage, folder)
+        if code == EXIT_BUSY:
+            ends_waiting = ends_waiting or time.monotonic() + SECONDS_FOR_ANOTHER
+            if time.monotonic() > ends_waiting:
+                raise StageFailed("Another process is still at work in the run's folder.", can_retry=True)
+            worker_is_stopping.wait(SECONDS_BETWEEN_TRIES)
+            continue
         if code == 0:
             return
         if code == 1:

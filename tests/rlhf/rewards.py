@@ -18,9 +18,10 @@ def count_of_e(prompts, completions):
 
 
 def has_e_until(prompts, completions):
-    """As `has_e`; at call number CALL the program gets SIGNAL, so that where it ends is no matter of speed."""
+    """As `has_e`; at call number CALL the program gets SIGNAL (TIMES), so that where it ends is no matter of speed."""
     if next(calls) == int(os.environ["CALL"]):
-        os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
+        for _ in range(int(os.environ.get("TIMES", "1"))):
+            os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
     return has_e(prompts, completions)
 
 

@@ -76,14 +76,14 @@ def with_reward_model(folder: RunFolder, base, *, pooling: str = "mean", kind: s
     return model
 
 
-def with_two_processes(stage: str, folder: Path, *options: str) -> None:
+def with_two_processes(stage: str, folder: Path, *options: str, program: str = "trainer.rlhf", code: int = 0) -> None:
     """Runs a stage under `accelerate launch`, which without --multi_gpu starts one process where there is no GPU."""
     launcher = ["accelerate.commands.launch", "--multi_gpu", "--num_processes=2", "--main_process_port=0"]
     done = subprocess.run(
-        [sys.executable, "-m", *launcher, "-m", "trainer.rlhf", stage, str(folder), *options],
+        [sys.executable, "-m", *launcher, "-m", program, stage, str(folder), *options],
         cwd=Path(__file__).parents[2],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == code, done.stderr

@@ -5,8 +5,10 @@ import json
 import pytest
 import torch
 
+from trainer.rlhf import checkpoint
 from trainer.rlhf.checkpoint import (
     CheckpointError,
+    SavingTime,
     copy_parameters,
     load_state,
     optimiser_tensors,
@@ -89,3 +91,18 @@ def test_a_manifest_says_the_sha256_of_each_file(tmp_path):
     manifest = json.loads((tmp_path / "c" / "manifest.json").read_text())
     digest = hashlib.sha256((tmp_path / "c" / "policy.safetensors").read_bytes()).hexdigest()
     assert manifest == {"seed": 7, "files": {"policy.safetensors": digest}}
+
+
+def test_a_state_is_due_while_saving_has_taken_no_more_than_a_tenth_of_the_time(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(checkpoint.time, "monotonic", lambda: now[0])
+    saving = SavingTime()
+    now[0] += 6.0
+    assert saving.is_due
+    with saving.spent():
+        now[0] += 2.0
+    assert not saving.is_due  # 2 of 8 seconds
+    now[0] += 11.9
+    assert not saving.is_due  # 2 of 19.9
+    now[0] += 0.2
+    assert saving.is_due

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from trainer.rlhf import ppo
+from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.folder import COMPLETE, MEMORY_KEYS, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
+from trainer.rlhf.folder import BUSY, COMPLETE, MEMORY_KEYS, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
 from trainer.rlhf.ppo import run_ppo
 
 HAS_E = "tests.rlhf.rewards:has_e"
@@ -30,10 +31,9 @@ class StopAfter(StopSignal):
         super().__init__()
         self.left = updates
 
-    def check(self, *processes) -> None:
+    def is_agreed(self, *processes) -> bool:
         self.left -= 1
-        if self.left == 0:
-            raise Stopped
+        return self.left == 0
 
 
 def adapter(folder) -> dict[str, bytes]:
@@ -147,24 +147,68 @@ def test_a_run_killed_as_soon_as_its_state_stands_has_logged_what_that_state_hol
     assert untimed(broken) == untimed(whole)
 
 
-def program(folder, **signalled) -> int:
-    """The exit code of `trainer.rlhf ppo`, told when to send itself a signal (see `rewards.has_e_until`)."""
+def program(folder, **signalled) -> subprocess.CompletedProcess:
+    """How `trainer.rlhf ppo` ended, told when to send itself a signal (see `rewards.has_e_until`)."""
     command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward"]
     reward = "tests.rlhf.rewards:has_e_until" if signalled else HAS_E
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | signalled
     root = Path(__file__).parents[2]
-    return subprocess.run([*command, reward], cwd=root, env=environment, stderr=subprocess.DEVNULL).returncode
+    return subprocess.run([*command, reward], cwd=root, env=environment, capture_output=True, text=True)
 
 
 def test_a_program_that_is_terminated_and_then_killed_ends_as_one_that_was_left_alone(tmp_path, tiny_base):
     whole, broken = (make_run(tmp_path / name, tiny_base, ppo={"updates": 5}) for name in ("whole", "broken"))
-    assert program(whole) == COMPLETE
-    assert program(broken, SIGNAL="SIGTERM", CALL="2") == STOPPED
+    assert program(whole).returncode == COMPLETE
+    assert program(broken, SIGNAL="SIGTERM", CALL="2").returncode == STOPPED
     assert [record["step"] for record in broken.log("ppo").records()][-1] == 2
-    assert program(broken, SIGNAL="SIGKILL", CALL="2") == -signal.SIGKILL
-    assert program(broken) == COMPLETE
+    assert program(broken, SIGNAL="SIGKILL", CALL="2").returncode == -signal.SIGKILL
+    assert program(broken).returncode == COMPLETE
     assert adapter(broken) == adapter(whole)
     assert untimed(broken) == untimed(whole)
+
+
+def test_ctrl_c_saves_the_state_and_says_so_and_a_second_one_ends_the_program_at_once(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 5, "checkpoint_every": 5})
+    once = program(folder, SIGNAL="SIGINT", CALL="2")
+    assert once.returncode == STOPPED
+    assert once.stderr.splitlines()[-2:] == [
+        "stopping after this step; Ctrl-C again ends it at once",
+        "ppo: stopped, its state is saved; run it again to go on",
+    ]
+    assert "Traceback" not in once.stderr
+    assert [path.name for path in (tmp_path / "ppo" / "state").glob("step-*")] == ["step-000002"]
+    twice = program(folder, SIGNAL="SIGINT", CALL="2", TIMES="2")
+    assert twice.returncode == -signal.SIGINT
+    assert "Traceback" not in twice.stderr
+    assert [path.name for path in (tmp_path / "ppo" / "state").glob("step-*")] == ["step-000002"]
+
+
+def test_a_folder_in_which_another_process_works_is_left_alone(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path, tiny_base)
+    before = sorted(path.name for path in tmp_path.iterdir())
+    with folder.held():
+        assert main(["ppo", str(tmp_path), "--reward", HAS_E]) == BUSY
+        said = f"ppo: another process is at work in {tmp_path}: wait for it, or end it\n"
+        assert capsys.readouterr().err == said
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, ".lock"])
+    assert main(["ppo", str(tmp_path), "--reward", HAS_E]) == COMPLETE
+
+
+def test_processes_of_one_launch_are_one_in_its_folder(tmp_path, tiny_base, monkeypatch):
+    folder, ran = make_run(tmp_path, tiny_base), []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with folder.held():
+        for rank, code in (("0", BUSY), ("1", COMPLETE)):
+            monkeypatch.setenv("RANK", rank)
+            assert run_stage("ppo", lambda *_, rank=rank: ran.append(rank), tmp_path) == code
+    assert ran == ["1"]
+
+
+def test_a_process_that_is_killed_gives_its_folder_back(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    assert program(folder, SIGNAL="SIGKILL", CALL="1").returncode == -signal.SIGKILL
+    with folder.held():
+        pass
 
 
 def test_a_complete_stage_does_nothing_and_succeeds(tmp_path, tiny_base):

@@ -30,3 +30,15 @@ def test_it_trains_the_same_with_two_processes(tiny_base, tmp_path, simcse, drop
         steps = [[each["metrics"] for each in run.log("reward").records()] for run in (one, two)]
         first, second = ([step[name] for step in each if name in step] for each in steps)
         assert len(first) > 1 and second == pytest.approx(first, rel=1e-4), name
+
+
+def test_a_signal_to_one_of_two_processes_stops_both_with_their_state_saved(tiny_base, tmp_path):
+    """First while they read rankings, then, taken up again, while they tune."""
+    settings = {"reward": {"train": "lora", "rankings_per_step": 4}, "lora": {"r": 4, "alpha": 8}}
+    run = write_run(tmp_path, tiny_base, prompts=40, **settings)
+    state = run.path / "reward" / "state"
+    for stands in ("learning-000001", "tuning/step-000001"):
+        with_two_processes("reward", run.path, program="tests.rlhf.second_stopped", code=1)  # the launcher's own code
+        assert (state / stands / "manifest.json").exists()
+        assert sorted(path.read_text() for path in run.path.glob("ended-*")) == ["75", "75"]
+        assert not (run.path / "error.json").exists()

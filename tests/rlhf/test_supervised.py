@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run
+from trainer.rlhf import checkpoint, sft
 from trainer.rlhf.corpus import cut_blocks
 from trainer.rlhf.encoding import MaskedConversation, load_tokenizer
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
-from trainer.rlhf.imitation import conversation_loss
+from trainer.rlhf.imitation import backward_imitation, conversation_loss
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.pretrain import run_pretrain
 from trainer.rlhf.sft import run_sft
@@ -72,6 +73,26 @@ def test_a_stopped_fine_tuning_ends_bit_identical(tmp_path, tiny_base):
     first, second = (load_file(folder.path / "sft/policy/adapter_model.safetensors") for folder in (whole, broken))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert losses(whole, "sft") == losses(broken, "sft")
+
+
+class Killed(BaseException):
+    """As if the process were gone: nothing catches it."""
+
+
+def test_a_killed_fine_tuning_has_saved_each_step_where_saving_is_cheap_beside_it(tmp_path, tiny_base, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SAVING_SHARE", 1.0)  # beside the tiny model's steps it is not
+    folder = with_demonstrations(make_run(tmp_path, tiny_base, sft={"epochs": 2, "conversations_per_step": 1}))
+    left = iter(range(3))
+
+    def mortal(*given, **named):
+        if next(left, None) is None:
+            raise Killed
+        return backward_imitation(*given, **named)
+
+    monkeypatch.setattr(sft, "backward_imitation", mortal)
+    with pytest.raises(Killed):
+        run_sft(folder, StopSignal())
+    assert [path.name for path in (tmp_path / "sft" / "state").glob("step-*")] == ["step-000003"]
 
 
 def test_pre_training_learns_a_corpus(tmp_path, tiny_base):

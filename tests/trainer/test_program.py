@@ -71,6 +71,27 @@ def test_it_gives_up_on_a_child_that_is_killed_without_a_step_forward(run, child
     assert failure.value.can_retry
 
 
+def test_it_waits_for_the_child_of_a_worker_that_died(run, child, monkeypatch):
+    monkeypatch.setattr(program, "SECONDS_BETWEEN_TRIES", 0.01)
+    child("""
+        tries = folder / "tries"
+        with tries.open("a") as file: file.write("x")
+        if len(tries.read_text()) < 6: sys.exit(69)
+        line(1, loss=0.5)
+    """)
+    run_stage(run, "ppo")
+    assert run.metrics.get().values == {"loss": 0.5}
+
+
+def test_it_waits_for_another_process_only_so_long(run, child, monkeypatch):
+    monkeypatch.setattr(program, "SECONDS_BETWEEN_TRIES", 0.01)
+    monkeypatch.setattr(program, "SECONDS_FOR_ANOTHER", 0.0)
+    child("sys.exit(69)")
+    with pytest.raises(StageFailed, match="Another process is still at work in the run's folder.") as failure:
+        run_stage(run, "ppo")
+    assert failure.value.can_retry
+
+
 def test_it_says_the_trainers_own_reason(run, child):
     child("""
         (folder / "error.json").write_text(json.dumps({"stage": "ppo", "reason": "No prompts.", "can_retry": False}))

@@ -7,8 +7,9 @@
     python -m trainer.rlhf generate RUN_FOLDER --out unranked.jsonl --unranked --samples 4 --split train
     python -m trainer.rlhf score RUN_FOLDER --completions completions.jsonl --out scores.jsonl [--reward-model FOLDER]
 
-The stages' exit codes: 0 complete, 75 stopped by SIGTERM and ready to go on, 1 failed (see error.json). A stage whose
-settings or options changed after it had begun fails, finished or not, and names them.
+The stages' exit codes: 0 complete, 75 stopped by SIGTERM or Ctrl-C and ready to go on, 69 not begun since another
+process is at work in the run folder, 1 failed (see error.json). A stage whose settings or options changed after it had
+begun fails, finished or not, and names them.
 Several processes: `accelerate launch --multi_gpu --num_processes N -m trainer.rlhf ppo RUN_FOLDER`; on CPUs too, where
 `accelerate` without `--multi_gpu` starts one process whatever N is.
 """

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trainer.rlhf.folder import StageError, files_under, new_folder
+
+SAVING_SHARE = 0.1  # of the time may go into saving states
 
 
 class CheckpointError(StageError):
@@ -59,6 +63,24 @@ def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str,
     """Tensors and record of `write_checkpoint`, checked against the manifest."""
     manifest = check_manifest(path)
     return {file.stem: load_file(file) for file in path.glob("*.safetensors")}, manifest
+
+
+class SavingTime:
+    """Whether a state is worth saving: while saving has taken no more than a tenth of the time."""
+
+    def __init__(self) -> None:
+        self._started, self._saving = time.monotonic(), 0.0
+
+    @property
+    def is_due(self) -> bool:
+        return self._saving <= SAVING_SHARE * (time.monotonic() - self._started)
+
+    @contextmanager
+    def spent(self) -> Iterator[None]:
+        """Around each saving."""
+        before = time.monotonic()
+        yield
+        self._saving += time.monotonic() - before
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], record: Mapping[str, Any]) -> None:

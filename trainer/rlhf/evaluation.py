@@ -83,16 +83,19 @@ def run_evaluate(
     if processes.is_first:
         log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
     pace = Pace(len(chunks))
-    for step, (name, start) in enumerate(chunks, start=1):
-        path = _chunk_path(state, name, start)
-        if path.exists() or step % processes.world != processes.rank:
-            continue
-        rows = write_and_measure(actors[name], prompts[start : start + CHUNK_PROMPTS], start, base, scorer, config)
-        write_json(path, rows)
-        if processes.is_first:
-            metrics = {f"{name}/score": sum(row.score for row in rows) / len(rows)}
-            log.append(step, len(chunks), metrics, seconds_left=pace.left(step) / processes.world)
-        stop.check()
+    for numbers in processes.rounds(len(chunks)):
+        stop.check(processes)
+        for number in numbers[processes.rank : processes.rank + 1]:
+            name, start = chunks[number]
+            path = _chunk_path(state, name, start)
+            if path.exists():
+                continue
+            rows = write_and_measure(actors[name], prompts[start : start + CHUNK_PROMPTS], start, base, scorer, config)
+            write_json(path, rows)
+            if processes.is_first:
+                metrics = {f"{name}/score": sum(row.score for row in rows) / len(rows)}
+                left = pace.left(number + 1) / processes.world
+                log.append(number + 1, len(chunks), metrics, seconds_left=left)
     processes.barrier()
     if processes.is_first:
         written = {name: _read_chunks(state, name, len(prompts)) for name in actors}

@@ -1,11 +1,13 @@
 """A run folder on disk: where things lie, how they are written so that a kill never leaves half of one.
 
 Files are written to a temporary name, fsynced and renamed. `run_stage` turns what happens in a stage into its exit
-code: 0 complete, 75 stopped by SIGTERM with its state saved, 1 failed with the reason in `error.json`.
+code: 0 complete, 75 stopped by SIGTERM or Ctrl-C with its state saved, 69 not begun since another process is at work in
+the folder, 1 failed with the reason in `error.json`.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import math
 import os
@@ -14,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,9 +24,9 @@ import torch
 
 from trainer.rlhf.config import MADE_ANEW, ConfigError, RunConfig, changed_keys, read_config
 from trainer.rlhf.data import DataError
-from trainer.rlhf.processes import ALONE, Processes
+from trainer.rlhf.processes import ALONE, Processes, is_first_started
 
-COMPLETE, FAILED, STOPPED = 0, 1, 75
+COMPLETE, FAILED, BUSY, STOPPED = 0, 1, 69, 75
 SECONDS_BETWEEN_LINES = 5.0  # of progress on a terminal
 PRODUCTS = {
     "pretrain": "pretrain/policy/manifest.json",
@@ -43,8 +45,12 @@ class StageError(RuntimeError):
         self.can_retry = can_retry
 
 
+class FolderBusy(Exception):
+    """Another process is at work in the run folder; the message names the folder."""
+
+
 class Stopped(Exception):
-    """SIGTERM came; the state is saved and the stage can be resumed."""
+    """SIGTERM or Ctrl-C came; the state is saved and the stage can be resumed."""
 
 
 class RunFolder:
@@ -102,6 +108,21 @@ class RunFolder:
         """What is to be removed to have a stage made anew."""
         product = PRODUCTS[stage]
         return f"{stage}/" if product.startswith(f"{stage}/") else f"{stage}/, {product}"
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """The folder is this process's alone, until it leaves or dies; raises `FolderBusy` if it is another's.
+
+        Of several processes of one launch the first holds it for all.
+        """
+        with (self.path / ".lock").open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise FolderBusy(f"another process is at work in {self.path}: wait for it, or end it") from None
+            except OSError:
+                pass  # a file system without locks
+            yield
 
     def log(self, stage: str) -> MetricsLog:
         return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
@@ -209,20 +230,29 @@ def sync_folder(path: Path) -> None:
 
 
 class StopSignal:
-    """Whether SIGTERM has come; stages ask between two steps, save their state and raise `Stopped`."""
+    """Whether SIGTERM or Ctrl-C has come; stages ask between two steps, save their state and raise `Stopped`."""
 
     def __init__(self) -> None:
         self.is_set = False
 
     def catch(self) -> None:
-        signal.signal(signal.SIGTERM, self._on_signal)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
 
-    def _on_signal(self, *_: Any) -> None:
+    def _on_signal(self, number: int, *_: Any) -> None:
         self.is_set = True
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            # Not print: that may be what the signal came upon.
+            os.write(2, b"stopping after this step; Ctrl-C again ends it at once\n")
+
+    def is_agreed(self, processes: Processes = ALONE) -> bool:
+        """Whether the signal has come to any process; all ask together, and all get the same answer."""
+        return float(processes.sum(torch.tensor(float(self.is_set)))) > 0
 
     def check(self, processes: Processes = ALONE) -> None:
         """Raises `Stopped` in every process if the signal has come to any; call it where the state on disk is whole."""
-        if float(processes.sum(torch.tensor(float(self.is_set)))) > 0:
+        if self.is_agreed(processes):
             raise Stopped
 
 
@@ -241,13 +271,19 @@ def run_stage(
     folder, stop = RunFolder(path), StopSignal()
     stop.catch()
     try:
-        folder.begin(stage, options or {})
-        if folder.is_complete(stage):
-            print(f"{stage} is finished; remove {folder.made_by(stage)} to have it made anew")
-            return COMPLETE
-        (folder.path / "error.json").unlink(missing_ok=True)
-        run(folder, stop)
+        with folder.held() if stage in PRODUCTS and is_first_started() else nullcontext():
+            folder.begin(stage, options or {})
+            if folder.is_complete(stage):
+                print(f"{stage} is finished; remove {folder.made_by(stage)} to have it made anew")
+                return COMPLETE
+            (folder.path / "error.json").unlink(missing_ok=True)
+            run(folder, stop)
+    except FolderBusy as busy:
+        print(f"{stage}: {busy}", file=sys.stderr)
+        return BUSY
     except Stopped:
+        if is_first_started():
+            print(f"{stage}: stopped, its state is saved; run it again to go on", file=sys.stderr)
         return STOPPED
     except Exception as error:
         ending = _explanation(error, stage)

@@ -8,7 +8,7 @@ from trainer.rlhf.folder import MetricsLog, Pace, StopSignal
 
 
 class Journal:
-    """Counts steps, writes a line for each, and asks before each whether SIGTERM has come."""
+    """Counts steps, writes a line for each, and knows whether a signal to stop has come."""
 
     def __init__(self, log: MetricsLog, stop: StopSignal, *, is_writing: bool = True):
         self.log, self.stop, self.is_writing = log, stop, is_writing

@@ -58,7 +58,7 @@ from trainer.rlhf.experience import (
     rollout_logprobs,
 )
 from trainer.rlhf.flops import critic_flops, matmul_peak, observe_flops, policy_flops, rollout_flops
-from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StopSignal
+from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, Stopped, StopSignal
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.measurement import Measurement, measure
 from trainer.rlhf.overoptimisation import is_overoptimised, is_past_peak
@@ -111,13 +111,15 @@ def run_ppo(
             share = measured.rows / config.kl.horizon
             progress.kl_coef = adapted_kl_coef(progress.kl_coef, measured.kl, target=config.kl.target, share=share)
         progress.update = update
+        is_stopping = stop.is_agreed(job.processes)
         if is_first:
             # The line before the state: a resumed run cuts lines, it does not make up for them.
             metrics = measured.metrics | learned | clock.speeds(measured.tokens) | clock.shares(peak)
             log.append(update, config.updates, metrics, seconds_left=pace.left(update))
-            if update % config.checkpoint_every == 0 or stop.is_set:
+            if update % config.checkpoint_every == 0 or is_stopping:
                 save_progress(folder, job, progress)
-        stop.check(job.processes)
+        if is_stopping:
+            raise Stopped
     if is_first:
         publish(folder, job, progress)
     job.processes.barrier()

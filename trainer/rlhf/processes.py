@@ -8,7 +8,7 @@ around the model: the adapters are small enough to be summed as one flat tensor.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -53,12 +53,25 @@ class Processes(NamedTuple):
         entries = {number: entry for part in parts for number, entry in part.items()}
         return [entries[number] for number in sorted(entries)]
 
+    def rounds(self, count: int) -> Iterator[range]:
+        """The numbers below `count`, one a process at a time: number n is for process n modulo `world`.
+
+        All go through the same rounds, so that they can agree in each.
+        """
+        for first in range(0, count, self.world):
+            yield range(first, min(first + self.world, count))
+
     def barrier(self) -> None:
         if self.world > 1:
             dist.barrier()
 
 
 ALONE = Processes()
+
+
+def is_first_started() -> bool:
+    """Whether this process is alone or the first of its launch; known before they join."""
+    return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
 
 def join_processes() -> Processes:

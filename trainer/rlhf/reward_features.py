@@ -114,14 +114,15 @@ class FeatureReader:
 
     def read(self, name: str, rankings: Sequence[Ranking], keys: Collection[Key]) -> Part:
         """Features of all the rankings at every key: in memory those of few rankings, on disk those of many."""
-        for number in range(chunks_of(len(rankings))):
-            path = self._path(name, number)
-            if (path / "manifest.json").exists() or number % self.processes.world != self.processes.rank:
-                self.journal.skip()
-            else:
-                self.journal.stop.check()
-                start = number * CHUNK_RANKINGS
-                self._compute(path, rankings[start : start + CHUNK_RANKINGS], keys)
+        for numbers in self.processes.rounds(chunks_of(len(rankings))):
+            self.journal.stop.check(self.processes)
+            for number in numbers:
+                path = self._path(name, number)
+                if (path / "manifest.json").exists() or number % self.processes.world != self.processes.rank:
+                    self.journal.skip()
+                else:
+                    start = number * CHUNK_RANKINGS
+                    self._compute(path, rankings[start : start + CHUNK_RANKINGS], keys)
         self.processes.barrier()
         part = self._stored(name, rankings, keys)
         if len(rankings) > SEARCH_RANKINGS:

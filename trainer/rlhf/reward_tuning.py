@@ -20,10 +20,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
+from trainer.rlhf.checkpoint import (
+    SavingTime,
+    copy_parameters,
+    load_state,
+    optimiser_tensors,
+    restore_optimiser,
+    save_state,
+)
 from trainer.rlhf.config import LoraConfig, RewardConfig
 from trainer.rlhf.data import Ranking
-from trainer.rlhf.folder import StageError
+from trainer.rlhf.folder import StageError, Stopped
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group, batches, pack, unpacked
@@ -40,7 +47,6 @@ ADAPTER = "reward"
 MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result
 MAX_GRAD_NORM = 1.0
 WARMUP_SHARE = 0.05
-SAVING_SHARE = 0.1  # of the time may go into saving states; a step is saved whenever that allows it
 
 
 class Trainee(NamedTuple):
@@ -119,7 +125,7 @@ def tune(
 ) -> RewardHead:
     """Trains in place and returns the head; goes on from the newest state under `state` (None: keeps none).
 
-    Raises `Stopped` after SIGTERM, with the last whole step saved.
+    Raises `Stopped` after SIGTERM or Ctrl-C, with the last whole step saved.
     """
     if config.simcse and not _has_dropout(trainee.policy.model):
         raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
@@ -137,19 +143,17 @@ def tune(
     _publish(masters, trainee.parameters)
     plan = list(lesson_plan(len(lesson.rankings), config, seed))
     register = register_of(lesson)
-    saving, training = 0.0, 0.0
+    saving = SavingTime()
     for step, chosen in enumerate(plan[done:], start=done + 1):
-        started = time.monotonic()
         rate = highest_rate * _schedule(step, len(plan))
         metrics = _step(trainee, masters, optimiser, lesson, register, chosen, config, rate, (seed, step), processes)
-        training += time.monotonic() - started
         journal.note(metrics)  # before the state: a resumed run cuts lines, it does not make up for them
-        is_due = saving <= SAVING_SHARE * training or journal.stop.is_set or step == len(plan)
-        if is_due and state and processes.is_first:
-            started = time.monotonic()
-            save_state(state, step, {"masters": masters, "optimiser": optimiser_tensors(optimiser)}, {})
-            saving += time.monotonic() - started
-        journal.stop.check()
+        is_stopping = journal.stop.is_agreed(processes)
+        if state and processes.is_first and (saving.is_due or is_stopping or step == len(plan)):
+            with saving.spent():
+                save_state(state, step, {"masters": masters, "optimiser": optimiser_tensors(optimiser)}, {})
+        if is_stopping:
+            raise Stopped
     return trainee.fitted_head()
 
 

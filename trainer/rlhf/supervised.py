@@ -13,9 +13,16 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
+from trainer.rlhf.checkpoint import (
+    SavingTime,
+    copy_parameters,
+    load_state,
+    optimiser_tensors,
+    restore_optimiser,
+    save_state,
+)
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.folder import Pace, RunFolder, StopSignal
+from trainer.rlhf.folder import Pace, RunFolder, Stopped, StopSignal
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.policy import Policy, check_parent, load_policy
@@ -24,7 +31,6 @@ from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.versions import versions
 
 MAX_GRAD_NORM = 1.0
-SAVE_EVERY_STEPS = 10
 
 
 class Learner(NamedTuple):
@@ -71,7 +77,7 @@ def train(
     done = _restore(load_state(state), learner, optimiser)
     if processes.is_first:
         log.cut(done)
-    pace = Pace(steps)
+    pace, saving = Pace(steps), SavingTime()
     for step in range(done + 1, steps + 1):
         epoch, place = divmod(step - 1, steps_per_epoch)
         order = list(range(len(examples)))
@@ -84,12 +90,15 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = learning_rate * (1 - 0.9 * (step - 1) / steps)
         optimiser.step()
+        is_stopping = stop.is_agreed(processes)
         if processes.is_first:
             log.append(step, steps, metrics | {"grad_norm": norm}, seconds_left=pace.left(step))
-            if step % SAVE_EVERY_STEPS == 0 or stop.is_set:
-                tensors = {"policy": learner.parameters, "optimiser": optimiser_tensors(optimiser)}
-                save_state(state, step, tensors, {})
-        stop.check(processes)
+            if saving.is_due or is_stopping:
+                with saving.spent():
+                    tensors = {"policy": learner.parameters, "optimiser": optimiser_tensors(optimiser)}
+                    save_state(state, step, tensors, {})
+        if is_stopping:
+            raise Stopped
     if processes.is_first:
         _publish(folder, stage, config, learner, steps)
     processes.barrier()
