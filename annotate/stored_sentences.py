@@ -105,6 +105,9 @@ TEXTS = (
     ),
     gettext_noop("stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"),
     gettext_noop("stopped past the peak of the independent judge's scores; the policy the judge liked best is kept"),
+    gettext_noop(
+        "stopped: the first step is too far from the reference; the policy is the one that the run began with"
+    ),
     gettext_noop("stopped at {kl} nats from the reference: the next step is too far"),
     gettext_noop(
         "critic pre-trained in {steps} of at most {most} steps; it explains {share} of the variance of the returns "

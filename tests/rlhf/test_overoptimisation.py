@@ -9,7 +9,7 @@ import torch
 
 from tests.rlhf.run_folders import make_run
 from trainer.rlhf.folder import RunFolder, StopSignal
-from trainer.rlhf.overoptimisation import fit_gold, is_overoptimised, is_past_peak
+from trainer.rlhf.overoptimisation import favourite, fit_gold, is_overoptimised, is_past_peak
 from trainer.rlhf.ppo import run_ppo
 
 
@@ -94,6 +94,20 @@ def test_it_believes_no_fit_of_nine_updates_nor_of_a_judge_that_says_nothing():
     assert not is_past_peak([0.0] * 12, gold)
 
 
+def test_the_judges_favourite_is_the_last_of_the_best_three_in_a_row():
+    assert favourite([]) is favourite([9.0, 8.0]) is None
+    assert favourite([9.0, 0.0, 0.0]) == 2
+    assert favourite([0.0, 9.0, 0.0, 1.0, 2.0, 3.0, 0.0]) == 3  # means of three: 3, 10/3, 1, 2, 5/3
+    assert favourite([1.0, 1.0, 1.0, 1.0]) == 2
+
+
+def test_a_judge_that_only_wavers_does_not_favour_the_first_rollouts():
+    judges = np.random.default_rng(1).normal(size=(2000, 16))
+    chosen = np.bincount([favourite(list(judge)) for judge in judges], minlength=16) / 2000
+    assert chosen[:2].sum() == 0
+    assert chosen.max() < 0.11  # 14 candidates, the outer ones somewhat freer of their neighbours
+
+
 def test_a_planted_hackable_reward_is_stopped_and_the_judges_favourite_is_published(tmp_path, tiny_base, monkeypatch):
     """The score pays one letter; the judge, as people would, dislikes more of it."""
     ppo = {
@@ -116,10 +130,11 @@ def test_a_planted_hackable_reward_is_stopped_and_the_judges_favourite_is_publis
     run_ppo(folder, StopSignal(), reward="tests.rlhf.rewards:has_e")
     manifest = json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text())
     assert manifest["stopped_because"] == "judge"
-    assert manifest["updates"] < 40
     history = manifest["history"]
+    assert manifest["updates"] < len(history["judge"]) - 4 < 36
     assert history["scores"][-1] > history["scores"][0] + 0.15
-    assert manifest["kl"] < max(history["kl"]) / 2  # that of the policy from before the fall
+    assert manifest["kl"] == history["kl"][manifest["updates"]] < history["kl"][-1]  # from before the fall
+    assert history["judge"][manifest["updates"]] > np.mean(history["judge"][-4:])
 
 
 def test_a_reward_that_is_hacked_after_it_helped_is_stopped_past_the_judges_peak(tmp_path, tiny_base, monkeypatch):
@@ -149,9 +164,8 @@ def test_a_reward_that_is_hacked_after_it_helped_is_stopped_past_the_judges_peak
     stopped, whole = manifests
     assert stopped["stopped_because"] == "peak"
     assert RunFolder(tmp_path / "True").log("ppo").records()[-1]["message"].startswith("stopped past the peak")
-    updates = stopped["updates"]
-    assert 9 <= updates < 40 == whole["updates"]
-    assert stopped["history"] == {name: values[:updates] for name, values in whole["history"].items()}
-    judge = stopped["history"]["judge"]
-    kept = stopped["history"]["kl"].index(stopped["kl"])
+    judge, kept = stopped["history"]["judge"], stopped["updates"]
+    assert 9 <= len(judge) < 40 == whole["updates"]
+    assert stopped["history"] == {name: values[: len(judge)] for name, values in whole["history"].items()}
+    assert stopped["history"]["kl"][kept] == stopped["kl"]
     assert judge[kept] > max(judge[0], judge[-1], np.mean(whole["history"]["judge"][-3:]))

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, run
 from trainer.rlhf import imitation
@@ -356,6 +357,33 @@ def test_it_shortens_the_step_that_went_over_the_stop_until_it_lies_under(tmp_pa
     plain, shortened = manifests
     assert shortened["history"]["kl"][:-1] == plain["history"]["kl"]  # the same run up to the step that was too long
     assert plain["kl"] < shortened["kl"] == shortened["history"]["kl"][-1] <= 0.5
+    assert shortened["updates"] == plain["updates"] + 1 == len(plain["history"]["kl"])
+
+
+def test_the_manifests_updates_are_those_behind_the_published_policy(tmp_path, tiny_base):
+    ppo = {"updates": 12, "learning_rate": 0.003, "kl": {"coef": 0.0, "stop": 0.15, "backtracks": 0}}
+    stopped = make_run(tmp_path / "stopped", tiny_base, ppo=ppo)
+    made = len(run(stopped))
+    manifest = manifest_of(stopped)
+    assert 0 < manifest["updates"] == made - 1, "the last step went over the stop"
+    free = {"coef": 0.0, "stop": None, "rise": None}
+    again = make_run(tmp_path / "again", tiny_base, ppo=ppo | {"updates": manifest["updates"], "kl": free})
+    run(again)
+    assert manifest_of(again)["files"] == manifest["files"]
+
+
+def test_where_the_first_step_goes_over_the_stop_it_publishes_the_start_and_says_so(tmp_path, tiny_base):
+    kl = {"stop": 1e-9, "backtracks": 0}
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 3, "learning_rate": 0.05, "kl": kl})
+    run(folder)
+    manifest = manifest_of(folder)
+    assert (manifest["stopped_because"], manifest["updates"]) == ("kl", 0)
+    assert [manifest["kl"]] == manifest["history"]["kl"]
+    tensors = load_file(tmp_path / "ppo" / "policy" / "adapter_model.safetensors")
+    assert not any(value.any() for name, value in tensors.items() if "lora_B" in name)
+    assert folder.log("ppo").records()[-1]["message"] == (
+        "stopped: the first step is too far from the reference; the policy is the one that the run began with"
+    )
 
 
 def test_a_kl_past_the_stop_is_the_mean_of_two_rollouts(tmp_path, tiny_base):

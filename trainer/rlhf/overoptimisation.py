@@ -63,6 +63,15 @@ def is_past_peak(kl: Sequence[float], gold: Sequence[float]) -> bool:
     return bool(solution[2] > 0 and x @ solution < -SURE * error)
 
 
+def favourite(judge: Sequence[float]) -> int | None:
+    """Which rollout's policy the judge likes best: the last of the three in a row with the highest mean, from 0.
+
+    None with fewer than three: one rollout's judge is noisy, and a mean of fewer would win by its noise.
+    """
+    means = [sum(judge[end - LATEST : end]) / LATEST for end in range(LATEST, len(judge) + 1)]
+    return means.index(max(means)) + LATEST - 1 if means else None
+
+
 def _curve(kl: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
     """d of each rollout, and the columns 1, d, -d log d that gold is linear in."""
     d = np.sqrt(np.clip(kl, 0.0, None))

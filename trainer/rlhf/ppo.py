@@ -61,7 +61,7 @@ from trainer.rlhf.flops import critic_flops, matmul_peak, observe_flops, policy_
 from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, Stopped, StopSignal
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.measurement import Measurement, measure
-from trainer.rlhf.overoptimisation import is_overoptimised, is_past_peak
+from trainer.rlhf.overoptimisation import favourite, is_overoptimised, is_past_peak
 from trainer.rlhf.ppo_job import (
     Clock,
     Job,
@@ -167,7 +167,7 @@ def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement)
 
 
 def is_past_stop(config: KLConfig, progress: Progress, measured: Measurement) -> bool:
-    """Whether a rollout's KL is more than the run may reach; the run's first cannot be."""
+    """Whether a rollout's KL is more than the run may reach; of the first, the run's start, nothing is asked."""
     history = progress.history["kl"]
     return bool(history) and measured.kl > kl_limit(config, history[0])
 
@@ -190,8 +190,10 @@ def shorten_last_step(job: Job, progress: Progress, update: int) -> None:
 
 def sentence_of(progress: Progress) -> str:
     """Why a run ends early, for people."""
+    if progress.stopped_because == "kl" and progress.is_start_accepted:
+        return "stopped: the first step is too far from the reference; the policy is the one that the run began with"
     if progress.stopped_because == "kl":
-        return f"stopped at {progress.accepted_kl:.1f} nats from the reference: the next step is too far"
+        return f"stopped at {progress.accepted_kl:.2g} nats from the reference: the next step is too far"
     if progress.stopped_because == "peak":
         return "stopped past the peak of the independent judge's scores; the policy the judge liked best is kept"
     return "stopped: the score rises but the independent judge's falls; the policy the judge liked best is kept"
@@ -207,13 +209,12 @@ def accept(job: Job, progress: Progress, measured: Measurement) -> None:
     """Keeps the policy that wrote this rollout: it lies under the stop, and it may be the judge's favourite so far."""
     progress.history["kl"].append(measured.kl)
     progress.history["scores"].append(measured.score)
-    progress.accepted, progress.accepted_kl = copy_of(job.parameters), measured.kl
+    progress.accepted = copy_of(job.parameters)
     if measured.judge is not None:
-        progress.history["judge"].append(measured.judge)
-        recent = progress.history["judge"][-3:]  # one rollout's judge is noisy
-        if sum(recent) / len(recent) > progress.peak_judge:
-            progress.peak, progress.peak_kl = progress.accepted, measured.kl
-            progress.peak_judge = sum(recent) / len(recent)
+        judge = progress.history["judge"]
+        judge.append(measured.judge)
+        if favourite(judge) == len(judge) - 1:
+            progress.peak = progress.accepted
 
 
 def sample_prompts(job: Job, update: int) -> Rollout:

@@ -21,7 +21,7 @@ from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.imitation import Imitation, load_imitation
 from trainer.rlhf.optimiser import MasterAdamW
-from trainer.rlhf.overoptimisation import fit_gold
+from trainer.rlhf.overoptimisation import favourite, fit_gold
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.reward_model import ADAPTER, RewardModel
@@ -66,10 +66,17 @@ class Progress:
     history: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in MEASURED})
     stopped_because: str | None = None
     accepted: dict[str, Tensor] = field(default_factory=dict)  # the policy of the last rollout under the KL stop
-    accepted_kl: float = 0.0
-    peak: dict[str, Tensor] = field(default_factory=dict)  # the policy the judge liked best
-    peak_judge: float = -float("inf")
-    peak_kl: float = 0.0
+    peak: dict[str, Tensor] = field(default_factory=dict)  # the judge's favourite
+
+    @property
+    def accepted_kl(self) -> float:
+        """Of the policy accepted last, nats a completion."""
+        return self.history["kl"][-1]
+
+    @property
+    def is_start_accepted(self) -> bool:
+        """Whether no step of the run was accepted: its policy is still the one it started with."""
+        return len(self.history["kl"]) == 1
 
 
 def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None = None) -> Job:
@@ -209,10 +216,7 @@ def resume(folder: RunFolder, job: Job) -> Progress:
         moments=Moments(**record["moments"]),
         history=record["history"],
         accepted={name: value.to(job.base.device) for name, value in tensors["accepted"].items()},
-        accepted_kl=record["accepted_kl"],
         peak={name: value.to(job.base.device) for name, value in tensors.get("peak", {}).items()},
-        peak_judge=record["peak_judge"],
-        peak_kl=record["peak_kl"],
     )
 
 
@@ -232,9 +236,6 @@ def save_progress(folder: RunFolder, job: Job, progress: Progress) -> None:
         "kl_coef": progress.kl_coef,
         "moments": progress.moments._asdict(),
         "history": progress.history,
-        "accepted_kl": progress.accepted_kl,
-        "peak_judge": progress.peak_judge,
-        "peak_kl": progress.peak_kl,
     }
     save_state(folder.stage("ppo") / "state", progress.update, tensors, record)
 
@@ -244,18 +245,22 @@ def copy_of(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 
 def publish(folder: RunFolder, job: Job, progress: Progress) -> None:
-    """Writes `ppo/policy/`: the accepted policy, or the judge's favourite where the judge's scores ended the run."""
+    """Writes `ppo/policy/`: the accepted policy, or the judge's favourite where the judge's scores ended the run.
+
+    `updates` in its manifest are those behind this policy, a shortened one among them; 0 is the run's start.
+    """
     is_refused = progress.stopped_because in ("judge", "peak")
     copy_parameters(job.parameters, progress.peak if is_refused else progress.accepted)
     history = progress.history
+    updates = favourite(history["judge"]) if is_refused else len(history["kl"]) - 1
     fit = fit_gold(history["kl"], history["judge"]) if history["judge"] else None
     record: dict[str, Any] = {
         "base": job.config.base_model,
         "parent": job.config.parent,
         "seed": job.config.seed,
         "versions": versions(),
-        "kl": progress.peak_kl if is_refused else progress.accepted_kl,
-        "updates": progress.update,
+        "kl": history["kl"][updates],
+        "updates": updates,
         "stopped_because": progress.stopped_because or "complete",
         "gold_fit": fit._asdict() if fit else None,
         "history": history,
