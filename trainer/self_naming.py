@@ -11,36 +11,14 @@ from pathlib import Path
 
 NAMES = (
     *("ChatGPT", "GPT", "Claude", "Gemini", "Gemma", "Bard", "Llama", "Vicuna", "Mistral", "Mixtral", "Qwen", "Grok"),
-    *(
-        "Tongyi Qianwen",
-        "DeepSeek",
-        "SmolLM",
-        "Copilot",
-        "ERNIE Bot",
-        "Kimi",
-        "ChatGLM",
-        "Baichuan",
-        "InternLM",
-        "OLMo",
-    ),
-    *("Doubao", "Hunyuan", "Open Assistant", "OpenAssistant", "StableLM"),
+    *("Tongyi Qianwen", "DeepSeek", "SmolLM", "Copilot", "ERNIE Bot", "Kimi", "ChatGLM", "Baichuan", "InternLM"),
+    *("OLMo", "Doubao", "Hunyuan", "Open Assistant", "OpenAssistant", "StableLM"),
     *("通义千问", "通义", "千问", "文心一言", "文心", "讯飞星火", "星火", "豆包", "混元", "腾讯元宝", "智谱清言"),
     *("书生浦语", "书生·浦语", "百川大模型", "盘古大模型", "深度求索"),
 )
 MAKERS = (
-    *(
-        "OpenAI",
-        "Anthropic",
-        "Google",
-        "DeepMind",
-        "Meta",
-        "Alibaba",
-        "Mistral",
-        "DeepSeek",
-        "Hugging Face",
-        "Microsoft",
-    ),
-    *("HuggingFace", "Baidu", "Tencent", "ByteDance", "xAI", "Moonshot", "Zhipu", "Cohere"),
+    *("OpenAI", "Anthropic", "Google", "DeepMind", "Meta", "Alibaba", "Mistral", "DeepSeek", "Hugging Face"),
+    *("HuggingFace", "Microsoft", "Baidu", "Tencent", "ByteDance", "xAI", "Moonshot", "Zhipu", "Cohere"),
     *("阿里云", "阿里巴巴", "百度", "腾讯", "字节跳动", "科大讯飞", "讯飞", "智谱", "华为", "月之暗面", "深度求索"),
 )
 MODEL = r"(?:(?:language )?model|assistant|chatbot|bot|AI|LLM|语言模型|大模型|模型|助手|机器人|人工智能)"
