@@ -35,6 +35,29 @@ def test_hostile_completions_are_harmless(open_browser, policy, texts):
     assert visit.page.locator("#stage .text :is(script, style, form, iframe, img, svg, input, button)").count() == 0
 
 
+@pytest.mark.parametrize(
+    "texts", [HOSTILE[:9], HOSTILE[9:18], HOSTILE[18:27], [*HOSTILE[27:], *MORE[:2], *MORE[4:]], MORE[2:4]]
+)
+def test_hostile_completions_are_harmless_in_their_differences_too(open_browser, policy, texts):
+    make_work(policy, len(texts), count=1, texts=[text.replace("\x00", "") for text in texts])
+    visit = open_browser()
+    visit.page.on("dialog", lambda dialog: visit.problems.append(f"dialog: {dialog.message}"))
+    visit.ready().press("Shift+D")
+    shown, choices = (visit.page.locator(f"#diff-dialog .diff-{part}") for part in ("text", "choice button"))
+    written = visit.page.locator("#stage .raw").all_text_contents()
+    choices.nth(len(texts) - 2).wait_for()
+    for _unit in ("word", "letter"):
+        for n in range(1, len(texts)):
+            choices.nth(n - 1).click()
+            assert shown.locator(":not(ins, del)").count() == 0
+            for mark, text in (("ins", written[0]), ("del", written[n])):  # without what the other has, each is whole
+                kept = "(element, mark) => [...element.childNodes].filter(each => each.localName !== mark)"
+                assert shown.evaluate(f"{kept}.map(each => each.textContent).join('')", mark) == text
+        width = visit.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert width <= 0
+        visit.page.locator(".diff-unit").click()
+
+
 def test_a_link_opens_only_after_a_warning_that_shows_the_address(open_browser, policy):
     make_work(policy, 2, count=1, texts=["[click](https://evil.example/?q=1)", "none"])
     visit = open_browser().ready()
