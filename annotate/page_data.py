@@ -36,12 +36,7 @@ def page_data(user: User, pool: PromptPool | None) -> dict[str, Any]:
             "offline": _("No connection: {n} answers are kept in this browser and will be sent automatically."),
             "offlineOne": _("No connection: {n} answer is kept in this browser and will be sent automatically."),
             "aside": _(
-                "The server fails to store {n} answers. They are kept in this browser and tried again every few "
-                "minutes; all others go on."
-            ),
-            "asideOne": _(
-                "The server fails to store {n} answer. It is kept in this browser and tried again every few "
-                "minutes; all others go on."
+                "The server fails to store some answers and tries them again every few minutes; all others go on."
             ),
             "tryNow": _("Try again now"),
             "stillAside": _("The server still fails to store it."),

@@ -1,7 +1,6 @@
 /* What can be done on the page, by the name of its key; pointers do the same. */
 
 import { announce, readOut } from "./announcer.js";
-import { listKeys } from "./keyboard.js";
 import { $, say } from "./page.js";
 import { toggleGuidelines, toggleRaw } from "./reading.js";
 
@@ -58,10 +57,7 @@ export function actionsOn({ stage, answers, panes }) {
       if (comparison.isPair) return pickVerdict(comparison, "tie", submit);
       announce(say(comparison.tieAll() ? "allTied" : "noTies"));
     }),
-    help: on((comparison) => {
-      listKeys($("help-dialog"), comparison);
-      $("help-dialog").showModal();
-    }),
+    help: on(showKeys),
   };
 }
 
@@ -81,6 +77,13 @@ function sayPlace(comparison, index) {
   const [letter, rank] = [comparison.letters[index], comparison.ranks[index]];
   const text = rank === null ? say("unplaced", { letter }) : say("placed", { letter, rank });
   announce(comparison.isComplete ? `${text}. ${say("complete")}` : text);
+}
+
+/* All keys, where the network is gone and with it what chooses among them. */
+async function showKeys(comparison) {
+  const dialog = $("help-dialog");
+  await import("./help.js").then(({ listKeys }) => listKeys(dialog, comparison), () => {});
+  if (!dialog.open) dialog.showModal();
 }
 
 function openDetails(form, selector) {

@@ -5,8 +5,6 @@
  */
 
 import { announce } from "./announcer.js";
-import { Comparison } from "./comparison.js";
-import { AS_FRAGMENT, fragment } from "./fragments.js";
 import { notice, tell, toast } from "./messages.js";
 import { $, listed, page, say } from "./page.js";
 
@@ -71,21 +69,6 @@ export class Answers extends EventTarget {
       this.leases.claim(comparison.id); // so that no other tab goes on with the correction
     }
     this.#leaveWith(say(wasSkipped ? "notSkipped" : "takenBack"), () => this.stage.show(comparison));
-  }
-
-  /* The answer whose correction was begun here before the page was loaded anew; null where there is none, or another
-   * tab is at it. One that has yet to be sent itself waits for the next time. */
-  async begunCorrection() {
-    const id = this.drafts.begunCorrection;
-    const isUnsent = (await this.outbox.all()).some((entry) => entry.assignment === id);
-    if (id === null || isUnsent || !(await this.leases.claim(id))) return null;
-    const response = await fetch(page.urls.correction.replace("/0/", `/${id}/`), AS_FRAGMENT).catch(() => null);
-    if (response?.ok) return Comparison.of(fragment(await response.text()).firstElementChild);
-    this.leases.letGo(id);
-    if (response?.status !== 404) return null;
-    this.drafts.drop({ id });
-    tell(say("frozen"));
-    return null;
   }
 
   /* A skip that the server has is somebody else's comparison. */

@@ -106,30 +106,6 @@ export class Comparison extends EventTarget {
     return Number(this.form.dataset.strengths) > 0;
   }
 
-  /* Whether an action of the keyboard means anything here. */
-  uses(action) {
-    const [name, n] = action.split(/_(?=\d)/);
-    const isThere = (selector) => this.form.querySelector(selector) !== null;
-    const conditions = {
-      focus: () => n <= this.k,
-      rank: () => n <= this.k && !this.isPair,
-      tie: () => this.tiesAllowed && !this.isPair,
-      all_tied: () => this.tiesAllowed && !this.isPair,
-      pick_tie: () => this.tiesAllowed && this.isPair,
-      ...Object.fromEntries(["pick_first", "pick_second", "pick_bad"].map((pick) => [pick, () => this.isPair])),
-      all_bad: () => !this.isPair,
-      strength: () => this.asksStrength && !this.isPair,
-      skip: () => this.mode === "ranking",
-      not_rankable: () => this.mode === "ranking",
-      more: () => isThere(".more"),
-      mark_good: () => isThere(".marking"),
-      mark_bad: () => isThere(".marking"),
-      why: () => isThere(".why"),
-      better: () => isThere(".better"),
-    };
-    return conditions[name]?.() ?? true;
-  }
-
   /* --- what a person does --- */
 
   place(index, rank) {

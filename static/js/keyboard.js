@@ -81,14 +81,6 @@ export function printKeys(root, keys, k) {
   }
 }
 
-/* In the list of keys, those alone that do something with the comparison on the stage; all, where there is none. */
-export function listKeys(dialog, comparison) {
-  const isUsed = (kbd) => !comparison || comparison.uses(kbd.dataset.key);
-  for (const kbd of dialog.querySelectorAll("kbd[data-key]")) kbd.hidden = !isUsed(kbd);
-  for (const part of dialog.querySelectorAll("tbody, tbody tr:has(kbd)")) part.hidden = !part.querySelector("kbd:not([hidden])");
-  dialog.querySelector(".of-ranks").hidden = comparison?.isPair ?? false;
-}
-
 /* Enter and Space press a focused button, arrows move within radios and scroll panes: that is the control's business. */
 function isForTheControl(event, target) {
   if (event.key === " ") return true;

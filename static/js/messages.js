@@ -47,11 +47,6 @@ export function noticeForbidden(outbox) {
   return noticeKept("forbidden", outbox, location.href, "loadAgain");
 }
 
-async function noticeKept(trouble, outbox, href, words) {
-  const n = (await outbox.waiting()).length;
-  notice(say("kept", { trouble: say(trouble), n }), control("a", words, { href, className: "button small" }));
-}
-
 /* `n` answers that the server fails at. */
 export function noticeAside(outbox, n) {
   const button = control("button", "tryNow", { type: "button", className: "small" });
@@ -59,7 +54,12 @@ export function noticeAside(outbox, n) {
     await outbox.retry();
     if (button.isConnected) tell(say("stillAside"));
   });
-  notice(say("aside", { n }), button);
+  notice(say("kept", { trouble: say("aside"), n }), button);
+}
+
+async function noticeKept(trouble, outbox, href, words) {
+  const n = (await outbox.waiting()).length;
+  notice(say("kept", { trouble: say(trouble), n }), control("a", words, { href, className: "button small" }));
 }
 
 function control(tag, words, properties) {

@@ -1,4 +1,4 @@
-/* Long completions in panes of the window's height, which scroll as one: each by the same share of its own length.
+/* Long completions in panes of the window's height, which scroll as one (scrolling.js).
  *
  * On or off is remembered in a cookie: the server draws the page as it will stay, and nothing jumps. The styles decide
  * where panes make sense; where texts do not stand beside each other there are none, whatever is remembered.
@@ -6,11 +6,9 @@
 
 const REMEMBERED = "whetstone_panes";
 const ONE_YEAR_SECONDS = 31_536_000;
-const STEP = 0.85; // of a pane's height
-const ITS_OWN = "button, a, summary, input, textarea, select, dialog, .side-panel, [data-pane]";
 
 export class Panes {
-  #followed = new WeakMap(); // pane → where it was put, so that its own scroll event moves nobody
+  #scrolling = null; // what moves them together, fetched once there are some
   #sizes = new ResizeObserver(() => this.#attend());
   #texts = [];
 
@@ -21,8 +19,6 @@ export class Panes {
     this.title = title;
     addEventListener("resize", () => this.#offer());
     button?.addEventListener("click", () => this.toggle());
-    document.addEventListener("scroll", (event) => this.#scrolled(event.target), { capture: true, passive: true });
-    document.addEventListener("keydown", (event) => this.#pressed(event));
   }
 
   get isOn() {
@@ -59,6 +55,7 @@ export class Panes {
 
   /* A text that scrolls is a pane: reached with Tab, named by its completion. */
   #attend() {
+    if (this.isOn) this.#scrolling ??= this.#scrollTogether();
     for (const text of this.#texts) {
       const isPane = this.isOn && isLong(text);
       text.toggleAttribute("data-pane", isPane);
@@ -71,48 +68,9 @@ export class Panes {
     }
   }
 
-  #panes() {
-    return this.#texts.filter((text) => text.hasAttribute("data-pane") && !text.hidden);
-  }
-
-  #scrolled(pane) {
-    if (!this.isOn || !this.#texts.includes(pane)) return;
-    const isEcho = Math.abs((this.#followed.get(pane) ?? -9) - pane.scrollTop) < 1;
-    this.#followed.delete(pane);
-    if (isEcho || range(pane) <= 0) return;
-    const share = pane.scrollTop / range(pane);
-    for (const other of this.#panes()) {
-      if (other === pane) continue;
-      const before = other.scrollTop;
-      other.scrollTo({ top: share * range(other), behavior: "instant" });
-      if (other.scrollTop !== before) this.#followed.set(other, other.scrollTop);
-    }
-  }
-
-  /* Space and Page Down bring the completions into sight, and then move all panes; where they end, the page goes on. */
-  #pressed(event) {
-    const direction = { PageDown: 1, PageUp: -1, " ": event.shiftKey ? -1 : 1 }[event.key];
-    if (!direction || event.defaultPrevented || event.isComposing || event.ctrlKey || event.altKey || event.metaKey) return;
-    if (event.target.closest(ITS_OWN) || document.querySelector("dialog[open]")) return;
-    if (this.#page(direction)) event.preventDefault();
-  }
-
-  #page(direction) {
-    const panes = this.#panes();
-    if (!panes.length) return false;
-    const behavior = matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth";
-    const top = panes[0].closest(".completions").getBoundingClientRect().top;
-    const root = document.scrollingElement;
-    const isAtTheEnd = root.scrollTop + root.clientHeight >= root.scrollHeight - 1;
-    if (direction > 0 && top > 16 && !isAtTheEnd) {
-      root.scrollBy({ top: top - 8, behavior });
-      return true;
-    }
-    const longest = panes.reduce((a, b) => (range(b) > range(a) ? b : a));
-    const isDone = direction > 0 ? longest.scrollTop >= range(longest) - 1 : longest.scrollTop <= 0;
-    if (isDone) return false;
-    longest.scrollBy({ top: direction * STEP * longest.clientHeight, behavior });
-    return true;
+  async #scrollTogether() {
+    const { scrollTogether } = await import("./scrolling.js");
+    scrollTogether(() => this.#texts.filter((text) => text.hasAttribute("data-pane") && !text.hidden));
   }
 }
 
@@ -121,6 +79,6 @@ function isLong(text) {
   return getComputedStyle(text).overflowY === "auto" && range(text) > 0;
 }
 
-function range(pane) {
+export function range(pane) {
   return pane.scrollHeight - pane.clientHeight;
 }

@@ -5,7 +5,6 @@ import { Ahead } from "./ahead.js";
 import { announce } from "./announcer.js";
 import { Answers } from "./answers.js";
 import { Comparison } from "./comparison.js";
-import { askForReasons, showFeedback, showProblems } from "./dialogs.js";
 import { Drafts } from "./drafts.js";
 import { noteActivity } from "./effort.js";
 import { Keyboard, printKeys } from "./keyboard.js";
@@ -15,6 +14,7 @@ import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
 import { offerGuidelines } from "./reading.js";
+import { askForReasons } from "./reasons.js";
 import { Renewal } from "./renewal.js";
 import { Stage, showBeginning } from "./stage.js";
 
@@ -105,14 +105,18 @@ outbox.addEventListener("aside", ({ detail: entry }) => {
 
 outbox.addEventListener("problem", ({ detail: entry }) => {
   outcome = "";
-  showProblems(outbox);
+  showProblems();
   if (stage.awaited?.id === entry.assignment) goOn();
 });
 
 async function arrived(comparison) {
   if (stage.onlyOne) return location.assign(stage.back);
-  await showFeedback(comparison);
+  await import("./replies.js").then(({ showFeedback }) => showFeedback(comparison)).catch(() => {});
   goOn();
+}
+
+async function showProblems() {
+  if ((await outbox.problems()).length) (await import("./replies.js")).showProblems(outbox);
 }
 
 function goOn() {
@@ -144,7 +148,7 @@ async function renewLeases() {
   for (const comparison of ahead.comparisons.filter((one) => lost.includes(one))) ahead.drop(comparison);
   if (!lost.includes(stage.current) || answers.isSending) return; // or answered while the server was asked
   await answers.giveUp(stage.current);
-  showProblems(outbox);
+  showProblems();
 }
 
 let workedMs = 0;
@@ -180,7 +184,11 @@ async function begin(form) {
 }
 
 /* A correction that was begun comes first, and then what the server drew. */
-function goOnWith(correction) {
+async function goOnWithCorrection(form) {
+  const { begunCorrection } = await import("./begun.js");
+  const correction = await begunCorrection({ drafts, outbox, leases });
+  if (form) await begin(form);
+  if (!correction) return;
   if (stage.current) ahead.putBack(stage.current);
   stage.show(correction);
 }
@@ -188,11 +196,10 @@ function goOnWith(correction) {
 const form = stage.element.querySelector("form");
 printKeys(document, page.keys, Number(form?.dataset.k ?? 0));
 if (await outbox.opens()) {
-  const correction = stage.onlyOne ? null : await answers.begunCorrection();
-  if (form) await begin(form);
-  if (correction) goOnWith(correction);
+  if (!stage.onlyOne && drafts.begunCorrection) await goOnWithCorrection(form);
+  else if (form) await begin(form);
   outbox.flush();
-  showProblems(outbox);
+  showProblems();
   ahead.fill();
 } else {
   stage.isPlain = true;

@@ -397,6 +397,7 @@ def test_the_list_of_keys_holds_those_that_do_something_here(open_browser, polic
     make_work(policy, k, count=1, flags=[], **fields)
     visit = open_browser().ready().press("?")
     shown = visit.page.locator("#help-dialog kbd:visible")
+    shown.first.wait_for()
     assert shown.all_text_contents() == keys.split()
     titles = visit.page.locator("#help-dialog tbody th:visible").all_text_contents()
     assert titles == (groups or ["Answer", "Say more", "Read"])

@@ -1,35 +1,12 @@
-/* The dialogs that wait for a word of the annotator: why a comparison is left, what training taught, what was refused. */
+/* The dialogs in which the server replies to an answer: what training teaches, what was refused.
+ *
+ * Fetched when there is one. */
 
 import { readOut } from "./announcer.js";
 import { AS_FRAGMENT, fragment } from "./fragments.js";
 import { $, say } from "./page.js";
 
 const HEARD_AFTER_MS = 200; // a live region that has just appeared is not listened to yet
-
-/* Call `leave` with the reason, once one is chosen. "Another reason" goes into the field for its words, and Enter there
- * gives it. */
-export function askForReasons(leave) {
-  const give = (button) => {
-    const dialog = button.closest("dialog");
-    const field = dialog.querySelector("input");
-    const words = field.value.trim();
-    if (isOther(button) && !words) return field.focus();
-    field.value = "";
-    dialog.close();
-    leave(words ? `${button.dataset.reason} · ${words}` : button.dataset.reason);
-  };
-  for (const dialog of document.querySelectorAll("dialog:has([data-reason])")) {
-    const buttons = [...dialog.querySelectorAll("[data-reason]")];
-    for (const button of buttons) button.addEventListener("click", () => give(button));
-    dialog.querySelector("input").addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !event.isComposing && event.keyCode !== 229) give(buttons.find(isOther));
-    });
-  }
-}
-
-function isOther(button) {
-  return button.dataset.reason.endsWith(": other");
-}
 
 /* What a training answer should have been; resolves once it was read, or could not be had. */
 export async function showFeedback(comparison) {
