@@ -55,7 +55,7 @@ export class Panes {
 
   /* A text that scrolls is a pane: reached with Tab, named by its completion. */
   #attend() {
-    if (this.isOn) this.#scrolling ??= this.#scrollTogether();
+    if (this.isOn) this.#scrolling ??= this.#scrollTogether().catch(() => (this.#scrolling = null)); // the next time
     for (const text of this.#texts) {
       const isPane = this.isOn && isLong(text);
       text.toggleAttribute("data-pane", isPane);
