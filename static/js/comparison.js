@@ -141,7 +141,7 @@ export class Comparison extends EventTarget {
   tieAll() {
     if (!this.tiesAllowed) return false;
     this.#remember();
-    if (this.ranks.some((rank) => rank > 1)) this.#changes += 1;
+    if (this.ranks.some((rank) => rank > 1)) this.effort.noteChange();
     this.ids.forEach((_id, index) => this.#write(index, 1));
     this.#lastRank = 1;
     this.#writeAllBad(false);
