@@ -53,6 +53,7 @@ def change_adapter(path, **changes) -> None:
     (path / "adapter_config.json").write_text(json.dumps(config | changes))
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft, of transformers
 def test_it_scales_an_rslora_adapter_as_peft_does_and_saves_it_so(base, tmp_path):
     with_adapter(base).save_adapter("policy", tmp_path / "rs", {})
     change_adapter(tmp_path / "rs", use_rslora=True)
@@ -64,6 +65,7 @@ def test_it_scales_an_rslora_adapter_as_peft_does_and_saves_it_so(base, tmp_path
     assert torch.equal(logits(again.model), logits(ours.model))
 
 
+@pytest.mark.filterwarnings("ignore:Unexpected keyword arguments")  # peft: an adapter of IA3 has no rank
 @pytest.mark.parametrize(
     ("change", "words"),
     [
