@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import functools
 import math
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from transformers.utils import logging as transformers_logging
 
 from trainer.rlhf.closing import closing_sentence
 from trainer.rlhf.folder import COMPLETE, PRODUCTS, RunFolder, StopSignal, run_stage
+from trainer.rlhf.processes import is_first_started
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     folders = {name: getattr(options, name, None) for name in ("reward_model", "checkpoint")}
     folders = {name: str(path) for name, path in folders.items() if path is not None}
     code = run_stage(options.command, _stage(options), options.run_folder, options=folders)
-    if code == COMPLETE and os.environ.get("RANK", "0") == "0":  # the first of several processes speaks for all
+    if code == COMPLETE and is_first_started():
         print(_closing(options))
     return code
 
