@@ -8,8 +8,8 @@ import pytest
 from tests.rlhf.run_folders import make_run, metrics
 from tests.rlhf.test_supervised import with_demonstrations
 from trainer.rlhf.__main__ import main
-from trainer.rlhf.config import COST_ALONE, READ_BY, RunConfig, changed_keys, parse
-from trainer.rlhf.folder import COMPLETE, FAILED, STOPPED, StopSignal
+from trainer.rlhf.config import COST_ALONE, MADE_ANEW, READ_BY, RunConfig, changed_keys, parse
+from trainer.rlhf.folder import COMPLETE, FAILED, MEMORY_KEYS, STOPPED, StopSignal
 
 HAS_E = ["--reward", "tests.rlhf.rewards:has_e"]
 
@@ -93,6 +93,11 @@ def test_every_key_decides_some_stage_or_is_known_to_decide_none():
     keys = set(keys_of(RunConfig))
     assert {key for key in keys if not any(f"{key}.".startswith(f"{one}.") for one in read)} == set()
     assert {one for one in read if not any(f"{key}.".startswith(f"{one}.") for key in keys)} == set()
+
+
+@pytest.mark.parametrize("stage", MADE_ANEW)
+def test_a_stage_that_makes_anew_takes_what_is_advised_where_memory_ran_out(stage):
+    assert set(MEMORY_KEYS[stage].split(", ")) == set(MADE_ANEW[stage])
 
 
 def keys_of(kind: type, prefix: str = "") -> list[str]:
