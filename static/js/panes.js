@@ -76,9 +76,5 @@ export class Panes {
 
 /* Where there are panes: whether this text is longer than one. */
 function isLong(text) {
-  return getComputedStyle(text).overflowY === "auto" && range(text) > 0;
-}
-
-export function range(pane) {
-  return pane.scrollHeight - pane.clientHeight;
+  return getComputedStyle(text).overflowY === "auto" && text.scrollHeight > text.clientHeight;
 }

@@ -1,7 +1,5 @@
 /* Panes that scroll as one: each by the same share of its own length. */
 
-import { range } from "./panes.js";
-
 const STEP = 0.85; // of a pane's height
 const ITS_OWN = "button, a, summary, input, textarea, select, dialog, .side-panel, [data-pane]";
 
@@ -49,4 +47,9 @@ function turnPage(direction, panes) {
   if (isDone) return false;
   longest.scrollBy({ top: direction * STEP * longest.clientHeight, behavior });
   return true;
+}
+
+/* How far a pane can be scrolled. */
+function range(pane) {
+  return pane.scrollHeight - pane.clientHeight;
 }

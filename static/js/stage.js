@@ -52,6 +52,7 @@ export class Stage extends EventTarget {
   #showInstead(words) {
     if (!this.isFree) return;
     this.element.replaceChildren(words);
+    announce(this.element.querySelector("h1, p").textContent);
     this.dispatchEvent(new Event("empty"));
   }
 }

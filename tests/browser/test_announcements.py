@@ -41,6 +41,13 @@ def test_what_was_skipped_and_taken_back_is_said_before_the_prompt(open_browser,
     assert visit.shown == was
 
 
+def test_it_says_that_nothing_is_left(open_browser, policy):
+    make_work(policy, 2, count=1)
+    visit = open_browser().ready()
+    visit.press("ArrowLeft").wait_for_text("Nothing to rank at the moment")
+    assert visit.all_said == "A is better Nothing to rank at the moment"
+
+
 def test_a_letter_reads_its_completion_and_a_very_long_one_in_part(open_browser, policy):
     pool = make_pool(policy, k=2)
     make_comparison(make_prompt(pool, "Which?"), ["amber", "word " * 2000])
