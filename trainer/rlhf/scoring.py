@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -131,7 +131,7 @@ def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:
     return path
 
 
-def _numbers(returned: Sequence[float]) -> list[float]:
+def _numbers(returned: Any) -> list[float]:
     """What a function returned, if it is numbers; of anything else none are."""
     try:
         return [float(score) for score in returned]
