@@ -34,9 +34,14 @@ def answer_from_form(data: QueryDict, order: list[int]) -> Answer:
 
 
 def reason_to_leave(data: QueryDict) -> str:
-    """Why it is skipped or cannot be ranked, as the page's script writes it; empty where no reason was chosen."""
+    """Why it is skipped or cannot be ranked, as the page's script writes it; empty where it is not left.
+
+    Words without a reason, or the button without either, are another reason to skip it, and never an answer.
+    """
     reason, words = data.get("leave", ""), text(data.get("leave_words", "")).strip()
-    return f"{reason} · {words}" if reason and words else reason
+    if not reason and (words or "leave_it" in data):
+        reason = "skip: other"
+    return f"{reason} · {words}" if words else reason
 
 
 def verdict_of(given: Ranking) -> str | None:

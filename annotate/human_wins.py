@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from django.db.models import QuerySet
 
-from annotate.models import Comparison, Completion, PolicyCheckpoint, Ranking
+from annotate.models import Comparison, Completion, PolicyCheckpoint, Ranking, User
 
 Z = 1.959964  # 97.5 % of the standard normal lies below
 # The newest rankings are enough for an interval of two points, and keep the page quick at a million.
@@ -32,10 +32,16 @@ class WinRate(NamedTuple):
     rankings: int
 
 
-def human_win_rate(candidate: PolicyCheckpoint, other: PolicyCheckpoint) -> WinRate | None:
-    """The candidate's win rate over `other` as people judged it; None where nobody saw both side by side."""
+def human_win_rate(
+    candidate: PolicyCheckpoint, other: PolicyCheckpoint, *, without: User | None = None
+) -> WinRate | None:
+    """The candidate's win rate over `other` as people judged it; None where nobody saw both side by side.
+
+    Whoever is left out by `without` cannot tell from what one answer more changes whose its texts were.
+    """
     found = list(
         rankings_of_both(candidate, other)
+        .exclude(annotator=without)
         .order_by("-id")
         .values_list("ranks", "assignment__comparison_id", "assignment__comparison__prompt_id")[:MOST_RANKINGS]
     )

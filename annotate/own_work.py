@@ -17,8 +17,7 @@ from annotate.selectors import workable_pools
 from annotate.services.rankings import is_right
 
 NEWEST = 500
-# Of fewer, a look before and after an answer would tell which of its texts the newer checkpoint wrote.
-LEAST_PROMPTS = 20
+LEAST_PROMPTS = 20  # fewer say nothing
 
 
 def own_numbers(annotator: User) -> dict[str, Any]:
@@ -109,15 +108,16 @@ def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
             "is_base": checkpoint.number == 0,
             "accuracy": in_percent(checkpoint.metrics.get("reward", {}).get("accuracy")),
             "win_rate": in_percent(checkpoint.metrics.get("evaluation", {}).get("win_rate")),
-            "people": people_on(checkpoint),
+            "people": people_on(checkpoint, without=annotator),
             "used": used.get(checkpoint.policy_id, 0),
         }
         for checkpoint in serving.select_related("policy", "parent__policy").order_by("policy__name")
     ]
 
 
-def people_on(checkpoint: PolicyCheckpoint) -> dict[str, int] | None:
-    won = human_win_rate(checkpoint, checkpoint.parent) if checkpoint.parent else None
+def people_on(checkpoint: PolicyCheckpoint, *, without: User) -> dict[str, int] | None:
+    """What others preferred: one's own answers would tell, by what each changes, which of its texts was whose."""
+    won = human_win_rate(checkpoint, checkpoint.parent, without=without) if checkpoint.parent else None
     if won is None or won.prompts < LEAST_PROMPTS:
         return None
     return in_percent(won._asdict()) | {"rankings": won.rankings, "prompts": won.prompts}

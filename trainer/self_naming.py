@@ -38,7 +38,7 @@ SELF_REFERENCES = (
     r"(?:I was|I[’']ve been|I have been) {made} by {maker}",
     r"(?:我是|我叫做?|我的名字[是叫]|我名叫|[你您]可以叫我|我是基于|作为) ?{chinese_name}",
     r"(?:我是|作为)[^。！？\n]{{0,30}}?{model}[，,（( ]*(?:名叫|名为|叫做?)? ?{chinese_name}",
-    r"(?:我是?由|我是|作为)[^。！？\n]{{0,10}}?{maker}[^。！？\n]{{0,10}}?(?:{model}|{chinese_made}|{chinese_name})",
+    r"(?:我是?由|我是|作为)[^。！？，,\n]{{0,10}}?{maker}[^。！？，,\n]{{0,10}}?(?:{model}|{chinese_made}|{chinese_name})",
 )
 
 
@@ -75,4 +75,6 @@ def own_name(base_model: str) -> str:
     if config.exists():
         said = json.loads(config.read_text())
         base_model = said.get("_name_or_path") or said.get("model_type") or ""
-    return re.match(r"\D*?(?=[-_. ]?(?:\d|instruct|chat|base|$))", Path(base_model).name, re.IGNORECASE)[0]
+    end = r"(?=[-_. ]?\d|[-_. ](?:instruct|chat|base)\b|$)"
+    found = re.match(rf"\D*?{end}", Path(base_model).name, re.IGNORECASE)[0]
+    return found if len(found) > 1 else ""  # a letter alone is no name that a text could be searched for

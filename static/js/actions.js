@@ -53,11 +53,12 @@ export function actionsOn({ stage, answers, panes }) {
     better: on((comparison) => openDetails(comparison.form, ".better")),
     panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
     guidelines: toggleGuidelines,
+    help: on(showKeys),
+    // Last, so that whoever has something else on its key keeps that.
     all_tied: on((comparison) => {
       if (comparison.isPair) return pickVerdict(comparison, "tie", submit);
       announce(say(comparison.tieAll() ? "allTied" : "noTies"));
     }),
-    help: on(showKeys),
   };
 }
 

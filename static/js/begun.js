@@ -11,7 +11,8 @@ export async function begunCorrection({ drafts, outbox, leases }) {
   const id = drafts.begunCorrection;
   const isUnsent = (await outbox.all()).some((entry) => entry.assignment === id);
   if (isUnsent || !(await leases.claim(id))) return null;
-  const response = await fetch(page.urls.correction.replace("/0/", `/${id}/`), AS_FRAGMENT).catch(() => null);
+  const options = { ...AS_FRAGMENT, signal: AbortSignal.timeout(10_000) };
+  const response = await fetch(page.urls.correction.replace("/0/", `/${id}/`), options).catch(() => null);
   if (response?.ok) return Comparison.of(fragment(await response.text()).firstElementChild);
   leases.letGo(id);
   if (response?.status !== 404) return null;

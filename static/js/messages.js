@@ -44,7 +44,7 @@ export function noticeSignedOut(outbox) {
 
 /* The page that is loaded again tells what is no longer allowed, or has a new token. */
 export function noticeForbidden(outbox) {
-  return noticeKept("forbidden", outbox, location.href, "loadAgain");
+  return noticeKept("forbidden", outbox, location.pathname + location.search, "loadAgain");
 }
 
 /* `n` answers that the server fails at. */

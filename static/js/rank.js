@@ -116,7 +116,8 @@ async function arrived(comparison) {
 }
 
 async function showProblems() {
-  if ((await outbox.problems()).length) (await import("./replies.js")).showProblems(outbox);
+  const [first] = await outbox.problems();
+  if (first) await import("./replies.js").then((replies) => replies.showProblems(outbox), () => tell(first.problem.detail));
 }
 
 function goOn() {
@@ -172,7 +173,8 @@ setInterval(() => {
  * in two tabs at once; while a correction of it waits in the outbox, it waits as well. */
 async function begin(form) {
   const comparison = await Comparison.of(form);
-  const isAnswered = (await outbox.all()).some((entry) => entry.assignment === comparison.id);
+  const entries = stage.onlyOne ? await outbox.waiting() : await outbox.all(); // refused, it can be corrected otherwise
+  const isAnswered = entries.some((entry) => entry.assignment === comparison.id);
   if (!isAnswered && ((await leases.claim(comparison.id)) || stage.onlyOne)) {
     renewal.lent(comparison);
     stage.adopt(comparison);
@@ -185,8 +187,9 @@ async function begin(form) {
 
 /* A correction that was begun comes first, and then what the server drew. */
 async function goOnWithCorrection(form) {
-  const { begunCorrection } = await import("./begun.js");
-  const correction = await begunCorrection({ drafts, outbox, leases });
+  const correction = await import("./begun.js")
+    .then(({ begunCorrection }) => begunCorrection({ drafts, outbox, leases }))
+    .catch(() => null); // it is still there the next time
   if (form) await begin(form);
   if (!correction) return;
   if (stage.current) ahead.putBack(stage.current);

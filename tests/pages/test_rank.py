@@ -163,6 +163,20 @@ def test_a_plain_form_leaves_a_comparison_with_the_reasons_of_the_dialogs(alice,
     assert (assignment.status, assignment.skip_reason) == ("skipped", stored)
 
 
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [({"leave_words": "two prompts in one"}, "skip: other · two prompts in one"), ({"leave_it": "1"}, "skip: other")],
+)
+def test_a_comparison_that_is_left_without_a_reason_is_not_answered(alice, pairs, sent, stored):
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    # Enter in a text field presses the first button of the form, which is a verdict.
+    alice.post("/rank/", plain_answer(assignment, leave="", verdict="first", **sent))
+    assignment.refresh_from_db()
+    assert (assignment.status, assignment.skip_reason) == ("skipped", stored)
+    assert not Ranking.objects.exists()
+
+
 def test_it_is_nobody_elses_lease(alice, pairs, cast, signed_in):
     alice.get("/rank/")
     response = signed_in(cast["bob"]).post("/rank/", plain_answer(leased_by("alice"), verdict="first"))

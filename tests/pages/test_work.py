@@ -191,16 +191,17 @@ def test_it_says_what_people_preferred_and_on_how_many_rankings_that_rests(alice
         comparison.completions.filter(text="old").update(checkpoint=base)
     for n, comparison in enumerate(comparisons[:-1]):
         make_ranking(comparison, cast["bob"], [2, 1] if n < 5 else [1, 2])
-    assert changes_by_policy(cast["alice"])[0]["people"] is None  # one answer more or less would tell its author
+    assert changes_by_policy(cast["alice"])[0]["people"] is None  # of 19 prompts
     assert "without knowing which was whose" not in alice.get("/work/changes/").text
     for name in ("alice", "bob"):
         make_ranking(comparisons[-1], cast[name], [1, 2])
     people = changes_by_policy(cast["alice"])[0]["people"]
-    assert (people["percent"], people["rankings"], people["prompts"]) == (75, 21, 20)
+    assert (people["percent"], people["rankings"], people["prompts"]) == (75, 20, 20)  # without her own
+    assert changes_by_policy(cast["bob"])[0]["people"] is None  # all but one are his
     assert 50 < people["low_percent"] < 75 < people["high_percent"]
     page = alice.get("/work/changes/").text
-    assert f"How often people preferred its text to that of {base.name}" in page
-    assert "21 rankings on 20 prompts." in page
+    assert f"How often other people preferred its text to that of {base.name}" in page
+    assert "20 rankings on 20 prompts." in page
 
 
 def test_it_says_so_while_the_base_still_serves(alice, shared):

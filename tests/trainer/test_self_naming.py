@@ -39,6 +39,7 @@ def test_it_knows_a_writer_that_names_itself(text):
         *("I am a fan of ChatGPT.", "I am ChatGPT's biggest fan.", "I am GPT-4's friend.", "I am not ChatGPT."),
         *("I was made by my parents.", "I am a model citizen.", "I am a modeller from Meta, Ohio."),
         *("通义千问是阿里云的大模型", "ChatGPT是OpenAI开发的模型", "我用ChatGPT写作文"),
+        "作为百度的竞争对手，谷歌的模型很强",
         *("我是通义千问的用户", "我是百度的员工", "我是一名学生", "我不是机器人"),
         "",
     ],
@@ -60,6 +61,8 @@ def test_it_knows_the_base_models_own_name():
         ("Qwen/Qwen2.5-0.5B-Instruct", "Qwen"),
         ("HuggingFaceH4/zephyr-7b-beta", "zephyr"),
         ("somebody/Starling-chat", "Starling"),
+        ("somebody/database-lm", "database-lm"),
+        ("somebody/E5", ""),
     ],
 )
 def test_the_name_is_the_family_without_size_and_kind(base_model, name):
