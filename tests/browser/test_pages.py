@@ -557,7 +557,7 @@ def test_the_whole_page_is_small_and_does_not_shift(open_browser, policy, cast, 
     assert sum(page) < most_bytes
     assert len(ahead) == 2
     if k == 4:
-        assert sum(page) + sum(ahead) < PAGE_BYTES
+        assert max(ahead) < 12_000
     assert visit.page.evaluate("window.shift") <= (0 if k == 4 else 0.01)  # of nine, 0.0015 was seen
 
 
