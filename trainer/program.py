@@ -68,6 +68,7 @@ def run_stage(run: TrainingRun, stage: str) -> None:
                 raise StageFailed("Another process is still at work in the run's folder.", can_retry=True)
             worker_is_stopping.wait(SECONDS_BETWEEN_TRIES)
             continue
+        ends_waiting = None
         if code == 0:
             return
         if code == 1:
@@ -138,6 +139,8 @@ def end(child: subprocess.Popen) -> None:
 def failure_of(folder: Path, stage: str) -> StageFailed:
     try:
         error = json.loads((folder / "error.json").read_text())
+        if error["stage"] != stage:
+            raise ValueError("the record of another stage")
         return StageFailed(error["reason"], error.get("can_retry", False))
     except (OSError, ValueError, KeyError):
         lines = (folder / f"{stage}.log").read_text(errors="replace").strip().splitlines() or ["it said nothing"]

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from tests.rlhf.run_folders import make_run
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.closing import closing_sentence
-from trainer.rlhf.folder import COMPLETE, FAILED, MetricsLog, RunFolder, run_stage
+from trainer.rlhf.folder import COMPLETE, FAILED, FolderBusy, MetricsLog, RunFolder, StageError, run_stage
 
 
 def failed(folder, error: Exception | None = None) -> dict:
@@ -49,6 +49,34 @@ def test_a_full_disk_is_worth_another_try(folder, error, capsys):
 def test_it_names_the_file_that_stands_in_the_place_of_a_folder(folder):
     (folder / "reward").write_text("")
     assert failed(folder) == {"stage": "reward", "reason": f"{folder / 'reward'}: File exists", "can_retry": False}
+
+
+def test_what_an_earlier_stage_said_goes_before_a_full_disk_ends_the_next(folder, monkeypatch):
+    (folder / "error.json").write_text('{"stage": "sft", "reason": "old", "can_retry": false}')
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("trainer.rlhf.folder.write_text", full)
+    assert run_stage("reward", lambda *_: None, folder) == FAILED
+    assert not (folder / "error.json").exists()
+
+
+def test_it_writes_why_it_failed_while_the_folder_is_its_own(folder, monkeypatch):
+    class Seen(Exception):
+        pass
+
+    def write(*_):
+        with pytest.raises(FolderBusy), RunFolder(folder).held():
+            pass
+        raise Seen
+
+    def fails(*_):
+        monkeypatch.setattr("trainer.rlhf.folder.write_json", write)
+        raise StageError("no")
+
+    with pytest.raises(Seen):
+        run_stage("reward", fails, folder)
 
 
 def test_it_says_what_happened_where_error_json_cannot_be_written(folder, capsys):

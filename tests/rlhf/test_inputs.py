@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ from trainer.rlhf.reward_training import train_reward
 HAS_E, SHORT = "tests.rlhf.rewards:has_e", "tests.rlhf.rewards:short"
 
 
-def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path):
+def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("one")
     first = key_of("x", 1, tmp_path / "a", tmp_path / "missing")
     assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") == first
@@ -26,6 +27,8 @@ def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path):
     (tmp_path / "a").write_text("other")
     assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") != first
     assert key_of(tmp_path) != folder
+    monkeypatch.chdir(tmp_path)
+    assert key_of(Path("a")) == key_of(tmp_path / "a"), "named from elsewhere it is the same"
 
 
 def grown(folder) -> None:

@@ -17,7 +17,18 @@ from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from trainer.rlhf import ppo
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.folder import BUSY, COMPLETE, MEMORY_KEYS, STOPPED, MetricsLog, Stopped, StopSignal, run_stage
+from trainer.rlhf.folder import (
+    BUSY,
+    COMPLETE,
+    FAILED,
+    MEMORY_KEYS,
+    STOPPED,
+    MetricsLog,
+    StageError,
+    Stopped,
+    StopSignal,
+    run_stage,
+)
 from trainer.rlhf.ppo import run_ppo
 
 HAS_E = "tests.rlhf.rewards:has_e"
@@ -202,6 +213,57 @@ def test_processes_of_one_launch_are_one_in_its_folder(tmp_path, tiny_base, monk
             monkeypatch.setenv("RANK", rank)
             assert run_stage("ppo", lambda *_, rank=rank: ran.append(rank), tmp_path) == code
     assert ran == ["1"]
+    assert not (tmp_path / "ppo").exists(), "what a stage is begun with the first alone writes"
+
+
+def test_a_launch_leaves_no_word_in_a_folder_that_another_holds(tmp_path, tiny_base, monkeypatch):
+    folder = make_run(tmp_path, tiny_base)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+
+    def lost(*_):
+        raise StageError("Connection closed by peer")
+
+    error = tmp_path / "error.json"
+    for port, writes in (("2", False), ("1", True)):
+        monkeypatch.setenv("MASTER_PORT", "1")
+        with folder.held():
+            monkeypatch.setenv("MASTER_PORT", port)
+            assert run_stage("ppo", lost, tmp_path) == FAILED
+            assert error.exists() == writes
+
+
+def test_of_several_processes_the_first_to_fail_says_why(tmp_path, tiny_base, monkeypatch):
+    make_run(tmp_path, tiny_base)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+
+    def fails(reason, rank, then=None):
+        def stage(*_):
+            if then:
+                then()
+            monkeypatch.setenv("RANK", rank)
+            raise StageError(reason)
+
+        monkeypatch.setenv("RANK", rank)
+        assert run_stage("ppo", stage, tmp_path) == FAILED
+
+    fails("Connection closed by peer", "0", lambda: fails("the gradient is not finite", "1"))
+    assert json.loads((tmp_path / "error.json").read_text())["reason"] == "the gradient is not finite"
+    fails("another", "0")
+    assert json.loads((tmp_path / "error.json").read_text())["reason"] == "another", "one of an earlier launch goes"
+
+
+def test_a_complete_stage_is_complete_while_another_stage_runs(tmp_path, tiny_base, monkeypatch, capsys):
+    folder = make_run(tmp_path, tiny_base)
+    folder.stage("sft")
+    (folder.path / "sft" / "policy").mkdir()
+    folder.product("sft").write_text("{}")
+    with folder.held():
+        assert run_stage("sft", lambda *_: None, tmp_path) == COMPLETE
+        monkeypatch.setenv("WORLD_SIZE", "2")
+        monkeypatch.setenv("RANK", "1")
+        assert run_stage("sft", lambda *_: None, tmp_path) == COMPLETE
+    assert capsys.readouterr().out.count("sft is finished") == 1
 
 
 def test_a_process_that_is_killed_gives_its_folder_back(tmp_path, tiny_base):

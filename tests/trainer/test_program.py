@@ -102,6 +102,24 @@ def test_it_says_the_trainers_own_reason(run, child):
     assert not failure.value.can_retry
 
 
+def test_it_waits_anew_for_another_process_after_a_child_that_ran(run, child, monkeypatch):
+    monkeypatch.setattr(program, "SECONDS_BETWEEN_TRIES", 0.0)
+    clock = iter([0.0, 1.0, 5000.0, 5001.0])
+    codes = iter([69, -9, 69, 0])
+    monkeypatch.setattr(program, "watch", lambda *_: next(codes))
+    monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
+    run_stage(run, "ppo")
+
+
+def test_it_takes_no_reason_of_another_stage(run, child):
+    child("""
+        (folder / "error.json").write_text(json.dumps({"stage": "sft", "reason": "No prompts.", "can_retry": False}))
+        sys.exit('the disk is full')
+    """)
+    with pytest.raises(StageFailed, match="the disk is full"):
+        run_stage(run, "ppo")
+
+
 def test_it_says_the_last_line_of_a_trainer_that_left_no_reason(run, child):
     child("sys.exit('the disk is full')")
     with pytest.raises(StageFailed, match="the disk is full"):

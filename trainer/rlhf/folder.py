@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ import torch
 
 from trainer.rlhf.config import MADE_ANEW, ConfigError, RunConfig, changed_keys, read_config
 from trainer.rlhf.data import DataError
-from trainer.rlhf.processes import ALONE, Processes, is_first_started
+from trainer.rlhf.processes import ALONE, Processes, is_first_started, launch
 
 COMPLETE, FAILED, BUSY, STOPPED = 0, 1, 69, 75
 SECONDS_BETWEEN_LINES = 5.0  # of progress on a terminal
@@ -75,6 +75,12 @@ class RunFolder:
     def is_complete(self, stage: str) -> bool:
         return stage in PRODUCTS and self.product(stage).exists()
 
+    def is_done(self, stage: str, options: Mapping[str, str]) -> bool:
+        """Whether the stage is complete and of these values; one whose settings cannot be read is not."""
+        with suppress(OSError, ValueError):
+            return self.is_complete(stage) and not self._changed(stage, options)
+        return False
+
     def begin(self, stage: str, options: Mapping[str, str]) -> None:
         """Keeps what a stage with a product is made of, its command line's options and a copy of config.json.
 
@@ -113,7 +119,7 @@ class RunFolder:
     def held(self) -> Iterator[None]:
         """The folder is this process's alone, until it leaves or dies; raises `FolderBusy` if it is another's.
 
-        Of several processes of one launch the first holds it for all.
+        Of several processes of one launch the first holds it for all: `.lock` says of which.
         """
         with (self.path / ".lock").open("a") as file:
             try:
@@ -122,7 +128,17 @@ class RunFolder:
                 raise FolderBusy(f"another process is at work in {self.path}: wait for it, or end it") from None
             except OSError:
                 pass  # a file system without locks
+            with suppress(OSError):
+                file.truncate(0)
+                file.write(launch())
+                file.flush()
             yield
+
+    @property
+    def is_of_this_launch(self) -> bool:
+        """Whether the process that holds the folder, or held it last, is of this one's launch."""
+        path = self.path / ".lock"
+        return path.exists() and path.read_text(encoding="utf-8") == launch()
 
     def log(self, stage: str) -> MetricsLog:
         return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
@@ -268,35 +284,43 @@ def run_stage(
     `options` name what its product is made of besides the run folder: with others, or with other settings that it
     reads, it is neither taken up nor complete.
     """
-    folder, stop = RunFolder(path), StopSignal()
+    folder, stop, options, is_first = RunFolder(path), StopSignal(), options or {}, is_first_started()
     stop.catch()
-    try:
-        with folder.held() if stage in PRODUCTS and is_first_started() else nullcontext():
-            folder.begin(stage, options or {})
+    with ExitStack() as lock:  # around the handlers too: what they write is written while the folder is held
+        try:
+            if is_first and stage in PRODUCTS and not folder.is_done(stage, options):
+                lock.enter_context(folder.held())
+            if is_first and not folder.is_done(stage, options):
+                (folder.path / "error.json").unlink(missing_ok=True)  # first, as a full disk may end what follows
+                folder.begin(stage, options)
             if folder.is_complete(stage):
-                print(f"{stage} is finished; remove {folder.made_by(stage)} to have it made anew")
+                if is_first:
+                    print(f"{stage} is finished; remove {folder.made_by(stage)} to have it made anew")
                 return COMPLETE
-            (folder.path / "error.json").unlink(missing_ok=True)
             run(folder, stop)
-    except FolderBusy as busy:
-        print(f"{stage}: {busy}", file=sys.stderr)
-        return BUSY
-    except Stopped:
-        if is_first_started():
-            print(f"{stage}: stopped, its state is saved; run it again to go on", file=sys.stderr)
-        return STOPPED
-    except Exception as error:
-        ending = _explanation(error, stage)
-        with suppress(OSError):  # where nothing can be written stderr alone says why
-            write_json(
-                folder.path / "error.json",
-                {"stage": stage, "reason": ending.reason, "can_retry": ending.can_retry},
-            )
-        if not ending.says_all:
-            raise
-        print(f"{stage}: {ending.reason}", file=sys.stderr)
-        return FAILED
+        except FolderBusy as busy:
+            print(f"{stage}: {busy}", file=sys.stderr)
+            return BUSY
+        except Stopped:
+            if is_first:
+                print(f"{stage}: stopped, its state is saved; run it again to go on", file=sys.stderr)
+            return STOPPED
+        except Exception as error:
+            ending = _explanation(error, stage)
+            with suppress(OSError):  # where nothing can be written stderr alone says why
+                _keep_reason(folder, stage, ending)
+            if not ending.says_all:
+                raise
+            print(f"{stage}: {ending.reason}", file=sys.stderr)
+            return FAILED
     return COMPLETE
+
+
+def _keep_reason(folder: RunFolder, stage: str, ending: _Ending) -> None:
+    """Writes `error.json`, unless one stands: of several processes the first to fail knows why, the others lost it."""
+    path = folder.path / "error.json"
+    if not path.exists() and (is_first_started() or folder.is_of_this_launch):
+        write_json(path, {"stage": stage, "reason": ending.reason, "can_retry": ending.can_retry})
 
 
 NO_ROOM = ("No space left on device", "File too large", "Disk quota exceeded")

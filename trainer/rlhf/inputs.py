@@ -17,7 +17,7 @@ from trainer.rlhf.versions import versions
 
 def key_of(*parts: Any) -> str:
     """Sixteen hex digits for options, files and folders (paths), and the versions of what computes."""
-    named = [[str(part), *_signatures(part)] if isinstance(part, Path) else part for part in parts]
+    named = [[_name(part), *_signatures(part)] if isinstance(part, Path) else part for part in parts]
     return hashlib.sha256(json.dumps([named, versions()], sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -35,11 +35,17 @@ def state_of(path: Path, key: str, processes: Processes) -> Path:
         stamp = path / ".key"
         if not stamp.exists() or stamp.read_text(encoding="utf-8") != key:
             stamp.unlink(missing_ok=True)
-            shutil.rmtree(path, ignore_errors=True)
+            if path.exists():
+                shutil.rmtree(path)
             path.mkdir(parents=True)
             write_text(stamp, key)
     processes.barrier()
     return path
+
+
+def _name(path: Path) -> str:
+    """The same from wherever it is named."""
+    return str(path.resolve() if path.exists() else path)
 
 
 def _signatures(path: Path) -> list[list[Any]]:
