@@ -30,6 +30,7 @@ from trainer.rlhf.folder import (
     run_stage,
 )
 from trainer.rlhf.ppo import run_ppo
+from trainer.rlhf.ppo_job import peak_update_of
 
 HAS_E = "tests.rlhf.rewards:has_e"
 TIMED = ("seconds/", "tokens_per_second/", "flops_share/")
@@ -349,3 +350,12 @@ def test_the_log_is_cut_where_a_run_resumes_half_lines_included(tmp_path):
     assert [record["step"] for record in log.records()] == [1, 2, 3]
     log.append(4, 9, {"x": 4})
     assert [record["metrics"]["x"] for record in log.records()] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("record", "update"), [({"peak_update": 2}, 2), ({"peak_kl": 0.5}, 1), ({"peak_kl": 0.0}, 3), ({}, 3)]
+)
+def test_a_state_says_which_rollout_its_peak_is_of(record, update):
+    """`peak_kl` stands in the states of an earlier version, which judged a favourite by fewer rollouts."""
+    history = {"kl": [0.1, 0.5, 1.0, 2.0], "judge": [0.0, 1.0, 0.0, 1.0]}
+    assert peak_update_of(record | {"history": history}) == update

@@ -214,7 +214,7 @@ def accept(job: Job, progress: Progress, measured: Measurement) -> None:
         judge = progress.history["judge"]
         judge.append(measured.judge)
         if favourite(judge) == len(judge) - 1:
-            progress.peak = progress.accepted
+            progress.peak, progress.peak_update = progress.accepted, len(judge) - 1
 
 
 def sample_prompts(job: Job, update: int) -> Rollout:

@@ -67,6 +67,7 @@ class Progress:
     stopped_because: str | None = None
     accepted: dict[str, Tensor] = field(default_factory=dict)  # the policy of the last rollout under the KL stop
     peak: dict[str, Tensor] = field(default_factory=dict)  # the judge's favourite
+    peak_update: int | None = None  # the updates behind it
 
     @property
     def accepted_kl(self) -> float:
@@ -217,7 +218,16 @@ def resume(folder: RunFolder, job: Job) -> Progress:
         history=record["history"],
         accepted={name: value.to(job.base.device) for name, value in tensors["accepted"].items()},
         peak={name: value.to(job.base.device) for name, value in tensors.get("peak", {}).items()},
+        peak_update=peak_update_of(record),
     )
+
+
+def peak_update_of(record: dict[str, Any]) -> int | None:
+    """Which rollout's policy a state holds as the peak: one of an earlier version knows its KL, or not even that."""
+    kl, judge = record["history"]["kl"], record["history"]["judge"]
+    if "peak_update" in record:
+        return record["peak_update"]
+    return kl.index(record["peak_kl"]) if record.get("peak_kl") in kl else favourite(judge)
 
 
 def save_progress(folder: RunFolder, job: Job, progress: Progress) -> None:
@@ -236,6 +246,7 @@ def save_progress(folder: RunFolder, job: Job, progress: Progress) -> None:
         "kl_coef": progress.kl_coef,
         "moments": progress.moments._asdict(),
         "history": progress.history,
+        "peak_update": progress.peak_update,
     }
     save_state(folder.stage("ppo") / "state", progress.update, tensors, record)
 
@@ -252,7 +263,7 @@ def publish(folder: RunFolder, job: Job, progress: Progress) -> None:
     is_refused = progress.stopped_because in ("judge", "peak")
     copy_parameters(job.parameters, progress.peak if is_refused else progress.accepted)
     history = progress.history
-    updates = favourite(history["judge"]) if is_refused else len(history["kl"]) - 1
+    updates = progress.peak_update if is_refused else len(history["kl"]) - 1
     fit = fit_gold(history["kl"], history["judge"]) if history["judge"] else None
     record: dict[str, Any] = {
         "base": job.config.base_model,
