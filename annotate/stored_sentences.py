@@ -22,6 +22,10 @@ TEXTS = (
     gettext_noop("Another process is still at work in the run's folder."),
     # trainer.rlhf: why a stage cannot go on
     gettext_noop("The machine ran out of memory; lower {names}, or free some, and retry."),
+    gettext_noop(
+        "The machine ran out of memory; lower {names}, or free some, and retry. Before lowering {value}, remove "
+        "{folder}: the stage then begins anew."
+    ),
     gettext_noop("The disk is full, or a file may not grow so large; make room and retry."),
     gettext_noop("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on"),
     gettext_noop("prompts.jsonl has no prompt of the split “train”"),
@@ -118,6 +122,15 @@ TEXTS = (
         "{share} of the letters that {model} wrote for these prompts are of the pool's language; {wanted} are asked. "
         "Set BASE_MODEL to a model that writes it, or resume the pool."
     ),
+    # what earlier versions said: runs in the database have it
+    gettext_noop("The machine ran out of memory; lower {names} or free some and retry."),
+    gettext_noop("no prompt is held out to measure on: set reward.held_out_share above 0, or rank more prompts"),
+    gettext_noop("rankings with a preference are needed for at least two training prompts: rank more prompts"),
+    gettext_noop(
+        "{stage} was begun with other options (see {path}): take a new run folder, or remove {folder} and {product}"
+    ),
+    gettext_noop("the reward function must return {count} finite numbers"),
+    gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
     # names of things, in notes and in the audit log
     gettext_noop("run {number}"),
     gettext_noop("comparison {number}"),

@@ -124,7 +124,25 @@ def test_it_says_which_keys_bound_the_memory_of_a_stage(tmp_path, stage):
     with pytest.raises(MemoryError):
         run_stage(stage, starved, tmp_path)
     said = in_chinese(str(failure_of(tmp_path, stage)))
-    assert said.startswith("内存不足。请调低 ") and said.endswith("，或释放一些内存，然后重试。")
+    assert said.startswith("内存不足。请调低 ") and "，或释放一些内存，然后重试。" in said
+    assert said.endswith("，该阶段会从头开始。" if stage in ("pretrain", "sft", "ppo") else "然后重试。")
+
+
+@pytest.mark.parametrize(
+    ("stored", "said"),
+    [
+        (
+            "The machine ran out of memory; lower ppo.micro_tokens or free some and retry.",
+            "内存不足。请调低 ppo.micro_tokens，或释放一些内存后重试。",
+        ),
+        (
+            "critic pre-trained for 60 steps; it explains 45% of the variance of the returns",
+            "价值网络预训练了 60 步，能解释回报方差的 45%",
+        ),
+    ],
+)
+def test_it_knows_what_earlier_versions_stored(stored, said):
+    assert in_chinese(stored) == said
 
 
 @pytest.mark.parametrize(

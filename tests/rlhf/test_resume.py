@@ -333,7 +333,11 @@ def test_a_stage_that_ran_out_of_memory_names_what_bounds_it_there(tmp_path, sta
         run_stage(stage, starved, tmp_path)
     error = json.loads((tmp_path / "error.json").read_text())
     assert error["can_retry"]
-    keys = re.fullmatch("The machine ran out of memory; lower (.+), or free some, and retry.", error["reason"])[1]
+    advice = "The machine ran out of memory; lower (.+), or free some, and retry."
+    remedy = f"(?: Before lowering (.+), remove {stage}/: the stage then begins anew.)?"
+    keys, refused = re.fullmatch(advice + remedy, error["reason"]).groups()
+    known = {"pretrain": "pretrain.block_tokens", "sft": "sft.max_tokens", "ppo": "ppo.samples"}
+    assert refused == known.get(stage)
     for key in keys.split(", "):
         attrgetter(key)(RunConfig("b"))
         own, length = f"{stage}.", key in ("max_prompt_tokens", "max_completion_tokens")

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from trainer.rlhf.config import MADE_ANEW, ConfigError, RunConfig, changed_keys, read_config
+from trainer.rlhf.config import COST_ALONE, MADE_ANEW, ConfigError, RunConfig, changed_keys, read_config
 from trainer.rlhf.data import DataError
 from trainer.rlhf.processes import ALONE, Processes, is_first_started, launch
 
@@ -356,9 +356,18 @@ def _explanation(error: Exception, stage: str) -> _Ending:
     if isinstance(error, OSError) and error.filename:
         return _Ending(f"{error.filename}: {error.strerror}")
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
-        advice = f"The machine ran out of memory; lower {MEMORY_KEYS[stage]}, or free some, and retry."
-        return _Ending(advice, can_retry=True, says_all=False)
+        return _Ending(_advice(stage), can_retry=True, says_all=False)
     return _Ending(f"{type(error).__name__}: {error}", says_all=False)
+
+
+def _advice(stage: str) -> str:
+    """What to lower where memory ran out, and what of it a stage that has begun refuses."""
+    advice = f"The machine ran out of memory; lower {MEMORY_KEYS[stage]}, or free some, and retry."
+    free = {*COST_ALONE, *MADE_ANEW.get(stage, ())}
+    refused = [key for key in MEMORY_KEYS[stage].split(", ") if key not in free]
+    if stage not in PRODUCTS or not refused:
+        return advice
+    return f"{advice} Before lowering {', '.join(refused)}, remove {stage}/: the stage then begins anew."
 
 
 class Pace:
