@@ -76,7 +76,12 @@ def test_it_goes_on_with_a_folder_that_does_not_say_what_it_was_begun_with(sft):
     [
         ("ppo", {"ppo": {"kl": {"stop": None}}, "reward": {"l2": 1.0}}, ["ppo.kl.stop"]),
         ("ppo", {"ppo": {"updates": RunConfig("b").ppo.updates, "micro_tokens": 1}}, []),
-        ("ppo", {"sft": {"max_tokens": 9, "epochs": 9}}, ["sft.max_tokens"]),
+        ("ppo", {"sft": {"max_tokens": 9, "epochs": 9}, "pretrain": {"block_tokens": 9}}, []),
+        (
+            "ppo",
+            {"sft": {"max_tokens": 9, "epochs": 9}, "ppo": {"loss": {"ptx": 0.5}}},
+            ["ppo.loss.ptx", "sft.max_tokens"],
+        ),
         ("reward", {"lora": None, "parent": "p", "reward": {"l2": 1.0}}, ["lora", "reward.l2"]),
         ("reward", {"max_completion_tokens": 9, "lora": {"r": 2}}, ["max_completion_tokens", "lora.r"]),
         ("evaluate", {"lora": None, "evaluate": {"samples": 9}}, ["evaluate.samples"]),

@@ -314,10 +314,15 @@ READ_BY = {
 MADE_ANEW = {"reward": LENGTHS, "evaluate": (*LENGTHS, "evaluate.samples")}
 COST_ALONE = frozenset({"sft.micro_tokens", "ppo.micro_tokens", "ppo.checkpoint_every"})  # memory or time, no result
 
+PTX_ALONE = frozenset({"sft.max_tokens", "pretrain.block_tokens"})  # of PPO's, read where ppo.loss.ptx is not 0
+
 
 def changed_keys(stage: str, before: RunConfig, now: RunConfig) -> list[str]:
     """The keys that decide a stage's product and have another value now."""
-    changed = (key for key in _differing(before, now) if key not in COST_ALONE)
+    unread = COST_ALONE
+    if stage == "ppo" and before.ppo.loss.ptx == now.ppo.loss.ptx == 0:
+        unread |= PTX_ALONE
+    changed = (key for key in _differing(before, now) if key not in unread)
     return [key for key in changed if any(f"{key}.".startswith(f"{read}.") for read in READ_BY[stage])]
 
 
