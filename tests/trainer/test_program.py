@@ -3,6 +3,7 @@
 import json
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 from django.utils import timezone
@@ -105,9 +106,10 @@ def test_it_says_the_trainers_own_reason(run, child):
 def test_it_waits_anew_for_another_process_after_a_child_that_ran(run, child, monkeypatch):
     monkeypatch.setattr(program, "SECONDS_BETWEEN_TRIES", 0.0)
     clock = iter([0.0, 1.0, 5000.0, 5001.0])
+    stopped_clock = SimpleNamespace(monotonic=lambda: next(clock))
     codes = iter([69, -9, 69, 0])
     monkeypatch.setattr(program, "watch", lambda *_: next(codes))
-    monkeypatch.setattr(program.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(program, "time", stopped_clock)
     run_stage(run, "ppo")
 
 
