@@ -53,9 +53,10 @@ export class Panes {
     this.button.title = this.button.disabled ? this.title : "";
   }
 
-  /* A text that scrolls is a pane: reached with Tab, named by its completion. */
-  #attend() {
-    if (this.isOn) this.#scrolling ??= this.#scrollTogether().catch(() => (this.#scrolling = null)); // the next time
+  /* A text that scrolls is a pane, once it moves with the others: reached with Tab, named by its completion. */
+  async #attend() {
+    // Where the script cannot be fetched, each scrolls by itself until the next time.
+    if (this.isOn) await (this.#scrolling ??= this.#scrollTogether().catch(() => (this.#scrolling = null)));
     for (const text of this.#texts) {
       const isPane = this.isOn && isLong(text);
       text.toggleAttribute("data-pane", isPane);

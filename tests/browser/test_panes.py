@@ -24,19 +24,43 @@ def wait_for_shares(visit, least: float, most: float) -> None:
     visit.page.wait_for_function(AGREE, arg=[least, most])
 
 
+def turn_on(visit):
+    visit.press("p").page.locator("#stage [data-pane]").nth(1).wait_for()
+    return visit
+
+
 def panes_of(visit) -> int:
     return visit.page.locator("#stage [data-pane]").count()
 
 
 def test_panes_scroll_together_each_by_its_share(reader):
     assert panes_of(reader) == 0
-    reader.press("p")
-    reader.page.locator("#stage [data-pane]").nth(1).wait_for()
+    turn_on(reader)
     for share in (0.5, 1, 0.25):
         reader.page.locator("#stage .completion > .text").first.evaluate(
             "(pane, share) => { pane.scrollTop = share * (pane.scrollHeight - pane.clientHeight) }", share
         )
         wait_for_shares(reader, share - 0.01, share + 0.01)
+
+
+def test_none_is_offered_before_they_move_together(reader):
+    held = []
+    reader.page.route("**/js/scrolling*.js", held.append)
+    with reader.page.expect_request("**/js/scrolling*.js"):
+        reader.press("p")
+    assert panes_of(reader) == 0
+    held[0].continue_()
+    reader.page.locator("#stage [data-pane]").nth(1).wait_for()
+    reader.press("Space")
+    assert reader.page.evaluate("scrollY") > 0
+    assert reader.page.evaluate(SHARES) == [0, 0]
+
+
+def test_each_scrolls_by_itself_where_the_script_does_not_come(reader):
+    reader.page.route("**/js/scrolling*.js", lambda route: route.abort())
+    reader.expected = ("net::ERR_FAILED",)
+    turn_on(reader).press("ArrowLeft")
+    reader.wait_until_sent()
 
 
 def test_the_button_is_for_long_texts(open_browser, policy):
@@ -49,13 +73,14 @@ def test_the_button_is_for_long_texts(open_browser, policy):
 
 def test_the_wheel_moves_both(reader):
     reader.page.locator("#panes-button").click()
+    reader.page.locator("#stage [data-pane]").nth(1).wait_for()
     reader.page.mouse.move(300, 400)
     reader.page.mouse.wheel(0, 300)
     wait_for_shares(reader, 0.02, 0.9)
 
 
 def test_space_brings_them_into_sight_and_then_moves_them(reader):
-    reader.press("p", "Space")
+    turn_on(reader).press("Space")
     assert reader.page.evaluate(SHARES) == [0, 0]
     box = reader.page.locator("#stage .completion").first.bounding_box()
     bar = reader.page.locator("#stage .bar").bounding_box()
@@ -68,7 +93,7 @@ def test_space_brings_them_into_sight_and_then_moves_them(reader):
 
 
 def test_a_pane_is_reached_with_tab_and_its_arrows_answer_nothing(reader):
-    reader.press("p")
+    turn_on(reader)
     for _ in range(20):
         reader.press("Tab")
         if reader.page.evaluate("document.activeElement.matches('[data-pane]')"):
@@ -128,8 +153,7 @@ def test_where_texts_do_not_stand_beside_each_other_there_are_none(open_browser,
 @pytest.mark.parametrize("k", [2, 4, 9])
 def test_axe_finds_nothing_with_panes(open_browser, policy, k):
     make_work(policy, k, texts=LONG, strength_scale=3)
-    visit = open_browser().ready().press("p")
-    visit.page.locator("#stage [data-pane]").nth(1).wait_for()
+    visit = turn_on(open_browser().ready())
     # At the top of the page the bar covers part of a button of K = 4, which axe takes for a small one.
     visit.page.evaluate("scrollTo(0, document.body.scrollHeight)")
     assert violations(visit.page) == []
