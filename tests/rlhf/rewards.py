@@ -19,7 +19,7 @@ def count_of_e(prompts, completions):
 
 def has_e_until(prompts, completions):
     """As `has_e`; at call number CALL the program gets SIGNAL (TIMES), so that where it ends is no matter of speed."""
-    if next(calls) == int(os.environ["CALL"]):
+    if next(calls) == int(os.environ.get("CALL", "0")):
         for _ in range(int(os.environ.get("TIMES", "1"))):
             os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
     return has_e(prompts, completions)

@@ -6,14 +6,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.rlhf.run_folders import make_run, run
+from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from tests.rlhf.test_reward_training import StopAfter, model_files, report_of, write_run
+from tests.rlhf.test_supervised import with_demonstrations
+from tests.tiny_models import make_llama
 from trainer.rlhf import evaluation, reward_features
 from trainer.rlhf.__main__ import main
+from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.evaluation import run_evaluate
-from trainer.rlhf.folder import COMPLETE, FAILED, Stopped, StopSignal
+from trainer.rlhf.folder import COMPLETE, FAILED, STOPPED, RunFolder, Stopped, StopSignal
 from trainer.rlhf.inputs import key_of
+from trainer.rlhf.policy import load_policy
+from trainer.rlhf.ppo import run_ppo
+from trainer.rlhf.reward_model import save_reward_model
 from trainer.rlhf.reward_training import train_reward
+from trainer.rlhf.scoring import scorer_inputs
+from trainer.rlhf.sft import run_sft
 
 HAS_E, SHORT = "tests.rlhf.rewards:has_e", "tests.rlhf.rewards:short"
 
@@ -88,6 +96,135 @@ def test_a_setting_that_bounds_no_memory_is_refused_once_the_reward_stage_has_be
     path.write_text(json.dumps(json.loads(path.read_text()) | {"seed": 2}))
     assert main(["reward", str(folder.path)]) == FAILED
     assert "reward was begun with other values of seed: set them back" in capsys.readouterr().err
+
+
+def judge_alone(folder, base) -> None:
+    """The same reward model, with another judge."""
+    model = with_reward_model(folder, base)
+    other = model._replace(judge_head=model.judge_head._replace(weight=-model.judge_head.weight))
+    save_reward_model(other, folder.path / "reward" / "model", {})
+
+
+def another_prompt(folder, _base) -> None:
+    path = folder.path / "prompts.jsonl"
+    path.write_text(path.read_text().replace("Say 0 things", "Say nothing"))
+
+
+def retrained_parent(folder, base) -> None:
+    policy = load_policy(base, dtype="float32", device="cpu")
+    policy.new_adapter("policy", LoraConfig(r=4, alpha=8), seed=9)
+    policy.save_adapter("policy", folder.path / "parent", {"base": str(base)})
+
+
+def another_demonstration(folder, _base) -> None:
+    path = folder.path / "demonstrations.jsonl"
+    path.write_text(path.read_text() * 2)
+
+
+@pytest.fixture
+def begun(tmp_path, tiny_base, monkeypatch):
+    """A PPO run with all that it can be made of, stopped after its first update."""
+    base = make_llama(tmp_path / "base")
+    run_path = tmp_path / "run"
+    folder = make_run(run_path, base, parent=str(run_path / "parent"), ppo={"loss": {"ptx": 0.1}})
+    with_demonstrations(folder)
+    with_reward_model(folder, base)
+    policy = load_policy(base, dtype="float32", device="cpu")
+    policy.new_adapter("policy", LoraConfig(r=4, alpha=8), seed=1)
+    policy.save_adapter("policy", run_path / "parent", {"base": str(base)})
+    with monkeypatch.context() as patch:
+        patch.setattr(StopSignal, "catch", lambda stop: setattr(stop, "is_set", True))
+        assert main(["ppo", str(run_path)]) == STOPPED
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (lambda folder, base: with_reward_model(folder, base, pooling="last"), "reward/model"),
+        (judge_alone, "reward/model"),
+        (retrained_parent, "parent"),
+        (
+            lambda _folder, base: (base / "config.json").write_text((base / "config.json").read_text() + " "),
+            "base_model",
+        ),
+        (another_prompt, "prompts.jsonl"),
+        (another_demonstration, "demonstrations.jsonl"),
+    ],
+)
+def test_an_unfinished_ppo_refuses_to_go_on_with_what_it_was_not_begun_with(begun, capsys, change, name):
+    change(begun, Path(begun.config.base_model))
+    state = sorted((begun.path / "ppo" / "state").rglob("*"))
+    for _ in range(2):
+        assert main(["ppo", str(begun.path)]) == FAILED
+        said = capsys.readouterr().err
+        assert (
+            f"ppo was begun with other contents of {name}: set them back, take a new run folder, or remove ppo/" in said
+        )
+    assert sorted((begun.path / "ppo" / "state").rglob("*")) == state
+    assert len(metrics(begun)) == 1
+
+
+def test_an_unfinished_ppo_goes_on_with_the_same_written_again(begun):
+    with_reward_model(begun, Path(begun.config.base_model))
+    (begun.path / "prompts.jsonl").touch()
+    (begun.path / "corpus.txt").write_text("Of no use beside demonstrations.")
+    assert main(["ppo", str(begun.path)]) == COMPLETE
+    assert len(metrics(begun)) == 3
+
+
+def test_an_unfinished_ppo_refuses_another_reward_model_in_the_folder_that_was_named(tmp_path, tiny_base, capsys):
+    folder, other = (make_run(tmp_path / name, tiny_base) for name in ("run", "other"))
+    with_reward_model(other, tiny_base)
+    named = other.path / "reward"
+    with pytest.raises(Stopped):
+        run_ppo(folder, StopAfter(1), reward_model=named)
+    with_reward_model(other, tiny_base, pooling="last")
+    assert main(["ppo", str(folder.path), "--reward-model", str(named)]) == FAILED
+    assert "ppo was begun with other contents of --reward-model: set them back" in capsys.readouterr().err
+
+
+def test_a_reward_model_on_a_frozen_model_of_its_own_is_that_model_too(tmp_path):
+    """Its weights are not among the files of the reward model."""
+    folder = RunFolder(tmp_path)
+    path = folder.stage("reward") / "model"
+    path.mkdir()
+    (path / "manifest.json").write_text('{"kind": "backbone", "backbone": "/models/encoder"}')
+    assert scorer_inputs(folder, None, None) == {"reward/model": path, "reward.backbone": Path("/models/encoder")}
+
+
+def test_an_unfinished_ppo_refuses_a_reward_function_that_was_rewritten(tmp_path, tiny_base, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    source = "def reward(prompts, completions):\n    return [1.0] * len(completions)\n"
+    (tmp_path / "taste.py").write_text(source)
+    folder = make_run(tmp_path / "run", tiny_base)
+    with pytest.raises(Stopped):
+        run_ppo(folder, StopAfter(1), reward="taste:reward")
+    (tmp_path / "taste.py").write_text(source.replace("1.0", "2.0"))
+    assert main(["ppo", str(folder.path), "--reward", "taste:reward"]) == FAILED
+    assert "ppo was begun with other contents of --reward taste:reward: set them back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["ppo", "evaluate"])
+def test_a_finished_stage_is_not_one_of_another_reward_function(tmp_path, tiny_base, capsys, stage):
+    folder = make_run(tmp_path, tiny_base, ppo={"updates": 1})
+    for each in ("ppo", "evaluate"):
+        assert main([each, str(tmp_path), "--reward", HAS_E]) == COMPLETE
+    product = folder.product(stage).read_bytes()
+    for options in (["--reward", SHORT], []):
+        assert main([stage, str(tmp_path), *options]) == FAILED
+        assert f"{stage} was begun with other values of --reward: set them back" in capsys.readouterr().err
+    assert main([stage, str(tmp_path), "--reward", HAS_E]) == COMPLETE
+    assert folder.product(stage).read_bytes() == product
+
+
+def test_an_unfinished_sft_refuses_other_demonstrations(tmp_path, tiny_base, capsys):
+    folder = with_demonstrations(make_run(tmp_path, tiny_base, sft={"epochs": 2, "conversations_per_step": 1}))
+    with pytest.raises(Stopped):
+        run_sft(folder, StopAfter(1))
+    another_demonstration(folder, tiny_base)
+    assert main(["sft", str(tmp_path)]) == FAILED
+    assert "sft was begun with other contents of demonstrations.jsonl: set them back" in capsys.readouterr().err
 
 
 @pytest.fixture

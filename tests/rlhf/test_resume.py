@@ -161,11 +161,11 @@ def test_a_run_killed_as_soon_as_its_state_stands_has_logged_what_that_state_hol
 
 def program(folder, **signalled) -> subprocess.CompletedProcess:
     """How `trainer.rlhf ppo` ended, told when to send itself a signal (see `rewards.has_e_until`)."""
-    command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward"]
-    reward = "tests.rlhf.rewards:has_e_until" if signalled else HAS_E
+    reward = "tests.rlhf.rewards:has_e_until"
+    command = [sys.executable, "-m", "trainer.rlhf", "ppo", str(folder.path), "--reward", reward]
     environment = os.environ | {"OMP_NUM_THREADS": "1"} | signalled
     root = Path(__file__).parents[2]
-    return subprocess.run([*command, reward], cwd=root, env=environment, capture_output=True, text=True)
+    return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
 
 
 def test_a_program_that_is_terminated_and_then_killed_ends_as_one_that_was_left_alone(tmp_path, tiny_base):

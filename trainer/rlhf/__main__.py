@@ -9,7 +9,7 @@
 
 The stages' exit codes: 0 complete, 75 stopped by SIGTERM or Ctrl-C and ready to go on, 69 not begun since another
 process is at work in the run folder, 1 failed (see error.json). A stage whose settings or options changed after it had
-begun fails, finished or not, and names them.
+begun fails, finished or not, and names them; an unfinished one also where what it is made of changed.
 Several processes: `accelerate launch --multi_gpu --num_processes N -m trainer.rlhf ppo RUN_FOLDER`; on CPUs too, where
 `accelerate` without `--multi_gpu` starts one process whatever N is.
 """
@@ -42,9 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.run_folder / "config.json").exists():
         print(f"{options.run_folder} has no config.json: it is no run folder", file=sys.stderr)
         return 1
-    folders = {name: getattr(options, name, None) for name in ("reward_model", "checkpoint")}
-    folders = {name: str(path) for name, path in folders.items() if path is not None}
-    code = run_stage(options.command, _stage(options), options.run_folder, options=folders)
+    given = {name: getattr(options, name, None) for name in ("reward", "reward_model", "checkpoint")}
+    given = {name: str(value) for name, value in given.items() if value is not None}
+    code = run_stage(options.command, _stage(options), options.run_folder, options=given)
     if code == COMPLETE and is_first_started():
         print(_closing(options))
     return code

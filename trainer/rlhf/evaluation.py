@@ -77,8 +77,9 @@ def run_evaluate(
     actors, base = load_contestants(paths, config)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
-    inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values()]
-    key = key_of("evaluate", settings_of("evaluate", config), *inputs, *scorer_inputs(folder, reward, reward_model))
+    scoring = scorer_inputs(folder, reward, reward_model)
+    inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values(), *scoring.values()]
+    key = key_of("evaluate", settings_of("evaluate", config), sorted(scoring), *inputs)
     log, state = folder.log("evaluate"), state_of(folder.stage("evaluate") / "state", key, processes)
     if processes.is_first:
         log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))

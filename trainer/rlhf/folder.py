@@ -15,7 +15,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,14 +89,11 @@ class RunFolder:
         if stage not in PRODUCTS:
             return
         own = self.path / stage
-        if self.is_complete(stage) or any((own / "state").glob("[!.]*")):
+        if self.is_complete(stage) or self.has_state(stage):
             may_change = () if self.is_complete(stage) else MADE_ANEW.get(stage, ())
             changed = [name for name in self._changed(stage, options) if name not in may_change]
             if changed:
-                raise StageError(
-                    f"{stage} was begun with other values of {', '.join(changed)}: set them back, take a new run "
-                    f"folder, or remove {self.made_by(stage)}"
-                )
+                raise self.mixed(stage, "values", changed)
         if not self.is_complete(stage):
             read_config(self.path / "config.json")  # of one that cannot be read no copy is kept
             write_json(self.stage(stage) / "options.json", dict(options))
@@ -109,6 +106,17 @@ class RunFolder:
         before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else options
         names = sorted(name for name in before.keys() | options.keys() if before.get(name) != options.get(name))
         return changed + [f"--{name.replace('_', '-')}" for name in names]
+
+    def has_state(self, stage: str) -> bool:
+        """Whether the stage has saved anything to go on from."""
+        return any((self.path / stage / "state").glob("[!.]*"))
+
+    def mixed(self, stage: str, what: str, names: Sequence[str]) -> StageError:
+        """Why the stage does not go on, or is not what is asked for: these values or contents of it have changed."""
+        return StageError(
+            f"{stage} was begun with other {what} of {', '.join(names)}: set them back, take a new run folder, or "
+            f"remove {self.made_by(stage)}"
+        )
 
     def made_by(self, stage: str) -> str:
         """What is to be removed to have a stage made anew."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -44,12 +45,18 @@ class Imitation(NamedTuple):
 def load_imitation(folder: RunFolder, policy: Policy, config: RunConfig) -> Imitation:
     """The run folder's demonstrations, or without any its corpus; raises `StageError` if it has neither."""
     conversations = read_conversations(folder, policy.tokenizer, max_tokens=config.sft.max_tokens)
-    corpus = corpus_path(folder.path)
-    if conversations is None and corpus is not None:
-        conversations = cut_blocks(read_corpus(corpus), policy.tokenizer, config.pretrain.block_tokens)
+    source = imitated(folder)
+    if conversations is None and source is not None:
+        conversations = cut_blocks(read_corpus(source), policy.tokenizer, config.pretrain.block_tokens)
     if not conversations:
         raise StageError("ppo.loss.ptx is set, but the run folder has neither demonstrations.jsonl nor a corpus")
     return Imitation(conversations, config.ppo.prompts, config.seed, config.ppo.micro_tokens)
+
+
+def imitated(folder: RunFolder) -> Path | None:
+    """The file that `load_imitation` reads."""
+    demonstrations = folder.path / "demonstrations.jsonl"
+    return demonstrations if demonstrations.exists() else corpus_path(folder.path)
 
 
 def read_conversations(

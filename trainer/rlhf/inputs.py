@@ -1,16 +1,22 @@
-"""What a state is made of, as a key: going on with a state of other inputs would mix two runs in silence."""
+"""What a state is made of: going on with a state of other inputs would mix two runs in silence.
+
+`reward` and `evaluate` key their state to it, and make anew what others made. `ppo`, `sft` and `pretrain`, whose every
+step rests on the last, keep a digest of each and refuse by name to go on with others.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import READ_BY, RunConfig
-from trainer.rlhf.folder import write_text
+from trainer.rlhf.folder import RunFolder, write_json, write_text
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.versions import versions
 
@@ -41,6 +47,36 @@ def state_of(path: Path, key: str, processes: Processes) -> Path:
             write_text(stamp, key)
     processes.barrier()
     return path
+
+
+def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], processes: Processes) -> None:
+    """Keeps in `{stage}/inputs.json` a digest of each file and folder that the stage is made of.
+
+    Raises `StageError` with the names of those that are not what its saved state was made of.
+    """
+    now = {name: _content(path) for name, path in inputs.items()}
+    kept = folder.stage(stage) / "inputs.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if folder.has_state(stage) and kept.exists() else now
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if changed:
+        raise folder.mixed(stage, "contents", changed)
+    if processes.is_first:
+        write_json(kept, now)
+
+
+def models_of(config: RunConfig) -> dict[str, Path]:
+    """The models that training starts from, as inputs by the names of their keys."""
+    return {key: Path(name) for key in ("base_model", "parent") if (name := getattr(config, key)) is not None}
+
+
+def _content(path: Path) -> str | None:
+    """A digest; of a checkpoint its manifest's, which has one of every file. Of what is not there, None."""
+    if not path.is_dir():
+        return sha256_of(path) if path.exists() else None
+    if (path / "manifest.json").exists():
+        return sha256_of(path / "manifest.json")
+    files = sorted(file for file in path.glob("[!.]*") if file.is_file())
+    return hashlib.sha256(json.dumps([[file.name, sha256_of(file)] for file in files]).encode()).hexdigest()
 
 
 def _name(path: Path) -> str:

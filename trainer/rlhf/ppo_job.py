@@ -19,14 +19,15 @@ from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.encoding import encode_prompt
 from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
-from trainer.rlhf.imitation import Imitation, load_imitation
+from trainer.rlhf.imitation import Imitation, imitated, load_imitation
+from trainer.rlhf.inputs import check_inputs, models_of
 from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.overoptimisation import favourite, fit_gold
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.reward_model import ADAPTER, RewardModel
 from trainer.rlhf.rollout import derived_seed
-from trainer.rlhf.scoring import Scorer, load_scorer
+from trainer.rlhf.scoring import Scorer, load_scorer, scorer_inputs
 from trainer.rlhf.trunk import depth
 from trainer.rlhf.versions import versions
 
@@ -96,6 +97,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     if config.ppo.score.is_dense and (scorer.head is None or not scorer.head.has_terms):
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
+    check_inputs(folder, "ppo", inputs_of(folder, config, reward, reward_model), processes)
     critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
     optimiser = MasterAdamW(parameters.values(), lr=config.ppo_rate, eps=1e-5, weight_decay=0.0)
@@ -107,6 +109,14 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     return Job(
         config, actor, reference, base, scorer, critic, parameters, optimiser, prompts, ids, imitation, processes
     )
+
+
+def inputs_of(folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None) -> dict[str, Path]:
+    """What a run is made of beside its configuration, by name: a start, what scores, what is read."""
+    texts = [folder.path / "prompts.jsonl"]
+    if config.ppo.loss.ptx and (source := imitated(folder)) is not None:
+        texts.append(source)
+    return models_of(config) | scorer_inputs(folder, reward, reward_model) | {path.name: path for path in texts}
 
 
 def load_actors(config: RunConfig) -> tuple[Actor, Actor, Policy]:

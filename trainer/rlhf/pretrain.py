@@ -46,6 +46,7 @@ def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
         stage="pretrain",
         config=config,
         learner=learner,
+        source=corpus,
         examples=blocks,
         examples_per_step=config.pretrain.blocks_per_step,
         epochs=config.pretrain.epochs,

@@ -108,12 +108,18 @@ def load_scorer(folder: RunFolder, function: str | None, *, base: Policy, reward
     return Scorer(load_reward_model(path, base=base, **options), None, config)
 
 
-def scorer_inputs(folder: RunFolder, function: str | None, reward_model: Path | None) -> list[str | Path]:
-    """What scores, as parts of a key (`inputs.py`): of a function its name and its module's file, else the model."""
-    if function is None:
-        return [reward_model_folder(folder, reward_model)]
-    module = importlib.import_module(function.partition(":")[0])
-    return [function, Path(getattr(module, "__file__", None) or function)]
+def scorer_inputs(folder: RunFolder, function: str | None, reward_model: Path | None) -> dict[str, Path]:
+    """What scores, as inputs by name (`inputs.py`): the file of a function's module, else the model and its backbone.
+
+    The judge, and what a critic starts as, are of that model too.
+    """
+    if function is not None:
+        module = importlib.import_module(function.partition(":")[0])
+        return {f"--reward {function}": Path(getattr(module, "__file__", None) or function)}
+    path = reward_model_folder(folder, reward_model)
+    record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    backbone = {"reward.backbone": Path(record["backbone"])} if "backbone" in record else {}
+    return {"reward/model" if reward_model is None else "--reward-model": path} | backbone
 
 
 def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:

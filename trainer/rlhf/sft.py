@@ -37,6 +37,7 @@ def run_sft(folder: RunFolder, stop: StopSignal) -> None:
         stage="sft",
         config=config,
         learner=learner,
+        source=folder.path / "demonstrations.jsonl",
         examples=conversations,
         examples_per_step=config.sft.conversations_per_step,
         epochs=config.sft.epochs,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -24,6 +25,7 @@ from trainer.rlhf.checkpoint import (
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.folder import Pace, RunFolder, Stopped, StopSignal
 from trainer.rlhf.gradients import clip_gradients
+from trainer.rlhf.inputs import check_inputs, models_of
 from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes
@@ -62,6 +64,7 @@ def train(
     stage: str,
     config: RunConfig,
     learner: Learner,
+    source: Path,
     examples: Sequence[Any],
     examples_per_step: int,
     epochs: int,
@@ -69,7 +72,11 @@ def train(
     backward: Callable[[Sequence[Any], int], dict[str, float]],
     processes: Processes,
 ) -> None:
-    """AdamW over shuffled batches, learning rate falling linearly to a tenth; publishes `{stage}/policy`."""
+    """AdamW over shuffled batches, learning rate falling linearly to a tenth; publishes `{stage}/policy`.
+
+    `source` is the file that the examples were read from: a saved state is gone on from with the same alone.
+    """
+    check_inputs(folder, stage, models_of(config) | {source.name: source}, processes)
     steps_per_epoch = -(-len(examples) // examples_per_step)
     steps = steps_per_epoch * epochs
     optimiser = MasterAdamW(learner.parameters.values(), lr=learning_rate, weight_decay=0.0)
