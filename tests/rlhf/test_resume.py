@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
+from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model, with_two_processes
+from trainer.rlhf import folder as run_folder
 from trainer.rlhf import ppo
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import RunConfig
@@ -23,6 +24,7 @@ from trainer.rlhf.folder import (
     FAILED,
     MEMORY_KEYS,
     STOPPED,
+    FolderBusy,
     MetricsLog,
     StageError,
     Stopped,
@@ -31,6 +33,7 @@ from trainer.rlhf.folder import (
 )
 from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.ppo_job import peak_update_of
+from trainer.rlhf.processes import Processes
 
 HAS_E = "tests.rlhf.rewards:has_e"
 TIMED = ("seconds/", "tokens_per_second/", "flops_share/")
@@ -202,13 +205,24 @@ def test_a_folder_in_which_another_process_works_is_left_alone(tmp_path, tiny_ba
         assert main(["ppo", str(tmp_path), "--reward", HAS_E]) == BUSY
         said = f"ppo: another process is at work in {tmp_path}: wait for it, or end it\n"
         assert capsys.readouterr().err == said
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, ".lock"])
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*before, ".lock", ".lock.shares"])
     assert main(["ppo", str(tmp_path), "--reward", HAS_E]) == COMPLETE
 
 
-def test_processes_of_one_launch_are_one_in_its_folder(tmp_path, tiny_base, monkeypatch):
-    folder, ran = make_run(tmp_path, tiny_base), []
+@pytest.fixture
+def second_of_two(monkeypatch):
+    """This process is the second of a launch, which its first has joined."""
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(run_folder, "join_processes", lambda: Processes(1, 2))
+
+
+def lost(*_):
+    raise StageError("Connection closed by peer")
+
+
+def test_processes_of_one_launch_are_one_in_its_folder(tmp_path, tiny_base, second_of_two, monkeypatch):
+    folder, ran = make_run(tmp_path, tiny_base), []
     with folder.held():
         for rank, code in (("0", BUSY), ("1", COMPLETE)):
             monkeypatch.setenv("RANK", rank)
@@ -217,26 +231,45 @@ def test_processes_of_one_launch_are_one_in_its_folder(tmp_path, tiny_base, monk
     assert not (tmp_path / "ppo").exists(), "what a stage is begun with the first alone writes"
 
 
-def test_a_launch_leaves_no_word_in_a_folder_that_another_holds(tmp_path, tiny_base, monkeypatch):
-    folder = make_run(tmp_path, tiny_base)
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
+def test_what_is_left_of_a_launch_whose_first_process_was_killed_still_has_the_folder(
+    tmp_path, tiny_base, second_of_two, capsys
+):
+    folder, ran = make_run(tmp_path, tiny_base), []
 
-    def lost(*_):
-        raise StageError("Connection closed by peer")
+    def stage(*_):
+        with pytest.raises(FolderBusy, match="another process is at work in"), folder.held():
+            pass
+        ran.append(1)
 
-    error = tmp_path / "error.json"
-    for port, writes in (("2", False), ("1", True)):
-        monkeypatch.setenv("MASTER_PORT", "1")
-        with folder.held():
-            monkeypatch.setenv("MASTER_PORT", port)
-            assert run_stage("ppo", lost, tmp_path) == FAILED
-            assert error.exists() == writes
+    assert run_stage("ppo", stage, tmp_path) == COMPLETE
+    assert ran == [1]
+    with folder.held():
+        pass
 
 
-def test_of_several_processes_the_first_to_fail_says_why(tmp_path, tiny_base, monkeypatch):
+def test_a_launch_leaves_no_word_in_a_folder_that_its_first_process_did_not_get(
+    tmp_path, tiny_base, second_of_two, monkeypatch
+):
     make_run(tmp_path, tiny_base)
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    with monkeypatch.context() as patch:
+        patch.setattr(run_folder, "join_processes", lost)
+        assert run_stage("ppo", lambda *_: None, tmp_path) == FAILED
+    assert not (tmp_path / "error.json").exists()
+    assert run_stage("ppo", lost, tmp_path) == FAILED
+    assert json.loads((tmp_path / "error.json").read_text())["reason"] == "Connection closed by peer"
+
+
+def test_a_launch_says_why_it_failed_though_another_process_was_there_before_the_first(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    (tmp_path / "config.json").write_text(json.dumps({"base_model": str(tiny_base), "seed": "one"}))
+    (tmp_path / "error.json").write_text('{"stage": "ppo", "reason": "of an earlier launch", "can_retry": false}')
+    with_two_processes("ppo", folder.path, "--reward", HAS_E, program="tests.rlhf.first_is_late", code=1)
+    reason = json.loads((tmp_path / "error.json").read_text())["reason"]
+    assert reason.startswith("seed: must be a whole number")
+
+
+def test_of_several_processes_the_first_to_fail_says_why(tmp_path, tiny_base, second_of_two, monkeypatch):
+    make_run(tmp_path, tiny_base)
 
     def fails(reason, rank, then=None):
         def stage(*_):

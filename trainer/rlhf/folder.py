@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ import torch
 
 from trainer.rlhf.config import COST_ALONE, MADE_ANEW, ConfigError, RunConfig, changed_keys, read_config
 from trainer.rlhf.data import DataError
-from trainer.rlhf.processes import ALONE, Processes, is_first_started, launch
+from trainer.rlhf.processes import ALONE, Processes, is_first_started, join_processes
 
 COMPLETE, FAILED, BUSY, STOPPED = 0, 1, 69, 75
 SECONDS_BETWEEN_LINES = 5.0  # of progress on a terminal
@@ -125,28 +125,29 @@ class RunFolder:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """The folder is this process's alone, until it leaves or dies; raises `FolderBusy` if it is another's.
+        """The folder is this process's, until it leaves or dies; raises `FolderBusy` while others are at work in it.
 
-        Of several processes of one launch the first holds it for all: `.lock` says of which.
+        Of the processes of one launch the first holds it for all, and the others, once it does, have a `share`.
         """
-        with (self.path / ".lock").open("a") as file:
+        with self._locked(".lock", fcntl.LOCK_EX):
+            with self._locked(".lock.shares", fcntl.LOCK_EX):
+                pass  # nobody is left of a launch whose first process is gone
+            yield
+
+    def share(self) -> AbstractContextManager[None]:
+        """While this lasts no other launch gets the folder, though the process that holds it be gone."""
+        return self._locked(".lock.shares", fcntl.LOCK_SH)
+
+    @contextmanager
+    def _locked(self, name: str, kind: int) -> Iterator[None]:
+        with (self.path / name).open("a+") as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, kind | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise FolderBusy(f"another process is at work in {self.path}: wait for it, or end it") from None
             except OSError:
                 pass  # a file system without locks
-            with suppress(OSError):
-                file.truncate(0)
-                file.write(launch())
-                file.flush()
             yield
-
-    @property
-    def is_of_this_launch(self) -> bool:
-        """Whether the process that holds the folder, or held it last, is of this one's launch."""
-        path = self.path / ".lock"
-        return path.exists() and path.read_text(encoding="utf-8") == launch()
 
     def log(self, stage: str) -> MetricsLog:
         return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
@@ -293,6 +294,7 @@ def run_stage(
     reads, it is neither taken up nor complete.
     """
     folder, stop, options, is_first = RunFolder(path), StopSignal(), options or {}, is_first_started()
+    is_ours = is_first  # and with it error.json
     stop.catch()
     with ExitStack() as lock:  # around the handlers too: what they write is written while the folder is held
         try:
@@ -305,6 +307,10 @@ def run_stage(
                 if is_first:
                     print(f"{stage} is finished; remove {folder.made_by(stage)} to have it made anew")
                 return COMPLETE
+            if not is_first and stage in PRODUCTS:
+                join_processes()  # which the first does when it holds the folder
+                lock.enter_context(folder.share())
+                is_ours = True
             run(folder, stop)
         except FolderBusy as busy:
             print(f"{stage}: {busy}", file=sys.stderr)
@@ -316,7 +322,8 @@ def run_stage(
         except Exception as error:
             ending = _explanation(error, stage)
             with suppress(OSError):  # where nothing can be written stderr alone says why
-                _keep_reason(folder, stage, ending)
+                if is_ours:
+                    _keep_reason(folder, stage, ending)
             if not ending.says_all:
                 raise
             print(f"{stage}: {ending.reason}", file=sys.stderr)
@@ -327,7 +334,7 @@ def run_stage(
 def _keep_reason(folder: RunFolder, stage: str, ending: _Ending) -> None:
     """Writes `error.json`, unless one stands: of several processes the first to fail knows why, the others lost it."""
     path = folder.path / "error.json"
-    if not path.exists() and (is_first_started() or folder.is_of_this_launch):
+    if not path.exists():
         write_json(path, {"stage": stage, "reason": ending.reason, "can_retry": ending.can_retry})
 
 

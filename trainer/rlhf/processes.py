@@ -74,11 +74,6 @@ def is_first_started() -> bool:
     return int(os.environ.get("WORLD_SIZE", "1")) == 1 or os.environ.get("RANK", "0") == "0"
 
 
-def launch() -> str:
-    """What the processes of one launch have in common, and no two launches at the same time."""
-    return f"{os.environ.get('MASTER_ADDR', '')}:{os.environ.get('MASTER_PORT', '')}"
-
-
 def join_processes() -> Processes:
     """The group a launcher's environment describes, or this process alone."""
     world = int(os.environ.get("WORLD_SIZE", "1"))
