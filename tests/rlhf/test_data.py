@@ -25,7 +25,7 @@ from trainer.rlhf.encoding import (
     load_tokenizer,
 )
 from trainer.rlhf.imports import from_hh, from_moss, from_trl, main, write_rankings
-from trainer.rlhf.ranking_file import deal_prompts, split_by_prompt
+from trainer.rlhf.ranking_file import RankingFile, deal_prompts, split_by_prompt
 
 QUESTION = [{"role": "user", "content": "What do you think about rain?"}]
 RANKING = {
@@ -269,7 +269,7 @@ def test_it_imports_a_file_and_says_what_it_skipped(tmp_path, capsys, form):
         ('[{"prompt": "p", "chosen": 3, "rejected": "b"}]', "trl.json, record 1, field “chosen”"),
         ('{"prompt": "p", "chosen": "a", "rejected": "b", "margin": "x"}', "line 1, field “margin”: must be a finite"),
         ('{"prompt": "\\ud800", "chosen": "a", "rejected": "b"}', "line 1, field “prompt”: half a character (\\ud800"),
-        ("", "trl.json: no preference among its 0 records"),
+        ("", "trl.json: no preference among 0 records"),
     ],
 )
 def test_it_names_the_record_that_cannot_be_imported(tmp_path, capsys, content, words):
@@ -278,6 +278,37 @@ def test_it_names_the_record_that_cannot_be_imported(tmp_path, capsys, content, 
     assert main(["trl", str(source), str(tmp_path / "rankings.jsonl")]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "rankings.jsonl").exists()
+
+
+def test_what_is_imported_by_itself_can_be_put_in_one_file(tmp_path):
+    """HH's record is TRL's word for word, but the other one is preferred; the prompt is one."""
+    sources = {
+        "hh": {"chosen": "\n\nHuman: Hi\n\nAssistant: Good.", "rejected": "\n\nHuman: Hi\n\nAssistant: Bad."},
+        "trl": {"prompt": "Hi", "chosen": "Bad.", "rejected": "Good."},
+        "moss": {"chosen": ["Hi", "Good."], "rejected": ["Hi", "Worse."]},
+    }
+    both = ""
+    for form, record in sources.items():
+        (tmp_path / form).write_text(json.dumps(record))
+        assert main([form, str(tmp_path / form), str(tmp_path / f"{form}.jsonl")]) == 0
+        both += (tmp_path / f"{form}.jsonl").read_text()
+    (tmp_path / "rankings.jsonl").write_text(both)
+    rankings = RankingFile(tmp_path / "rankings.jsonl")
+    assert len({ranking.id for ranking in rankings}) == 3
+    assert len({ranking.prompt_id for ranking in rankings}) == 1
+
+
+def test_a_record_has_the_id_it_had_wherever_it_stands_and_doubled_ones_are_told_apart(tmp_path):
+    first, second = ({"prompt": "p", "chosen": chosen, "rejected": "b"} for chosen in "ac")
+    (tmp_path / "one.jsonl").write_text(json.dumps(second))
+    (tmp_path / "two.jsonl").write_text("\n".join(map(json.dumps, (first, second, first, first))))
+    assert (
+        main(["trl", str(tmp_path / "one.jsonl"), str(tmp_path / "two.jsonl"), str(tmp_path / "rankings.jsonl")]) == 0
+    )
+    ids = [ranking.id for ranking in RankingFile(tmp_path / "rankings.jsonl")]
+    (own,), (other,) = ([ranking.id for ranking in from_trl([record])] for record in (first, second))
+    assert ids == [other, own, f"{other}-2", f"{own}-2", f"{own}-3"]
+    assert own != other
 
 
 def test_it_says_that_there_is_no_file_to_import(tmp_path, capsys):

@@ -1,8 +1,9 @@
 """Preference data of other projects as rankings: Anthropic HH, TRL, MOSS-RLHF.
 
-    python -m trainer.rlhf.imports {hh,trl,moss} FILE.jsonl rankings.jsonl
+    python -m trainer.rlhf.imports {hh,trl,moss} FILE.jsonl… rankings.jsonl
 
-Each reader yields a `Ranking` of two, the preferred first. Records that carry no preference between two answers to one
+Each reader yields a `Ranking` of two, the preferred first, whose id is a hash of its prompt and completions: what was
+imported from several sources can be put in one file. Records that carry no preference between two answers to one
 prompt (equal or empty answers, or prompts that differ, as a few of HH's do) are skipped and counted. Errors name the
 place of a record: one of `places`, such as “file, line 3”, or without any its number.
 """
@@ -14,7 +15,10 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import wraps
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,21 +28,39 @@ from trainer.rlhf.data import ROLES, Completion, DataError, Messages, Ranking, c
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
+Reader = Callable[..., Iterator[Ranking]]
 
+
+def _told_apart(reader: Reader) -> Reader:
+    """The reader, with a number behind the id of what it has read word for word before: -2, -3 …"""
+
+    @wraps(reader)
+    def read(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
+        seen: Counter[str] = Counter()
+        for ranking in reader(records, places):
+            seen[ranking.id] += 1
+            times = seen[ranking.id]
+            yield ranking if times == 1 else replace(ranking, id=f"{ranking.id}-{times}")
+
+    return read
+
+
+@_told_apart
 def from_hh(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """`{"chosen", "rejected"}`: two transcripts "\\n\\nHuman: …\\n\\nAssistant: …" alike up to the last turn."""
-    for number, (record, where) in enumerate(_placed(records, places), start=1):
+    for record, where in _placed(records, places):
         chosen, rejected = (_hh_turns(record, field, where) for field in ("chosen", "rejected"))
-        yield from _pair(number, where, chosen, rejected)
+        yield from _pair(where, chosen, rejected)
 
 
+@_told_apart
 def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """TRL's preference formats: plain or conversational, the prompt given or implied by what both share.
 
     A prompt that is given and with which the turns begin too, as in ultrafeedback_binarized, is taken once. A `margin`
     becomes the ranking's strength where it is above 0.
     """
-    for number, (record, where) in enumerate(_placed(records, places), start=1):
+    for record, where in _placed(records, places):
         sides = []
         for field in ("chosen", "rejected"):
             if field not in record:
@@ -49,15 +71,16 @@ def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None 
             head = _trl_turns(prompt, "user", "prompt", where)
             turns = _trl_turns(record[field], "assistant", field, where)
             sides.append(turns if head and turns[: len(head)] == head else head + turns)
-        yield from _pair(number, where, *sides, strength=_strength(record, "margin", where))
+        yield from _pair(where, *sides, strength=_strength(record, "margin", where))
 
 
+@_told_apart
 def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """MOSS-RLHF's `{"chosen": [turn…], "rejected": [turn…]}`, the person and the model by turns, the model last.
 
     Part II's strength, `mean preference difference`, becomes the ranking's strength where it is above 0.
     """
-    for number, (record, where) in enumerate(_placed(records, places), start=1):
+    for record, where in _placed(records, places):
         sides = []
         for field in ("chosen", "rejected"):
             turns = record.get(field)
@@ -68,7 +91,7 @@ def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
                     raise DataError(where, f"{field}[{place}]", "must be a string")
             roles = ["assistant" if (len(turns) - place) % 2 else "user" for place in range(len(turns))]
             sides.append([{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)])
-        yield from _pair(number, where, *sides, strength=_strength(record, "mean preference difference", where))
+        yield from _pair(where, *sides, strength=_strength(record, "mean preference difference", where))
 
 
 def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
@@ -131,9 +154,7 @@ def _hh_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
     ]
 
 
-def _pair(
-    number: int, where: str, chosen: Messages, rejected: Messages, *, strength: float | None = None
-) -> Iterator[Ranking]:
+def _pair(where: str, chosen: Messages, rejected: Messages, *, strength: float | None = None) -> Iterator[Ranking]:
     """The ranking of two conversations that differ in their last turn, which must be the assistant's."""
     if not all(turns and turns[-1]["role"] == "assistant" for turns in (chosen, rejected)):
         raise DataError(where, "chosen", "must end, like “rejected”, with the assistant's turn")
@@ -144,24 +165,27 @@ def _pair(
         return
     completions = (Completion("chosen", texts[0]), Completion("rejected", texts[1]))
     prompt = [{"role": turn["role"], "content": turn["content"]} for turn in chosen[:-1]]
-    yield Ranking(str(number), prompt_key(prompt), prompt, completions, (1, 2), strength=strength)
+    said = [{"role": completion.id, "content": completion.text} for completion in completions]
+    yield Ranking(prompt_key(prompt + said), prompt_key(prompt), prompt, completions, (1, 2), strength=strength)
 
 
 READERS = {"hh": from_hh, "trl": from_trl, "moss": from_moss}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Converts a file; returns the exit code."""
+    """Converts files of one format; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer.rlhf.imports", description="Preference data to rankings.")
     parser.add_argument("format", choices=READERS)
-    parser.add_argument("source", type=Path, help="JSON lines, or one JSON list")
+    parser.add_argument("sources", type=Path, nargs="+", metavar="FILE", help="JSON lines, or one JSON list")
     parser.add_argument("rankings", type=Path)
     options = parser.parse_args(arguments)
     try:
-        records, places = _read(options.source)
+        placed = [entry for source in options.sources for entry in _read(source)]
+        records, places = [record for record, _ in placed], [where for _, where in placed]
         rankings = list(READERS[options.format](records, places))
         if not rankings:
-            raise DataError(options.source.name, None, f"no preference among its {len(records)} records")
+            names = ", ".join(source.name for source in options.sources)
+            raise DataError(names, None, f"no preference among {len(records)} records")
         written = write_rankings(rankings, options.rankings)
     except DataError as error:
         print(error, file=sys.stderr)
@@ -173,21 +197,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], list[str]]:
-    """The records of a file, and where each stands in it."""
+def _read(path: Path) -> list[tuple[dict[str, Any], str]]:
+    """The records of a file, each with where it stands in it."""
     with path.open("rb") as file:
         is_list = file.read(1024).lstrip().startswith(b"[")
     if not is_list:
-        lines = [(record, where) for _, record, where in numbered_lines(path)]
-        return [record for record, _ in lines], [where for _, where in lines]
+        return [(record, where) for _, record, where in numbered_lines(path)]
     try:
         records = json.loads(path.read_bytes())
     except ValueError as error:  # not JSON, or not UTF-8
         raise DataError(path.name, None, f"not JSON ({error})") from error
-    places = [f"{path.name}, record {number}" for number in range(1, len(records) + 1)]
-    for record, where in zip(records, places, strict=True):
+    placed = [(record, f"{path.name}, record {number}") for number, record in enumerate(records, start=1)]
+    for record, where in placed:
         check_object(record, where)
-    return records, places
+    return placed
 
 
 if __name__ == "__main__":
