@@ -95,7 +95,7 @@ def test_it_learns_on_a_backbone_and_judges_on_the_base(request, tiny_base, tmp_
 
 @pytest.mark.parametrize("searched", [600, 20])
 def test_it_ends_the_same_after_a_kill(tiny_bert, tiny_base, tmp_path, monkeypatch, searched):
-    for module in ("reward_features", "reward_training"):
+    for module in ("reward_features", "reward_probes"):
         monkeypatch.setattr(f"trainer.rlhf.{module}.SEARCH_RANKINGS", searched)
     whole, killed = (
         write_run(tmp_path / name, tiny_base, prompts=50, reward={"backbone": str(tiny_bert)})

@@ -20,7 +20,8 @@ from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.ranking_file import RankingFile
 from trainer.rlhf.reward_model import load_reward_model
-from trainer.rlhf.reward_training import prompt_splits, split_rankings, train_reward, without_effect
+from trainer.rlhf.reward_split import prompt_splits, split_rankings
+from trainer.rlhf.reward_training import train_reward, without_effect
 from trainer.rlhf.reward_tuning import Lesson, _loss, register_of
 
 GOOD = ["lovely", "great", "wonderful", "a joy", "happy birds sing"]
@@ -290,7 +291,7 @@ def test_it_says_how_many_completions_it_saw_cut(tiny_base, tmp_path):
 
 def test_it_reads_many_rankings_with_the_chosen_layer_only(tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.rlhf.reward_features.SEARCH_RANKINGS", 20)
-    monkeypatch.setattr("trainer.rlhf.reward_training.SEARCH_RANKINGS", 20)
+    monkeypatch.setattr("trainer.rlhf.reward_probes.SEARCH_RANKINGS", 20)
     run = write_run(tmp_path / "run", tiny_base, prompts=80)
     train_reward(run)
     chosen = report_of(run)["chosen"]
@@ -312,7 +313,7 @@ def test_it_learns_the_same_from_features_on_disk_as_from_those_in_memory(tiny_b
 
 
 def test_it_ends_the_same_after_a_kill_among_many_rankings(tiny_base, tmp_path, monkeypatch):
-    for module in ("reward_features", "reward_training"):
+    for module in ("reward_features", "reward_probes"):
         monkeypatch.setattr(f"trainer.rlhf.{module}.SEARCH_RANKINGS", 20)
     whole, killed = (write_run(tmp_path / name, tiny_base, prompts=80) for name in ("whole", "killed"))
     train_reward(whole)

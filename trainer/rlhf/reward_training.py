@@ -14,10 +14,10 @@ Texts and features stay on disk and are read where they are needed. What grows i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -25,61 +25,30 @@ from torch import Tensor
 
 from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import RewardConfig, RunConfig
-from trainer.rlhf.data import Ranking, prompt_key, read_prompts, read_rankings
-from trainer.rlhf.doubts import Votes, mend, out_of_fold_votes, strength_margin, strengths, voting_margin
+from trainer.rlhf.data import read_rankings
+from trainer.rlhf.doubts import strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
-from trainer.rlhf.feature_rows import BLOCK_ROWS
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.inputs import key_of, settings_of, state_of
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
-from trainer.rlhf.pairs import Pairs, folds_of, has_preference, pairs_of
+from trainer.rlhf.pairs import folds_of
 from trainer.rlhf.policy import Policy, load_policy
-from trainer.rlhf.probe import Choice, choose, difference_scale, fit_blend, pair_accuracy
+from trainer.rlhf.probe import difference_scale, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
-from trainer.rlhf.ranking_file import RankingFile, deal_prompts, split_by_prompt
-from trainer.rlhf.reward_features import (
-    SEARCH_RANKINGS,
-    Encoded,
-    FeatureReader,
-    Key,
-    Part,
-    chunks_of,
-    group_of,
-    sample_of,
-)
-from trainer.rlhf.reward_head import Reading, RewardHead, centred, score_pooled
+from trainer.rlhf.ranking_file import RankingFile
+from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, group_of
+from trainer.rlhf.reward_head import centred
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
+from trainer.rlhf.reward_probes import Probed, planned_chunks, probe_head, read_and_probe, scores_of, voters_of
 from trainer.rlhf.reward_report import Judged, build_report, length_sign
+from trainer.rlhf.reward_split import prompt_splits, split_rankings
 from trainer.rlhf.reward_tuning import Lesson, make_trainee, steps_done, steps_of, tune
 from trainer.rlhf.versions import versions
 
 VALIDATION_FOLDS = 10  # one of which judges, by `auto`, whether tuning wins
 DOUBTFUL_LISTED = 200
-
-
-class Split(NamedTuple):
-    """Rankings to learn from, to train the judge on (maybe none), held out; no prompt is in two of them."""
-
-    learning: Sequence[Ranking]
-    judging: Sequence[Ranking]
-    held_out: Sequence[Ranking]
-
-
-class Probed(NamedTuple):
-    """A part of the rankings and all that was learned from it on frozen features."""
-
-    part: Part
-    choice: Choice
-    pairs: Pairs  # as labelled
-    votes: Votes | None
-    lesson: Pairs  # with doubtful pairs treated
-    head: RewardHead
-
-    @property
-    def scores(self) -> Float[Tensor, " completion"]:
-        return scores_of(self.head, self.part)
 
 
 def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
@@ -129,48 +98,6 @@ def inputs_key(folder: RunFolder, config: RunConfig, splits: Mapping[str, str]) 
     return key_of("reward", settings_of("reward", config), digests, sorted(splits.items()), *models)
 
 
-def prompt_splits(folder: RunFolder) -> dict[str, str]:
-    """What the run's prompts.jsonl, if it has one, says of its prompts, by their ids and their contents.
-
-    Of a prompt on both sides it says held out: `evaluate` asks it.
-    """
-    path = folder.path / "prompts.jsonl"
-    prompts = [prompt for prompt in read_prompts(path) if prompt.split] if path.exists() else []
-    prompts.sort(key=lambda prompt: prompt.split == "held_out")
-    return {key: prompt.split for prompt in prompts for key in (prompt.id, prompt_key(prompt.messages))}
-
-
-def split_rankings(rankings: Sequence[Ranking], config: RunConfig, splits: Mapping[str, str] | None = None) -> Split:
-    """The three parts. With fewer than two prompts for a judge there is none, and all are learned from."""
-    if not rankings:
-        raise StageError("rankings.jsonl has no ranking: rank some prompts first")
-    train, held_out = split_by_prompt(
-        rankings, held_out_share=config.reward.held_out_share, seed=config.seed, splits=splits or {}
-    )
-    if not held_out:
-        if config.reward.held_out_share:
-            raise StageError("all rankings are of one prompt, and none is left to measure on: rank more prompts")
-        raise StageError(
-            "no prompt is held out to measure on: set reward.held_out_share above 0, or the split of some to “held_out”"
-        )
-    learning, judging = deal_prompts(train, share=config.reward.judge_share, seed=config.seed + 1)
-    if not (can_teach(learning) and can_teach(judging)):
-        learning, judging = train, []
-    if not can_teach(learning):
-        raise StageError(
-            "rankings with a preference, and a weight above 0, are needed for at least two training prompts: "
-            "rank more prompts"
-        )
-    return Split(learning, judging, held_out)
-
-
-def can_teach(rankings: Sequence[Ranking]) -> bool:
-    """Whether two prompts have a ranking with a preference."""
-    decided = (ranking.prompt_id for ranking in rankings if has_preference(ranking))
-    first = next(decided, None)
-    return any(prompt != first for prompt in decided)
-
-
 def kind_of(config: RunConfig, rankings: int) -> str:
     """probe, lora or full: what the configuration says, and for `auto` what the number of rankings allows.
 
@@ -196,92 +123,6 @@ def load_backbone(config: RunConfig) -> Policy:
 def judge_reader(base: Policy, config: RunConfig, state: Path, journal: Journal, processes: Processes) -> FeatureReader:
     """Reads the base beside a backbone, whose layer `reward.layer` is: the judge searches for one."""
     return FeatureReader(base, replace(config, reward=replace(config.reward, layer=None)), state, journal, processes)
-
-
-def planned_chunks(split: Split, *, trunks: int) -> int:
-    """Chunks of features to read: all rankings (held-out ones by each trunk), before them a sample of many."""
-    chunks = sum(chunks_of(len(rankings)) for rankings in split)
-    if trunks == 2 and split.judging:
-        chunks += chunks_of(len(split.held_out))
-    if sum(map(len, split)) > SEARCH_RANKINGS:
-        chunks += sum(chunks_of(min(len(part), SEARCH_RANKINGS)) for part in (split.learning, split.judging))
-    return chunks
-
-
-def read_and_probe(
-    readers: Mapping[str, FeatureReader], split: Split, config: RunConfig
-) -> tuple[Probed, Probed | None, dict[str, Part]]:
-    """Features of all parts, and the probes of the reward model and its judge, each chosen on its own prompts.
-
-    The held-out part is as each of the two reads it.
-    """
-    trained = {"learning": split.learning} | ({"judging": split.judging} if split.judging else {})
-    seeds = {"learning": config.seed, "judging": config.seed + 1}
-    if sum(map(len, split)) <= SEARCH_RANKINGS:
-        parts = {name: readers[name].read(name, rankings, readers[name].keys) for name, rankings in trained.items()}
-        choices = {name: search(part, config.reward, seeds[name]) for name, part in parts.items()}
-        keys = {name: readers[name].keys for name in trained}
-    else:
-        samples = {name: sample_of(rankings, config.seed) for name, rankings in trained.items()}
-        searched = {
-            name: readers[name].read(f"{name}.sample", sample, readers[name].keys) for name, sample in samples.items()
-        }
-        choices = {name: search(part, config.reward, seeds[name]) for name, part in searched.items()}
-        keys = {name: sorted({member.reading for member in choice.blend}) for name, choice in choices.items()}
-        parts = {name: readers[name].read(name, rankings, keys[name]) for name, rankings in trained.items()}
-    held_out = read_held_out(readers, split.held_out, keys)
-    probed = {name: probe(part, choices[name], config.reward, seeds[name]) for name, part in parts.items()}
-    return probed["learning"], probed.get("judging"), held_out
-
-
-def read_held_out(
-    readers: Mapping[str, FeatureReader], rankings: Sequence[Ranking], keys: Mapping[str, Sequence[Key]]
-) -> dict[str, Part]:
-    """The held-out part under the name of each that was trained; read once where both read the same model."""
-    if readers["learning"] is readers["judging"]:
-        part = readers["learning"].read("held_out", rankings, sorted({key for own in keys.values() for key in own}))
-        return dict.fromkeys(keys, part)
-    names = {"learning": "held_out", "judging": "held_out.judge"}
-    return {name: readers[name].read(names[name], rankings, own) for name, own in keys.items()}
-
-
-def search(part: Part, config: RewardConfig, seed: int) -> Choice:
-    """Settings of the probe, by cross-validation over the part's prompts."""
-    pairs = pairs_of(part.rankings, ties=config.ties, label_smoothing=config.label_smoothing)
-    folds = folds_of(pairs, folds=config.folds, seed=seed)
-    return choose(part.features, pairs, folds, l2=config.l2, most=config.blend)
-
-
-def probe(part: Part, choice: Choice, config: RewardConfig, seed: int) -> Probed:
-    """Votes on the part's pairs, and the probe on all of them, its training scores centred."""
-    pairs = pairs_of(part.rankings, ties=config.ties, label_smoothing=config.label_smoothing)
-    votes, lesson = None, pairs
-    if config.ensemble:
-        folds = folds_of(pairs, folds=config.folds, seed=seed)
-        votes = out_of_fold_votes(part.features, pairs, folds, choice.blend, members=config.ensemble, seed=seed)
-        lesson = mend(pairs, votes, config.doubtful)
-    head = probe_head(part, choice, lesson)
-    return Probed(part, choice, pairs, votes, lesson, centred(head, scores_of(head, part)))
-
-
-def probe_head(part: Part, choice: Choice, lesson: Pairs) -> RewardHead:
-    """The blend's probes, fitted on these pairs, as one head."""
-    weights = fit_blend(part.features, choice.blend, lesson)
-    readings = tuple(Reading(*reading) for reading in weights)
-    return RewardHead(readings, torch.stack([weights[reading] for reading in readings]).float())
-
-
-def voters_of(probed: Probed) -> tuple[RewardHead, ...]:
-    """Models bootstrapped from the same rankings, as heads beside the probe: where they part, nobody has ranked."""
-    models = probed.votes.voters if probed.votes else ()
-    weights = [torch.stack([model[reading] for reading in probed.head.readings]).float() for model in models]
-    return tuple(probed.head._replace(weight=weight, bias=0.0) for weight in weights)
-
-
-def scores_of(head: RewardHead, part: Part) -> Float[Tensor, " completion"]:
-    """The head's score of every completion of a part."""
-    rows = torch.arange(len(part.lengths)).split(BLOCK_ROWS)
-    return torch.cat([score_pooled(head, {key: part.features[key][own] for key in head.readings}) for own in rows])
 
 
 def tuned(
