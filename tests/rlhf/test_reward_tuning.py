@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import exp, log, sqrt
 from types import SimpleNamespace
 
@@ -10,17 +11,19 @@ import torch
 from torch import nn
 from torch.nn.functional import logsigmoid
 
+from tests.rlhf.test_reward_training import StopAfter
 from trainer.rlhf.config import LoraConfig, RewardConfig
 from trainer.rlhf.data import Completion, Ranking
-from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.folder import RunFolder, Stopped, StopSignal
 from trainer.rlhf.journal import Journal
+from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.processes import ALONE
 from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_loss import info_nce
-from trainer.rlhf.reward_tuning import Lesson, Trainee, ascend, make_trainee, tune, two_views
+from trainer.rlhf.reward_tuning import Lesson, Trainee, make_trainee, risen, tune, two_views
 
 
 class GivenFeatures(Trainee):
@@ -127,19 +130,47 @@ def test_the_ascent_of_bf16_weights_starts_from_their_fp32_copies(tiny_base):
     trainee = make_trainee(policy, head, None, torch.ones(1, 32), seed=1)
     generator = torch.Generator().manual_seed(2)
     start = {name: value.detach().clone() for name, value in trainee.parameters.items()}
-    masters = {
-        name: value.float() * (1 + (torch.rand(value.shape, generator=generator) - 0.5) / 256)
-        for name, value in start.items()
-    }
+    optimiser = MasterAdamW(trainee.parameters.values())
+    with torch.no_grad():
+        for master, _weight in optimiser.rounded.values():
+            master.mul_(1 + (torch.rand(master.shape, generator=generator) - 0.5) / 256)
+    masters = dict(zip(start, [master.detach().clone() for master in optimiser.masters], strict=True))
     gradients = {}
     for name, value in trainee.parameters.items():
         value.register_post_accumulate_grad_hook(lambda value, name=name: gradients.update({name: value.grad.clone()}))
-    ascend(trainee, masters, [Group([1, 5, 6], [[7, 8, 2], [9, 2]])], RewardConfig(metarm=1e-4), (1, 1))
-    is_told_apart = False
-    for name, gradient in gradients.items():
-        expected = (masters[name] + 1e-4 * gradient.float()).to(start[name].dtype)
-        rounded_twice = start[name] + (1e-4 * gradient.float()).to(start[name].dtype)
-        torch.testing.assert_close(trainee.parameters[name].detach(), expected, rtol=0, atol=0, msg=name)
-        is_told_apart |= name != "score.weight" and not torch.equal(expected, rounded_twice)
-    assert is_told_apart
-    assert all(value.grad is None for value in trainee.parameters.values())
+    fresh = [Group([1, 5, 6], [[7, 8, 2], [9, 2]])]
+    with risen(trainee, optimiser, fresh, RewardConfig(metarm=1e-4), (1, 1)):
+        is_told_apart = False
+        for name, gradient in gradients.items():
+            expected = (masters[name] + 1e-4 * gradient.float()).to(start[name].dtype)
+            rounded_twice = start[name] + (1e-4 * gradient.float()).to(start[name].dtype)
+            torch.testing.assert_close(trainee.parameters[name].detach(), expected, rtol=0, atol=0, msg=name)
+            is_told_apart |= name != "score.weight" and not torch.equal(expected, rounded_twice)
+        assert is_told_apart
+        assert all(value.grad is None for value in trainee.parameters.values())
+    assert all(torch.equal(value, start[name]) for name, value in trainee.parameters.items())
+    assert all(torch.equal(*pair) for pair in zip(optimiser.masters, masters.values(), strict=True))
+
+
+def test_small_steps_of_a_bf16_trunk_add_up_and_outlive_a_stop(tiny_base, tmp_path):
+    """A step of 1e-5 moves few bf16 weights by itself; the sum of 30 does, and is in the state."""
+    groups = [Group([1, 5, 6], [[7, 8, 2], [9, 2]])] * 30
+    rankings = lesson(*[(0, 0)] * 30)._replace(groups=groups)
+    settings = RewardConfig(learning_rate=1e-5, rankings_per_step=1)
+
+    def trained(folder, *stops) -> dict[str, torch.Tensor]:
+        for stop in (*stops, StopSignal()):
+            policy = load_policy(tiny_base, dtype="bfloat16", device="cpu")
+            head = RewardHead((Reading("mean", 2),), torch.randn(1, 32, generator=torch.Generator().manual_seed(1)))
+            found = make_trainee(policy, head, None, torch.ones(1, 32), seed=1)
+            start = {name: value.detach().clone() for name, value in found.parameters.items()}
+            journal = Journal(RunFolder(folder).log("reward"), stop)
+            journal.plan(30, done=0)
+            with suppress(Stopped):
+                tune(found, rankings, settings, seed=1, state=folder / "state", journal=journal, processes=ALONE)
+        moved = [not torch.equal(value, start[name]) for name, value in found.parameters.items()]
+        assert sum(moved) > 1
+        return {name: value.detach() for name, value in found.parameters.items()}
+
+    whole, broken = trained(tmp_path / "whole"), trained(tmp_path / "broken", StopAfter(7))
+    assert all(torch.equal(value, whole[name]) for name, value in broken.items())

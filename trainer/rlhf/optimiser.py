@@ -25,6 +25,11 @@ class MasterAdamW(torch.optim.AdamW):
         pairs = enumerate(zip(masters, weights, strict=True))
         self.rounded = {number: (master, weight) for number, (master, weight) in pairs if master is not weight}
 
+    @property
+    def masters(self) -> list[nn.Parameter]:
+        """What is summed, in the order of the weights: an fp32 copy of each, or itself."""
+        return self.param_groups[0]["params"]
+
     def zero_grad(self, set_to_none: bool = True) -> None:
         super().zero_grad(set_to_none)
         for _master, weight in self.rounded.values():

@@ -1,8 +1,8 @@
 """Fine-tuning the trunk on rankings, from a fitted probe on: an adapter (lora) or every weight (full).
 
 A step takes `rankings_per_step` rankings, packed so that each prompt is computed once, in micro-batches that change
-memory and not the gradient. The trunk runs in its own dtype; AdamW works on fp32 copies, without which bf16 would round
-most updates away. One epoch by default: more inflates scores without telling more completions apart (2307.04964, 2.2).
+memory and not the gradient. One epoch by default: more inflates scores without telling more completions apart
+(2307.04964, 2.2).
 
 Left out: dropout, unless SimCSE asks for its two views. Weight decay is 0: the probe's ridge has chosen the start.
 """
@@ -12,6 +12,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ from trainer.rlhf.data import Ranking
 from trainer.rlhf.folder import StageError, Stopped
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.journal import Journal
+from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.packing import Group, batches, pack, unpacked
 from trainer.rlhf.pairs import Pairs
 from trainer.rlhf.policy import Policy
@@ -129,29 +131,28 @@ def tune(
     """
     if config.simcse and not _has_dropout(trainee.policy.model):
         raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
-    masters = {name: parameter.detach().float().clone() for name, parameter in trainee.parameters.items()}
     highest_rate = config.rate(has_adapter=trainee.adapter is not None)
-    optimiser = torch.optim.AdamW(masters.values(), lr=highest_rate, weight_decay=0.0)
+    optimiser = MasterAdamW(trainee.parameters.values(), lr=highest_rate, weight_decay=0.0)
     saved = load_state(state) if state else None
     done = 0
     if saved is not None:
         tensors, record = saved
-        copy_parameters(masters, tensors["masters"])
+        copy_parameters(trainee.parameters, tensors["weights"])
         restore_optimiser(optimiser, tensors["optimiser"])
         done = record["step"]
         journal.skip(done)
-    _publish(masters, trainee.parameters)
     plan = list(lesson_plan(len(lesson.rankings), config, seed))
     register = register_of(lesson)
     saving = SavingTime()
     for step, chosen in enumerate(plan[done:], start=done + 1):
         rate = highest_rate * _schedule(step, len(plan))
-        metrics = _step(trainee, masters, optimiser, lesson, register, chosen, config, rate, (seed, step), processes)
+        metrics = _step(trainee, optimiser, lesson, register, chosen, config, rate, (seed, step), processes)
         journal.note(metrics)  # before the state: a resumed run cuts lines, it does not make up for them
         is_stopping = journal.stop.is_agreed(processes)
         if state and processes.is_first and (saving.is_due or is_stopping or step == len(plan)):
             with saving.spent():
-                save_state(state, step, {"masters": masters, "optimiser": optimiser_tensors(optimiser)}, {})
+                tensors = {"weights": trainee.parameters, "optimiser": optimiser_tensors(optimiser)}
+                save_state(state, step, tensors, {})
         if is_stopping:
             raise Stopped
     return trainee.fitted_head()
@@ -186,8 +187,7 @@ def _schedule(step: int, steps: int) -> float:
 
 def _step(
     trainee: Trainee,
-    masters: Mapping[str, Tensor],
-    optimiser: torch.optim.Optimizer,
+    optimiser: MasterAdamW,
     lesson: Lesson,
     register: Register,
     chosen: Sequence[int],
@@ -197,10 +197,38 @@ def _step(
     processes: Processes,
 ) -> dict[str, float]:
     started = time.monotonic()
-    if config.metarm and lesson.unranked:
-        ascend(trainee, masters, lesson.unranked, config, key)
-    sums = torch.zeros(3)
     chosen = [number for number in chosen if register.weight[number] > 0]
+    has_ascent = config.metarm > 0 and len(lesson.unranked) > 0
+    with risen(trainee, optimiser, lesson.unranked, config, key) if has_ascent else nullcontext():
+        sums = _backward(trainee, lesson, register, chosen, config, key, processes)
+    processes.sum_gradients(trainee.parameters.values())
+    norm = clip_gradients(trainee.parameters.values(), MAX_GRAD_NORM)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    loss, right, count = processes.sum(sums).tolist()
+    tokens = sum(lesson.groups[number].tokens for number in chosen)
+    return {
+        "reward/loss": loss,
+        "reward/accuracy": right / max(count, 1),
+        "reward/grad_norm": norm,
+        "reward/tokens_per_second": tokens / (time.monotonic() - started),
+        "reward/learning_rate": rate,
+    }
+
+
+def _backward(
+    trainee: Trainee,
+    lesson: Lesson,
+    register: Register,
+    chosen: Sequence[int],
+    config: RewardConfig,
+    key: tuple[int, int],
+    processes: Processes,
+) -> Float[Tensor, " 3"]:
+    """Adds this process's share of the step's gradients; returns its share of the loss, of right and decided pairs."""
+    sums = torch.zeros(3)
     weight = float(register.weight[chosen].sum())
     mine = chosen[processes.rank :: processes.world]
     groups = [lesson.groups[number] for number in mine]
@@ -219,17 +247,7 @@ def _step(
         loss, right, count = _loss(pooled @ trainee.weight, numbers, lesson, register, config)
         (share * loss + pull).backward()
         sums += torch.tensor([share * float(loss.detach()), right, count])
-    processes.sum_gradients(trainee.parameters.values())
-    norm = _update(masters, trainee.parameters, optimiser, rate)
-    loss, right, count = processes.sum(sums).tolist()
-    tokens = sum(lesson.groups[number].tokens for number in chosen)
-    return {
-        "reward/loss": loss,
-        "reward/accuracy": right / max(count, 1),
-        "reward/grad_norm": norm,
-        "reward/tokens_per_second": tokens / (time.monotonic() - started),
-        "reward/learning_rate": rate,
-    }
+    return sums
 
 
 def _loss(
@@ -261,39 +279,18 @@ def _loss(
     return loss, right, float(is_decided.sum())
 
 
-def _update(
-    masters: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter], optimiser: torch.optim.Optimizer, rate: float
-) -> float:
-    """One AdamW step on the fp32 copies; returns the gradient's norm before it was clipped."""
-    for name, parameter in parameters.items():
-        masters[name].grad = None if parameter.grad is None else parameter.grad.float()
-        parameter.grad = None
-    norm = clip_gradients(masters.values(), MAX_GRAD_NORM)
-    for group in optimiser.param_groups:
-        group["lr"] = rate
-    optimiser.step()
-    optimiser.zero_grad(set_to_none=True)
-    _publish(masters, parameters)
-    return norm
-
-
-@torch.no_grad()
-def _publish(masters: Mapping[str, Tensor], parameters: Mapping[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        parameter.copy_(masters[name])
-
-
-def ascend(
+@contextmanager
+def risen(
     trainee: Trainee,
-    masters: Mapping[str, Tensor],
+    optimiser: MasterAdamW,
     unranked: Sequence[Group],
     config: RewardConfig,
     key: tuple[int, int],
-) -> None:
-    """MetaRM (2405.00438): theta + eta grad J on fresh samples; the loss's gradient is then taken there.
+) -> Iterator[None]:
+    """MetaRM (2405.00438): inside, the weights are theta + eta grad J on fresh samples; afterwards theta again.
 
-    `_update` applies it to the fp32 copies, which still hold theta. The ascent starts from them too: bf16 weights would
-    round a small one away, each of them to where it was.
+    The loss's gradient is taken inside and applied to theta. The ascent starts from what the optimiser sums: bf16
+    weights would round a small one away, each of them to where it was.
     """
     draw = random.Random(derived_seed(*key, 1))
     groups = draw.sample(list(unranked), min(config.rankings_per_step, len(unranked)))
@@ -302,11 +299,14 @@ def ascend(
         scores = trainee.pooled(part, is_packed=config.is_packed) @ trainee.weight
         each = scores.split([len(group.completions) for group in part])
         (sum(spread(own[None]) for own in each) / len(groups)).backward()
+    before = {name: weight.detach().clone() for name, weight in trainee.parameters.items()}
     with torch.no_grad():
-        for name, parameter in trainee.parameters.items():
-            if parameter.grad is not None:
-                parameter.copy_(torch.add(masters[name], parameter.grad.float(), alpha=config.metarm))
-                parameter.grad = None
+        for master, weight in zip(optimiser.masters, trainee.parameters.values(), strict=True):
+            if weight.grad is not None:
+                weight.copy_(torch.add(master, weight.grad.float(), alpha=config.metarm))
+                weight.grad = None
+    yield
+    copy_parameters(trainee.parameters, before)
 
 
 class Contrast(NamedTuple):
