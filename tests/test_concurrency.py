@@ -5,13 +5,14 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
-from annotate.errors import AlreadyAnswered, FrozenRanking, KeyUsedTwice, Refused
+from annotate.errors import AlreadyAnswered, FrozenRanking, KeyUsedTwice, Refused, StaleLease
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.services.assignments import lease_next_comparison, release_expired_leases, skip_comparison
 from annotate.services.rankings import Answer, revise_ranking, submit_ranking
@@ -69,6 +70,12 @@ def work(annotator, seed, deadline):
         elif chance < 0.2:
             late = timezone.now() - timedelta(seconds=1)
             Assignment.objects.filter(pk=assignment.pk).update(expires_at=late)
+        elif chance < 0.3:
+            late = timezone.now() - timedelta(seconds=1)
+            Assignment.objects.filter(pk=assignment.pk).update(expires_at=late)
+            release_expired_leases()
+            with suppress(StaleLease):  # somebody else has the place
+                submit(assignment, annotator, key=f"{assignment.pk}")
         else:
             submit(assignment, annotator, key=f"{assignment.pk}")
             submit(assignment, annotator, key=f"{assignment.pk}")  # as a browser does that heard no answer

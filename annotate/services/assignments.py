@@ -7,7 +7,7 @@ on the newest version of the row: two people never get the last place. The const
 
 import random
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -18,10 +18,13 @@ from annotate.models import Assignment, Comparison, Prompt, PromptPool, User
 from annotate.models.comparisons import new_fencing_token
 from annotate.selectors import pools_to_lease_from, row
 
-LEASE = """
-WITH chosen AS (
-    SELECT c.id FROM annotate_comparison c
-    WHERE c.pool_id = %(pool)s AND c.kind = %(kind)s AND c.taken < c.overlap AND NOT c.is_withdrawn
+NEWEST_GUIDELINES = """
+        (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1)
+""".strip()
+
+# A place that this person may have.
+OPEN = """
+c.taken < c.overlap AND NOT c.is_withdrawn
       AND NOT EXISTS (
         SELECT 1 FROM annotate_assignment a
         WHERE a.comparison_id = c.id AND a.annotator_id = %(annotator)s AND a.status <> 'expired')
@@ -34,22 +37,46 @@ WITH chosen AS (
         WHERE copy.copied_from_id = coalesce(c.copied_from_id, c.id)
           AND a.annotator_id = %(annotator)s AND a.status <> 'expired'
         OFFSET 0))
+"""
+
+LEASE = f"""
+WITH chosen AS (
+    SELECT c.id FROM annotate_comparison c
+    WHERE c.pool_id = %(pool)s AND c.kind = %(kind)s AND {OPEN}
     ORDER BY c.priority DESC, c.id
     LIMIT 1 FOR UPDATE OF c SKIP LOCKED
 ), place AS (
     UPDATE annotate_comparison c SET taken = c.taken + 1 FROM chosen WHERE c.id = chosen.id
     RETURNING c.id, c.pool_id, c.prompt_id, c.kind
+), again AS (  -- one's own lease of it that ran out: what was begun or sent under it still fits
+    UPDATE annotate_assignment a
+    SET status = 'leased', finished_at = NULL, leased_at = %(now)s, expires_at = %(expires)s,
+        guideline_version_id = {NEWEST_GUIDELINES}
+    FROM place
+    WHERE a.id = (
+        SELECT late.id FROM annotate_assignment late
+        WHERE late.comparison_id = place.id AND late.annotator_id = %(annotator)s AND late.status = 'expired'
+        ORDER BY late.id DESC LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING a.*
 ), lease AS (
     INSERT INTO annotate_assignment
         (comparison_id, annotator_id, status, token, "order", guideline_version_id, leased_at, expires_at, skip_reason)
     SELECT place.id, %(annotator)s, 'leased', %(token)s,
         (SELECT array_agg(t.id ORDER BY random()) FROM annotate_completion t WHERE t.comparison_id = place.id),
-        (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1),
-        %(now)s, %(expires)s, ''
-    FROM place RETURNING *
+        {NEWEST_GUIDELINES}, %(now)s, %(expires)s, ''
+    FROM place WHERE NOT EXISTS (SELECT FROM again) RETURNING *
 )
-SELECT lease.*, place.pool_id, place.prompt_id, place.kind FROM lease CROSS JOIN place
-"""
+SELECT lent.*, place.pool_id, place.prompt_id, place.kind
+FROM (SELECT * FROM again UNION ALL SELECT * FROM lease) lent CROSS JOIN place
+"""  # noqa: S608 its parts stand here
+
+RECLAIM = f"""
+WITH place AS (
+    UPDATE annotate_comparison c SET taken = c.taken + 1 WHERE c.id = %(comparison)s AND {OPEN} RETURNING c.id
+)
+UPDATE annotate_assignment a SET status = 'leased', finished_at = NULL, expires_at = %(expires)s
+FROM place WHERE a.id = %(assignment)s
+"""  # noqa: S608 its parts stand here
 
 RENEW = """
 UPDATE annotate_assignment a SET expires_at = %(now)s + p.lease_minutes * interval '1 minute'
@@ -190,14 +217,41 @@ def release_expired_leases() -> int:
 
 
 def held_assignment(*, assignment_id: int, annotator: User, token: str) -> Assignment:
-    """The annotator's own live assignment, locked. Raises StaleLease where it is theirs no longer.
+    """The annotator's own assignment, locked. Raises StaleLease where it is theirs no longer.
 
-    A lease past its time that nobody has reclaimed still holds its place: its answer is taken.
+    A lease past its time is theirs for as long as nobody else has the place: whoever ranked without a network for
+    longer than a lease loses nothing by it.
     """
-    assignment = one_assignment(HELD, {"assignment": assignment_id, "annotator": annotator.pk})
-    if assignment is None or assignment.token != token or assignment.status == Assignment.Status.EXPIRED:
+    assignment = lock_assignment(assignment_id, annotator)
+    if assignment is None or assignment.token != token:
+        raise StaleLease
+    if assignment.status == Assignment.Status.EXPIRED and not reclaim(assignment, until=timezone.now()):
         raise StaleLease
     return assignment
+
+
+def lock_assignment(assignment_id: int, annotator: User) -> Assignment | None:
+    return one_assignment(HELD, {"assignment": assignment_id, "annotator": annotator.pk})
+
+
+def reclaim(assignment: Assignment, *, until: datetime) -> bool:
+    """Lend a comparison again under a locked lease that ran out. False: the place, or its texts, went elsewhere."""
+    values = {
+        "assignment": assignment.pk,
+        "comparison": assignment.comparison_id,
+        "annotator": assignment.annotator_id,
+        "expires": until,
+        "with_known_texts": assignment.comparison.kind == Comparison.Kind.TRAINING,
+    }
+    try:
+        with transaction.atomic(), connection.cursor() as cursor:
+            cursor.execute(RECLAIM, values)
+            is_theirs = cursor.rowcount == 1
+    except IntegrityError:  # the same person has it anew, in another tab, since a moment ago
+        return False
+    if is_theirs:
+        assignment.status, assignment.finished_at, assignment.expires_at = Assignment.Status.LEASED, None, until
+    return is_theirs
 
 
 @transaction.atomic

@@ -6,10 +6,12 @@ from datetime import timedelta
 import pytest
 from django.test import Client
 from django.utils import timezone
+from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
-from annotate.models import Assignment, Comparison, Demonstration, PoolMember, PromptPool, Ranking
+from annotate.models import Assignment, Comparison, Demonstration, GuidelineVersion, PoolMember, PromptPool, Ranking
 from annotate.preferences import ranking_rows
+from annotate.services.assignments import release_expired_leases
 from annotate.services.snapshots import freeze_preferences
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
@@ -219,10 +221,67 @@ def test_a_stale_token_is_refused(alice, bob, comparison):
     assert not Ranking.objects.exists()
 
 
+def run_out() -> None:
+    """Every lease is over, and the tick has been at it, as it is every few seconds."""
+    Assignment.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    release_expired_leases()
+
+
 def test_a_late_answer_counts_while_nobody_else_has_the_place(alice, comparison):
     assignment = alice.leased()
-    Assignment.objects.update(expires_at=timezone.now() - timedelta(seconds=1))
+    run_out()
     assert alice.send(assignment, ranks=in_order(assignment)).status_code == 201
+    assert alice.send(assignment, ranks=in_order(assignment)).status_code == 200
+    comparison.refresh_from_db()
+    assert (comparison.taken, comparison.answered) == (1, 1)
+    assert Assignment.objects.get().status == "answered"
+
+
+def test_a_late_answer_that_says_too_little_takes_no_place(alice, comparison):
+    assignment = alice.leased()
+    run_out()
+    assert alice.send(assignment, ranks={}).status_code == 422
+    comparison.refresh_from_db()
+    assert (comparison.taken, Assignment.objects.get().status) == (0, "expired")
+
+
+def test_a_late_answer_does_not_count_once_the_comparison_is_withdrawn(alice, comparison):
+    assignment = alice.leased()
+    run_out()
+    Comparison.objects.update(is_withdrawn=True)
+    assert alice.send(assignment, ranks=in_order(assignment)).json()["code"] == "stale_lease"
+
+
+def test_a_late_answer_does_not_count_once_its_texts_came_in_a_copy(alice, comparison):
+    assignment = alice.leased()
+    run_out()
+    copy = make_comparison(comparison.prompt, ["one", "two", "three"], copied_from=comparison, priority=9)
+    assert alice.leased()["id"] == Assignment.objects.get(comparison=copy).pk
+    assert alice.send(assignment, ranks=in_order(assignment)).json()["code"] == "stale_lease"
+    assert Comparison.objects.get(pk=comparison.pk).taken == 0
+
+
+def test_a_late_skip_gives_the_place_back(alice, bob, comparison):
+    assignment = alice.leased()
+    run_out()
+    assert alice.send(assignment, "skip", reason="too long").status_code == 204
+    assert Assignment.objects.get().status == "skipped"
+    assert bob.leased()["prompt"]["id"] == comparison.prompt_id
+
+
+def test_a_comparison_that_comes_again_comes_as_it_was(alice, comparison):
+    """Under the same token, in the same order: what was begun on it fits, and what was sent for it counts."""
+    first = alice.leased()
+    run_out()
+    GuidelineVersion.objects.create(pool=comparison.pool, version=2, text="New ones")
+    again = alice.leased()
+    assert {name: again[name] for name in ("id", "token", "completions")} == {
+        name: first[name] for name in ("id", "token", "completions")
+    }
+    assert (first["guideline_version"], again["guideline_version"]) == (1, 2)
+    assert parse_datetime(again["expires_at"]) > timezone.now()
+    assert Assignment.objects.get().finished_at is None
+    assert Comparison.objects.get().taken == 1
 
 
 def test_nobody_answers_for_somebody_else(alice, bob, comparison):

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from annotate.models import Assignment
+from annotate.models import Assignment, Comparison
 from annotate.services.assignments import release_expired_leases
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
@@ -70,11 +70,30 @@ def test_it_renews_a_lease_past_its_time_that_nobody_has_reclaimed(alice, lease)
     assert release_expired_leases() == 0
 
 
-def test_it_says_by_leaving_out_that_a_lease_is_lost(alice, lease):
+def test_who_comes_back_in_time_has_the_lease_again(alice, lease):
+    age(lease, 70, -40)
+    release_expired_leases()
+    renewed = renew(alice, lease["id"])
+    assert minutes_left(lease) == pytest.approx(30, abs=0.5)
+    assert parse_datetime(renewed[str(lease["id"])]) == Assignment.objects.get().expires_at
+    assert (Assignment.objects.get().status, Assignment.objects.get().finished_at) == ("leased", None)
+    assert Comparison.objects.get().taken == 1
+
+
+def test_it_says_by_leaving_out_that_a_lease_is_lost(cast, alice, lease):
     age(lease, 31, -1)
     release_expired_leases()
+    Caller(cast["bob"]).post("/api/v1/assignments/")
     assert renew(alice, lease["id"]) == {}
-    assert Assignment.objects.get().status == "expired"
+    assert Assignment.objects.get(pk=lease["id"]).status == "expired"
+    assert Comparison.objects.get().taken == 1
+
+
+def test_what_ran_out_after_eight_terms_is_lost(alice, lease):
+    age(lease, 241, -1)
+    release_expired_leases()
+    assert renew(alice, lease["id"]) == {}
+    assert Comparison.objects.get().taken == 0
 
 
 def test_it_renews_nobody_elses_lease(cast, alice, lease):
