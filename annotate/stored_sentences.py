@@ -67,6 +67,9 @@ TEXTS = (
     gettext_noop(
         "{stage} was begun with other values of {names}: set them back, take a new run folder, or remove {value}"
     ),
+    gettext_noop(
+        "{stage} was begun with other contents of {names}: set them back, take a new run folder, or remove {value}"
+    ),
     gettext_noop("the reward function must return {count} finite numbers, one a completion"),
     gettext_noop("{value} is a folder: name the file to write"),
     gettext_noop("there is no demonstrations.jsonl in the run folder"),

@@ -93,7 +93,7 @@ class RunFolder:
             may_change = () if self.is_complete(stage) else MADE_ANEW.get(stage, ())
             changed = [name for name in self._changed(stage, options) if name not in may_change]
             if changed:
-                raise self.mixed(stage, "values", changed)
+                raise self.other_values(stage, changed)
         if not self.is_complete(stage):
             read_config(self.path / "config.json")  # of one that cannot be read no copy is kept
             write_json(self.stage(stage) / "options.json", dict(options))
@@ -111,10 +111,17 @@ class RunFolder:
         """Whether the stage has saved anything to go on from."""
         return any((self.path / stage / "state").glob("[!.]*"))
 
-    def mixed(self, stage: str, what: str, names: Sequence[str]) -> StageError:
-        """Why the stage does not go on, or is not what is asked for: these values or contents of it have changed."""
+    def other_values(self, stage: str, names: Sequence[str]) -> StageError:
+        """Why the stage does not go on, or is not what is asked for: these settings have changed."""
         return StageError(
-            f"{stage} was begun with other {what} of {', '.join(names)}: set them back, take a new run folder, or "
+            f"{stage} was begun with other values of {', '.join(names)}: set them back, take a new run folder, or "
+            f"remove {self.made_by(stage)}"
+        )
+
+    def other_contents(self, stage: str, names: Sequence[str]) -> StageError:
+        """Why the stage does not go on: these files are no longer what it has learned from so far."""
+        return StageError(
+            f"{stage} was begun with other contents of {', '.join(names)}: set them back, take a new run folder, or "
             f"remove {self.made_by(stage)}"
         )
 

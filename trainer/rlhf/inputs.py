@@ -59,7 +59,7 @@ def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], proc
     before = json.loads(kept.read_text(encoding="utf-8")) if folder.has_state(stage) and kept.exists() else now
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
     if changed:
-        raise folder.mixed(stage, "contents", changed)
+        raise folder.other_contents(stage, changed)
     if processes.is_first:
         write_json(kept, now)
 
