@@ -1,11 +1,12 @@
 """A comparison as its annotator sees it: rendered texts in the shuffled order, the questions its pool asks, no names.
 
 comparison_page(assignment)                  a new one
-comparison_page(assignment, given=ranking)   the annotator's own answer, to be corrected
+comparison_page(assignment, in_full=True)    the same without a script, each completion with all that is asked of it
+comparison_page(assignment, given=ranking)   the annotator's own answer, to be corrected; in full
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_lowercase
 from typing import Any
 
@@ -34,14 +35,14 @@ class CompletionOnPage:
     """Its numbers are texts: a template asks of each number how the language writes it, which is slow, and no id is."""
 
     id: str
-    letter: str
-    html: SafeString
-    raw: SafeString
-    is_cut: bool
-    names_its_model: bool
-    rank: str | None
     flags: list[tuple[str, str, bool]]  # code, label, is set
     axes: list[tuple[str, str, int | None]]  # code, label, rating
+    letter: str = ""
+    html: SafeString = SafeString()
+    raw: SafeString = SafeString()
+    is_cut: bool = False
+    names_its_model: bool = False
+    rank: str | None = None
 
     @property
     def asks_more(self) -> bool:
@@ -52,7 +53,7 @@ class CompletionOnPage:
         return any(is_set for _code, _label, is_set in self.flags) or any(rating for _code, _label, rating in self.axes)
 
 
-def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> dict[str, Any]:
+def comparison_page(assignment: Assignment, *, given: Ranking | None = None, in_full: bool = False) -> dict[str, Any]:
     """What `rank.html#comparison` shows."""
     comparison, pool = assignment.comparison, assignment.comparison.pool
     turns = [
@@ -66,6 +67,8 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None) -> 
         "earlier_turns": turns[:-TURNS_SHOWN],
         "turns": turns[-TURNS_SHOWN:],
         "completions": list(completions_on_page(assignment, given)),
+        "in_full": in_full or given is not None,
+        "each": any_completion(pool),
         "k": k,
         "is_pair": k == 2,
         "ranks": [str(rank) for rank in range(1, k + 1)],
@@ -93,13 +96,13 @@ def verdicts_on_page(pool: PromptPool, given: Ranking | None) -> Iterator[tuple[
 
 
 def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterator[CompletionOnPage]:
-    pool = assignment.comparison.pool
-    pool_flags, pool_axes = labelled(pool.flags, FLAGS), labelled(pool.axes, AXES)
+    any_one = any_completion(assignment.comparison.pool)
     ranks, flags, axes = (ranks_as_said(given), given.flags, given.axes) if given else ({}, {}, {})
     for letter, completion in zip(ascii_lowercase, completions_as_shown(assignment), strict=False):
         key = str(completion.pk)
         set_flags, ratings = flags.get(key, []), axes.get(key, {})
-        yield CompletionOnPage(
+        yield replace(
+            any_one,
             id=key,
             letter=letter,
             html=rendered(completion.text),
@@ -107,9 +110,18 @@ def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterat
             is_cut=completion.finish_reason == Completion.FinishReason.LENGTH,
             names_its_model=completion.names_its_model,
             rank=str(ranks[key]) if key in ranks else None,
-            flags=[(code, label, code in set_flags) for code, label in pool_flags],
-            axes=[(code, label, ratings.get(code)) for code, label in pool_axes],
+            flags=[(code, label, code in set_flags) for code, label, _is_set in any_one.flags],
+            axes=[(code, label, ratings.get(code)) for code, label, _rating in any_one.axes],
         )
+
+
+def any_completion(pool: PromptPool) -> CompletionOnPage:
+    """What is asked of all completions alike; its id stands for theirs."""
+    return CompletionOnPage(
+        id="each",
+        flags=[(code, label, False) for code, label in labelled(pool.flags, FLAGS)],
+        axes=[(code, label, None) for code, label in labelled(pool.axes, AXES)],
+    )
 
 
 def ranks_as_said(given: Ranking) -> dict[str, int]:

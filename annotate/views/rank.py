@@ -1,7 +1,8 @@
 """The annotator's page: the next comparison, its answer, what a training answer should have been.
 
 With a script the page keeps two comparisons ahead (`rank_next`) and sends answers to the API from its outbox. Without
-one, `rank` is a plain form. Both end in the same services.
+one, `rank` is a plain form, and leads to itself `in_full`: what all completions have alike is then written into each.
+Both end in the same services.
 """
 
 from django.contrib import messages
@@ -43,7 +44,9 @@ def rank(request):
         "assignment": assignment,
         "is_beginner": not Ranking.objects.filter(annotator=request.user).exists(),
     }
-    return render(request, "rank.html", context | (comparison_page(assignment) if assignment else {}))
+    if assignment:
+        context |= comparison_page(assignment, in_full="in_full" in request.GET)
+    return render(request, "rank.html", context)
 
 
 @require_POST

@@ -5,6 +5,7 @@
  */
 
 import { Effort } from "./effort.js";
+import { fillCards } from "./fragments.js";
 import { Tray } from "./tray.js";
 
 const OF_A_DRAFT = /^(rank|flag|axis)-|^(all_bad|strength|chip|rationale|better_answer)$/;
@@ -34,6 +35,7 @@ export class Comparison extends EventTarget {
 
   constructor(form) {
     super();
+    fillCards(form);
     this.form = form;
     this.id = Number(form.dataset.assignment);
     this.k = Number(form.dataset.k);

@@ -7,6 +7,7 @@ import { Answers } from "./answers.js";
 import { Comparison } from "./comparison.js";
 import { Drafts } from "./drafts.js";
 import { noteActivity } from "./effort.js";
+import { fillCards } from "./fragments.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
 import { notice, noticeAside, noticeForbidden, noticeSignedOut, tell } from "./messages.js";
@@ -206,6 +207,7 @@ if (await outbox.opens()) {
   ahead.fill();
 } else {
   stage.isPlain = true;
+  if (form) fillCards(form);
   notice(say("plain"));
 }
 document.documentElement.dataset.ready = "1";

@@ -153,7 +153,7 @@ def test_it_refuses_a_plain_form_that_is_no_complete_ranking(alice, pairs, field
     ],
 )
 def test_a_plain_form_leaves_a_comparison_with_the_reasons_of_the_dialogs(alice, pairs, leave, words, stored):
-    page = alice.get("/rank/").text
+    page = alice.get("/rank/?in_full=1").text
     plain = re.search(r'<select name="leave">.*?</select>', page, re.DOTALL)[0]
     assert set(re.findall(r'value="([^"]+)"', plain)) == set(re.findall(r'data-reason="([^"]+)"', page))
     assert f'value="{leave}"' in plain
