@@ -33,7 +33,6 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "drf_spectacular",
-    "drf_spectacular_sidecar",
     "allauth",
     "allauth.account",
 ]
@@ -182,8 +181,6 @@ SPECTACULAR_SETTINGS = {
     "DESCRIPTION": "Rank what a language model writes; train it from the rankings; export preference data.",
     "VERSION": "1",
     "SERVE_INCLUDE_SCHEMA": False,
-    "SWAGGER_UI_DIST": "SIDECAR",
-    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "ENUM_NAME_OVERRIDES": {"RoleOfPerson": "annotate.roles.Role"},
     "SCHEMA_PATH_PREFIX": r"/(api/)?v1",
     "SERVE_PERMISSIONS": ["annotate.api.permissions.SignedIn"],

@@ -1,7 +1,7 @@
 """The annotator's calls: lease a comparison, answer it, correct the answer, skip."""
 
 from django.utils.translation import gettext as _
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
+from drf_spectacular.utils import OpenApiExample, OpenApiParameter, OpenApiResponse, extend_schema, extend_schema_field
 from rest_framework import serializers, status
 from rest_framework.exceptions import ValidationError
 from rest_framework.generics import GenericAPIView
@@ -25,7 +25,9 @@ IDEMPOTENCY_KEY = OpenApiParameter(
     OpenApiParameter.HEADER,
     required=True,
     description="Made by the client, once for each answer: the same key again stores nothing and answers the same.",
+    examples=[OpenApiExample("A key", "4f1c9a2e")],
 )
+RANKS = {"ranks": {"31": 1, "29": 2}}  # by completion, the first of which is better
 
 
 class LeaseSerializer(StrictSerializer):
@@ -222,6 +224,7 @@ class AssignmentRanking(APIView):
         summary="Answer: rank the completions",
         parameters=[IDEMPOTENCY_KEY],
         request=SubmitSerializer,
+        examples=[OpenApiExample("The first is better", RANKS | {"token": "q1w2"}, request_only=True)],
         responses={201: RankingSerializer, 200: RankingSerializer, **ERRORS},
     )
     def post(self, request, pk: int):
@@ -243,6 +246,7 @@ class AssignmentRevision(APIView):
         summary="Correct your answer, until a snapshot has used it",
         parameters=[IDEMPOTENCY_KEY],
         request=AnswerSerializer,
+        examples=[OpenApiExample("The first is better", RANKS, request_only=True)],
         responses={201: RankingSerializer, 200: RankingSerializer, **ERRORS},
     )
     def post(self, request, pk: int):

@@ -31,8 +31,8 @@ NAMES = re.compile(
     \S+@\S+ | https?://\S+ | tiny(-\d)? | a-[0-9a-f]{10}                  # people, addresses, checkpoints
     | Whetstone | English | make[ ]run | README\.md | /nowhere | Orca(?:\+A)? | NVDA | JAWS | Insert\+Z   # names
     | Hugging[ ]Face | config\.json | \{"ppo":[ ]\{"updates":[ ]30\}\}
-    | Email | JSONL? | CSV | Parquet | Markdown | TRL | HH | MOSS | API | UTF-\d+ | PPO | KL | NLL | Brier | Kendall
-    | \b(prompt|chosen|rejected|messages|token|tokens|top-p|Top-p|lora|low|train|held_out)\b
+    | Email | JSONL? | CSV | Parquet | Markdown | TRL | HH | MOSS | OpenAPI | API | UTF-\d+ | PPO | KL | NLL
+    | Brier | Kendall | \b(prompt|chosen|rejected|messages|token|tokens|top-p|Top-p|lora|low|train|held_out)\b
     | \b(en|fr|zh-hans|helpful|honest|harmless|mean|reward|Enter|Shift|PostgreSQL)\b
     | \b[a-z-]+\.[a-z-]+\b                                                # actions in the audit log
     """,
