@@ -42,6 +42,7 @@ askForReasons((reason) => answers.skip(reason));
 /* What was begun on it comes back, its clock starts, its keys, guidelines, marks and panes are drawn. */
 stage.addEventListener("shown", ({ detail: comparison }) => {
   printKeys(document, page.keys, comparison.k);
+  $("diff-button").hidden = false;
   if (drafts.restore(comparison)) tell(say("restored"));
   showBeginning(comparison);
   offerGuidelines(comparison.form.dataset.guidelines);
@@ -54,6 +55,7 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
 
 stage.addEventListener("empty", () => {
   printKeys(stage.element, page.keys, 0);
+  $("diff-button").hidden = true;
   drawUndo();
 });
 

@@ -379,13 +379,20 @@ def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
 def test_it_says_when_there_is_nothing_and_shows_what_comes(open_browser, policy):
     pool = make_work(policy, 2, count=1)
     visit = open_browser().ready()
+    differences = visit.page.get_by_role("button", name="Differences")
+    assert differences.is_visible()
     visit.press("ArrowLeft")
     visit.wait_for_text("Nothing to rank at the moment")
     visit.wait_until_sent()
+    assert not differences.is_visible()
+    visit.page.reload()
+    visit.wait_for_text("Nothing to rank at the moment")
+    assert not differences.is_visible()
     Comparison.objects.filter(pool=pool).update(overlap=2)
     Assignment.objects.all().delete()
     Comparison.objects.update(taken=0, answered=0)
     visit.page.wait_for_selector("#stage form", timeout=20_000)
+    assert differences.is_visible()
 
 
 @pytest.mark.parametrize("people", [3])
