@@ -47,10 +47,11 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "offline": _("No connection: {n} answers are kept in this browser and will be sent automatically."),
             "offlineOne": _("No connection: {n} answer is kept in this browser and will be sent automatically."),
             "aside": _(
-                "The server fails to store some answers and tries them again every few minutes; all others go on."
+                "Some answers are not stored yet: the server fails at them or does not reply. They are tried again"
+                " every few minutes; all others go on."
             ),
             "tryNow": _("Try again now"),
-            "stillAside": _("The server still fails to store it."),
+            "stillAside": _("It is still not stored."),
             "signedOut": _("You are signed out."),
             "signIn": _("Sign in"),
             "forbidden": _(

@@ -47,7 +47,7 @@ export function noticeForbidden(outbox) {
   return noticeKept("forbidden", outbox, location.pathname + location.search, "loadAgain");
 }
 
-/* `n` answers that the server fails at. */
+/* `n` answers that the server fails at, or leaves without an answer. */
 export function noticeAside(outbox, n) {
   const button = control("button", "tryNow", { type: "button", className: "small" });
   button.addEventListener("click", async () => {

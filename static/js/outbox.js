@@ -2,9 +2,9 @@
  *
  * An answer is committed to IndexedDB before anything is sent, with the idempotency key it is sent with: whatever
  * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
- * stores it once. What may still be taken back (a skip) waits there a few seconds. An answer that the server fails at
- * is tried again by itself and then set aside, while those behind it go on. One tab sends at a time (Web Locks);
- * without that API the key alone keeps it at once.
+ * stores it once. What may still be taken back (a skip) waits there a few seconds. An answer that the server fails at,
+ * or gives no answer to while it answers to others, is tried again by itself and then set aside, while those behind it
+ * go on. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
  *
  * Events: "change" after every step, detail {waiting, held, aside, state}, where what is held does not wait for
  * anything to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry.
@@ -13,7 +13,8 @@
 const STORE = "answers";
 const RETRY_SECONDS = [1, 2, 4, 8, 15, 30];
 const REFUSALS = new Set([400, 404, 409, 410, 413, 422]);
-const UNREACHABLE = new Set([408, 425, 429, 502, 503, 504]); // no answer would get through now
+const UNREACHABLE = new Set([425, 429, 502, 503]); // no answer would get through now
+const LATE = new Set([408, 504]); // it took too long, for the server or for what stands before it
 const STATES = new Set(["offline", "signed out", "forbidden"]); // of all answers
 const FAILURE_SECONDS = [2, 10, 300]; // one answer's pauses after failures; at the last it is set aside
 
@@ -121,20 +122,31 @@ export class Outbox extends EventTarget {
   }
 
   async #send() {
+    const late = []; // what timed out before anything was answered: its own trouble, or the connection's?
+    let isAnswering = false;
     for (;;) {
-      const first = firstOfEach(await this.waiting());
+      const first = firstOfEach(await this.waiting()).filter((one) => !late.some(({ id }) => id === one.id));
       const entry = first.find((one) => heldMs(one) === 0);
+      if (!entry && late.length) return this.#settle("offline");
       if (!entry) {
         if (first.length) this.#timer = setTimeout(() => this.flush(), Math.min(...first.map(heldMs)));
         return this.#settle("saved");
       }
       const result = await this.#post(entry);
       if (STATES.has(result)) return this.#settle(result);
+      if (result === "late" && !isAnswering && !entry.failures) {
+        late.push(entry);
+        this.state = "offline";
+        await this.#tell();
+        continue;
+      }
+      isAnswering ||= result !== "late";
+      if (isAnswering) for (const one of late.splice(0)) await this.#putOff(one);
       this.#failures = 0;
       if (result === "sent") {
         await this.#write((store) => store.delete(entry.id));
         this.dispatchEvent(new CustomEvent("sent", { detail: entry }));
-      } else if (result === "failed") {
+      } else if (result === "failed" || result === "late") {
         await this.#putOff(entry);
       } else {
         entry.problem = result;
@@ -163,13 +175,14 @@ export class Outbox extends EventTarget {
         redirect: "manual",
         signal: AbortSignal.timeout(20_000),
       });
-    } catch {
-      return "offline";
+    } catch ({ name }) {
+      return name === "TimeoutError" ? "late" : "offline";
     }
     if (response.ok) return "sent";
     if (response.type === "opaqueredirect" || response.status === 401) return "signed out";
     if (response.status === 403) return "forbidden"; // another role meanwhile, or a CSRF token that was cleared away
     if (UNREACHABLE.has(response.status)) return "offline";
+    if (LATE.has(response.status)) return "late";
     if (!REFUSALS.has(response.status)) return "failed";
     const { code = "error", detail = "" } = await response.json().catch(() => ({}));
     if (code === "nothing_changed") return "sent"; // another tab said the same: the server has it

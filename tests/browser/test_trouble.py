@@ -47,12 +47,12 @@ def test_an_answer_that_the_server_fails_at_is_set_aside_and_those_behind_it_go_
     assert stored_once(behind)
     assert not notice.is_visible()  # it may go on in a moment
     let_pass(visit, 15)
-    visit.wait_for_text("The server fails to store some answers")
+    visit.wait_for_text("Some answers are not stored yet: the server fails at them or does not reply.")
     visit.page.reload()
     visit.ready().wait_for_text("all others go on. 1 answer is kept in this browser until it can be sent.")
     if way == "at a click":
         notice.get_by_role("button", name="Try again now").click()
-        visit.wait_for_text("The server still fails to store it.")
+        visit.wait_for_text("It is still not stored.")
         visit.page.unroute_all()
         notice.get_by_role("button", name="Try again now").click()
     else:
@@ -63,6 +63,56 @@ def test_an_answer_that_the_server_fails_at_is_set_aside_and_those_behind_it_go_
     assert stored_once(failing, behind)
     assert len(keys) >= 3
     assert set(keys) == {Ranking.objects.get(assignment=failing).idempotency_key}
+
+
+def leave_unanswered(visit, assignment: int, status: int | None) -> list[str]:
+    """Let this one time out: here, or with a `status` at what stands before the server. Returns its keys."""
+    keys = []
+
+    def wait(route):
+        keys.append(route.request.headers["idempotency-key"])
+        if status:
+            route.fulfill(status=status)
+
+    visit.expected = (str(status),)
+    visit.page.route(f"**/{assignment}/ranking/", wait)
+    return keys
+
+
+def wait_until_set_aside(visit) -> None:
+    for _second in range(400):
+        if "not stored yet" in visit.page.locator("#notice").inner_text():
+            return
+        let_pass(visit, 1)
+    raise AssertionError("it was never set aside")
+
+
+@pytest.mark.parametrize("status", [None, 504])
+def test_an_answer_that_only_times_out_is_set_aside_once_another_goes_through(open_browser, policy, status):
+    make_work(policy, 2)
+    visit = open_browser(path="/work/")
+    visit.page.add_init_script(
+        "const { timeout } = AbortSignal; AbortSignal.timeout = ms => timeout.call(AbortSignal, ms / 20)"
+    )
+    visit.page.clock.install()
+    visit.page.goto("/rank/")
+    silent = visit.ready().shown
+    wait_until_fetched_ahead(visit)
+    keys = leave_unanswered(visit, silent, status)
+    visit.press("ArrowLeft").wait_for_text("No connection: 1 answer is kept")  # as far as one can tell
+    let_pass(visit, 20)
+    assert "No connection" in visit.page.locator("#notice").inner_text()  # however often: nothing else went through
+    behind = visit.wait_for_another_than(silent)
+    with visit.page.expect_response(f"**/{behind}/ranking/"):
+        visit.press("ArrowRight")
+    wait_until_set_aside(visit)
+    assert stored_once(behind)
+    assert visit.page.locator("#saved").inner_text() == "1 waiting"
+    visit.page.unroute_all()
+    visit.page.locator("#notice").get_by_role("button", name="Try again now").click()
+    visit.wait_until_sent()
+    assert stored_once(silent, behind)
+    assert set(keys) == {Ranking.objects.get(assignment=silent).idempotency_key}
 
 
 def test_a_correction_waits_for_the_answer_that_the_server_fails_at(open_browser, policy):
