@@ -25,6 +25,7 @@ export class Ahead extends EventTarget {
     this.renewal = renewal;
     this.count = count;
     addEventListener("online", () => this.fill());
+    document.addEventListener("visibilitychange", () => document.hidden || this.fill());
   }
 
   get comparisons() {

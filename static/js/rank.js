@@ -66,11 +66,30 @@ function drawUndo() {
   button?.setAttribute("aria-disabled", String(!stage.current?.canUndo && !answers.canTakeBack));
 }
 
-ahead.addEventListener("come", () => stage.isFree && !answers.isSending && answers.showNext());
-ahead.addEventListener("none", ({ detail: words }) => stage.showNone(words));
+let isShutOut = false; // as far as the next comparisons go
+
+ahead.addEventListener("come", () => {
+  letIn();
+  if (stage.isFree && !answers.isSending) answers.showNext();
+});
+ahead.addEventListener("none", ({ detail: words }) => {
+  letIn();
+  stage.showNone(words);
+});
 ahead.addEventListener("unreachable", () => stage.showUnreachable());
-ahead.addEventListener("signed out", () => noticeSignedOut(outbox));
-ahead.addEventListener("forbidden", () => noticeForbidden(outbox));
+ahead.addEventListener("signed out", () => shutOut(noticeSignedOut));
+ahead.addEventListener("forbidden", () => shutOut(noticeForbidden));
+
+function shutOut(noticeIt) {
+  isShutOut = true;
+  noticeIt(outbox);
+}
+
+/* The server knows the person again: what waits is sent, which also takes the notice away. */
+function letIn() {
+  if (isShutOut) outbox.flush();
+  isShutOut = false;
+}
 
 /* --- what becomes of the answers --- */
 
