@@ -18,12 +18,22 @@ export function offerGuidelines(address) {
   if (!panel.hidden) fillPanel(panel, link.href);
 }
 
+let opener = null; // what had the focus before the guidelines
+
+/* Closed, they give the focus back to where it was; to the comparison where that has gone. Who works on beside them
+ * keeps it. */
 export function toggleGuidelines() {
   const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
+  const hadFocus = panel.contains(document.activeElement);
   panel.hidden = !panel.hidden || link.hidden;
-  if (panel.hidden) return link.focus();
-  panel.focus();
-  fillPanel(panel, link.href);
+  if (!panel.hidden) {
+    opener = document.activeElement;
+    panel.focus();
+    fillPanel(panel, link.href);
+  } else if (hadFocus) {
+    const isThere = opener.isConnected && opener !== document.body;
+    (isThere ? opener : $("stage").querySelector("h1"))?.focus({ preventScroll: true });
+  }
 }
 
 async function fillPanel(panel, url) {

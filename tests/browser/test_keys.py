@@ -354,6 +354,37 @@ def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy)
     visit.page.locator("#help-dialog").wait_for()
 
 
+def focused(visit) -> str:
+    return visit.page.evaluate(
+        "document.activeElement.closest('[data-letter]')?.dataset.letter ?? document.activeElement.id"
+    )
+
+
+def test_closed_guidelines_give_the_focus_back_to_where_it_was(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    visit.press("b", "l")
+    assert focused(visit) == "guidelines-panel"
+    visit.press("Escape")
+    assert focused(visit) == "B"
+    visit.page.locator("#guidelines-link").focus()
+    visit.press("Enter", "Tab", "Enter")  # the panel's own button
+    assert focused(visit) == "guidelines-link"
+
+
+def test_closed_guidelines_take_the_focus_from_nobody_who_worked_on_beside_them(open_browser, policy):
+    make_work(policy, 3)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.press("b", "l", "c", "Escape")
+    assert focused(visit) == "C"
+    visit.press("l", "1", "2", "3", "Enter")  # with the focus in the panel
+    visit.wait_for_another_than(done)
+    visit.page.locator("#guidelines-panel").focus()
+    visit.press("Escape")
+    assert visit.page.evaluate("document.activeElement === document.querySelector('#stage h1')")
+
+
 def parts_of_the_difference(visit) -> set[str]:
     """What is in only one of the two."""
     changed = visit.page.locator("#diff-dialog .diff-text :is(ins, del)")
