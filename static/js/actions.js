@@ -1,6 +1,7 @@
 /* What can be done on the page, by the name of its key; pointers do the same. */
 
 import { announce, readOut } from "./announcer.js";
+import { markWords } from "./marking.js";
 import { $, say } from "./page.js";
 import { toggleGuidelines, toggleRaw } from "./reading.js";
 
@@ -47,8 +48,8 @@ export function actionsOn({ stage, answers, panes }) {
       announce(say(comparison.cards[comparison.active].querySelector(".raw").hidden ? "rendered" : "raw"));
     }),
     more: on((comparison) => openDetails(comparison.form, ".is-active .more")),
-    mark_good: on((comparison) => comparison.marks?.add(comparison, "good")),
-    mark_bad: on((comparison) => comparison.marks?.add(comparison, "bad")),
+    mark_good: on((comparison) => markWords(comparison, "good")),
+    mark_bad: on((comparison) => markWords(comparison, "bad")),
     why: on((comparison) => openDetails(comparison.form, ".why")),
     better: on((comparison) => openDetails(comparison.form, ".better")),
     panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),

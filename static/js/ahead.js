@@ -40,7 +40,7 @@ export class Ahead extends EventTarget {
         const form = await this.#fetch();
         if (!form) return this.#fillLater();
         this.#pauseMs = 0;
-        await this.#add(await Comparison.of(form));
+        await this.#add(new Comparison(form));
       }
     } finally {
       this.#isFetching = false;

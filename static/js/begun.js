@@ -13,7 +13,7 @@ export async function begunCorrection({ drafts, outbox, leases }) {
   if (isUnsent || !(await leases.claim(id))) return null;
   const options = { ...AS_FRAGMENT, signal: AbortSignal.timeout(10_000) };
   const response = await fetch(page.urls.correction.replace("/0/", `/${id}/`), options).catch(() => null);
-  if (response?.ok) return Comparison.of(fragment(await response.text()).firstElementChild);
+  if (response?.ok) return new Comparison(fragment(await response.text()).firstElementChild);
   leases.letGo(id);
   if (response?.status !== 404) return null;
   drafts.drop({ id });

@@ -23,15 +23,7 @@ export class Comparison extends EventTarget {
   #tray = null;
   #lastRank = null;
   effort = new Effort();
-  marks = null; // what marks its words, where the pool asks for that
   #given = null; // in a correction: what was said before
-
-  /* Of a form from the server. What it takes to mark words is fetched only where the pool asks for marks. */
-  static async of(form) {
-    const comparison = new Comparison(form);
-    if (form.dataset.spans) comparison.marks = (await import("./marks.js").catch(() => null))?.marks;
-    return comparison;
-  }
 
   constructor(form) {
     super();

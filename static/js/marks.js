@@ -14,6 +14,7 @@ class Marks {
   #last = null;
 
   constructor() {
+    this.#remember();
     document.addEventListener("selectionchange", () => this.#remember());
     // A button for the selected words takes the selection with it, unless it never gets the press.
     for (const press of ["pointerdown", "mousedown"]) {

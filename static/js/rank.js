@@ -10,6 +10,7 @@ import { noteActivity } from "./effort.js";
 import { fillCards } from "./fragments.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
+import { showMarks } from "./marking.js";
 import { notice, noticeAside, noticeForbidden, noticeSignedOut, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
@@ -49,7 +50,7 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
   comparison.shown();
   comparison.addEventListener("change", drawUndo);
   drawUndo();
-  comparison.marks?.show(comparison);
+  showMarks(comparison);
   panes.show(comparison);
 });
 
@@ -194,7 +195,7 @@ setInterval(() => {
 /* What the server drew is this tab's, unless it was answered already or another tab has it. An answer can be corrected
  * in two tabs at once; while a correction of it waits in the outbox, it waits as well. */
 async function begin(form) {
-  const comparison = await Comparison.of(form);
+  const comparison = new Comparison(form);
   const entries = stage.onlyOne ? await outbox.waiting() : await outbox.all(); // refused, it can be corrected otherwise
   const isAnswered = entries.some((entry) => entry.assignment === comparison.id);
   if (!isAnswered && ((await leases.claim(comparison.id)) || stage.onlyOne)) {

@@ -211,6 +211,20 @@ def test_what_a_key_does_a_finger_does_too(open_browser, policy, monkeypatch):
     assert Assignment.objects.get(pk=done).skip_reason == "not rankable: no_sense"
 
 
+def test_what_marks_words_is_fetched_with_the_first_that_are_selected(open_browser, policy):
+    make_work(policy, 2, count=1, asks_spans=True)
+    visit = open_browser(path="/work/")
+    fetched = []
+    visit.page.on("request", lambda request: fetched.append(request.url.rsplit("/", 1)[-1]))
+    visit.page.goto("/rank/")
+    visit.ready()
+    assert "marking.js" in fetched and "marks.js" not in fetched
+    visit.page.evaluate("getSelection().selectAllChildren(document.querySelector('#stage .completion .text p'))")
+    visit.press("j")
+    visit.page.locator("#stage .marks li").wait_for()
+    assert "marks.js" in fetched
+
+
 def test_all_tied_by_touch(open_browser, policy):
     make_work(policy, 4, count=3)
     visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()

@@ -1,0 +1,22 @@
+/* Marking words. What does it (marks.js) is fetched with the first words that are selected, or with the first mark. */
+
+let fetched = null;
+
+function marks() {
+  return (fetched ??= import("./marks.js").then((module) => module.marks, () => (fetched = null))); // the next time
+}
+
+document.addEventListener("selectionchange", () => {
+  const { isCollapsed, anchorNode } = getSelection();
+  if (!isCollapsed && anchorNode.parentElement?.closest("[data-spans='1'] .completion")) marks();
+});
+
+/* Draw the marks of the comparison that has come onto the stage, and no longer those of the one before. */
+export async function showMarks(comparison) {
+  if (fetched || comparison.spans.length) (await marks())?.show(comparison);
+}
+
+/* Mark the selected words as `label`, where the pool asks for that. */
+export async function markWords(comparison, label) {
+  if (comparison.form.dataset.spans) (await marks())?.add(comparison, label);
+}
