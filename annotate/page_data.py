@@ -55,7 +55,8 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "signedOut": _("You are signed out."),
             "signIn": _("Sign in"),
             "forbidden": _(
-                "The server takes nothing from this page now: your role has changed, or the page is too old."
+                "The server takes nothing from this page now: somebody else has signed in in this browser, your role "
+                "has changed, or the page is too old."
             ),
             "loadAgain": _("Load the page again"),
             "keptNone": "{trouble}",
@@ -83,6 +84,7 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "strength": _("How much better? Press its number, or Enter to leave it open."),
             "noStrength": _("How much better: left open"),
             "lost": _("You were away for a while, and somebody else has that comparison now. Here is the next one."),
+            "noFeedback": _("What the right answer is cannot be loaded now."),
             "noGuidelines": _("The guidelines cannot be loaded now."),
             "restored": _("What you had begun is back."),
             "raw": _("Texts as they were written"),

@@ -112,3 +112,24 @@ def test_an_unknown_group_is_no_role(alice):
     person = person_of(alice)
     person.groups.add(Group.objects.create(name="superuser"))
     assert roles_of(person_of(alice)) == {"annotator"}
+
+
+def next_comparison(browser, **headers):
+    return browser.post("/rank/next/", headers=headers)
+
+
+def test_it_refuses_what_a_page_asks_for_somebody_else(alice):
+    bob = make_person("bob", "annotator")
+    refused = next_comparison(alice, **{"X-Whetstone-Person": str(bob.pk)})
+    assert refused.status_code == 403
+    assert refused.json() == {"code": "another_person", "detail": "Somebody else is signed in in this browser now."}
+
+
+def test_it_answers_the_page_of_whoever_is_signed_in(alice):
+    assert next_comparison(alice, **{"X-Whetstone-Person": str(person_of(alice).pk)}).status_code == 200
+    assert next_comparison(alice).status_code == 200
+
+
+def test_whose_page_it_is_makes_nobody_signed_in(client, db):
+    bob = make_person("bob", "annotator")
+    assert sign_in_page(next_comparison(client, **{"X-Whetstone-Person": str(bob.pk)}))

@@ -5,6 +5,8 @@ import { markWords } from "./marking.js";
 import { $, say } from "./page.js";
 import { toggleGuidelines, toggleRaw } from "./reading.js";
 
+const DOUBLE_CLICK_MS = 500;
+
 /* All actions, over whatever is on the stage when they are called. */
 export function actionsOn({ stage, answers, panes }) {
   const on = (action) => (argument) => action(stage.current, argument);
@@ -99,6 +101,7 @@ function openDetails(form, selector) {
 /* The page's buttons, links and forms do what the keys do. */
 export function listenToPointers(stage, actions) {
   const isFromPointer = watchPointer();
+  dropSecondClicks(stage);
   const acts = {
     raw: (index) => toggleRaw(stage.current.cards[index]),
     next: (index) => stage.current.toggleNextPlace(index) && sayPlace(stage.current, index),
@@ -133,6 +136,16 @@ export function listenToPointers(stage, actions) {
     if (event.submitter?.matches(".leave-open")) stage.current?.setStrength(null);
     actions.submit();
   });
+}
+
+/* The second click of a double click was meant for what stood there at the first, not for the next comparison. */
+function dropSecondClicks(stage) {
+  const drop = (event) => {
+    if (event.detail < 2 || performance.now() - stage.shownAt > DOUBLE_CLICK_MS) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  };
+  document.addEventListener("click", drop, { capture: true });
 }
 
 function closeAround(button, closePanel) {

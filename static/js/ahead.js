@@ -6,8 +6,8 @@
 
 import { Comparison } from "./comparison.js";
 import { fragment } from "./fragments.js";
-import { csrfToken } from "./outbox.js";
 import { page } from "./page.js";
+import { ask } from "./server.js";
 
 const SHORTEST_PAUSE_MS = 2_000;
 const LONGEST_PAUSE_MS = 15_000;
@@ -50,7 +50,7 @@ export class Ahead extends EventTarget {
   /* The next one, if there is any. One whose lease is about to end is let go: the server hands it back renewed. */
   take() {
     let next = this.#ready.shift();
-    while (next && this.renewal.isStale(next)) {
+    while (next?.mode === "ranking" && this.renewal.isStale(next)) {
       this.leases.letGo(next.id);
       next = this.#ready.shift();
     }
@@ -79,13 +79,7 @@ export class Ahead extends EventTarget {
     if (page.pool) body.append("pool", page.pool);
     let response, html;
     try {
-      response = await fetch(page.urls.next, {
-        method: "POST",
-        headers: { "X-CSRFToken": csrfToken() },
-        body,
-        redirect: "manual",
-        signal: AbortSignal.timeout(60_000),
-      });
+      response = await ask(page.urls.next, { method: "POST", body, signal: AbortSignal.timeout(60_000) });
       html = await response.text();
     } catch {
       return this.#tell("unreachable");

@@ -55,15 +55,15 @@ export class Answers extends EventTarget {
   }
 
   get canTakeBack() {
-    return this.#last.length > 0;
+    return this.#last.length > 0 && !this.stage.awaited;
   }
 
   async takeBack() {
     if (this.isSending) return;
-    const comparison = this.#last.pop();
+    const comparison = this.canTakeBack ? this.#last.pop() : null;
     const wasSkipped = this.#skips.has(comparison);
     if (!comparison || (wasSkipped && !(await this.#withdrawSkip(comparison)))) return announce(say("nothingToTakeBack"));
-    if (this.stage.current?.mode === "ranking") this.ahead.putBack(this.stage.current);
+    this.#layAside(this.stage.current);
     if (!wasSkipped) {
       comparison.reopen();
       this.leases.claim(comparison.id); // so that no other tab goes on with the correction
@@ -79,13 +79,22 @@ export class Answers extends EventTarget {
 
   /* Somebody else has the comparison on the stage now; what was written is kept until it is read. */
   async giveUp(comparison) {
-    const body = comparison.answer();
+    this.#leaveWith(say("lost"), () => this.showNext());
+    await this.keepWords(comparison);
+  }
+
+  async keepWords(comparison) {
     this.leases.letGo(comparison.id);
     this.drafts.drop(comparison);
-    this.#leaveWith(say("lost"), () => this.showNext());
-    if (!body.rationale && !body.better_answer) return;
-    const problem = { code: "lost", detail: say("lost") };
-    await this.outbox.add({ assignment: comparison.id, kind: "ranking", body, problem });
+    await this.outbox.keepLost(comparison.id, comparison.answer());
+  }
+
+  /* What was begun comes again after the answer that is had back; a correction in which nothing was corrected does not. */
+  #layAside(comparison) {
+    if (comparison?.mode === "ranking" || comparison?.isUnchanged === false) return this.ahead.putBack(comparison);
+    if (!comparison) return;
+    this.leases.letGo(comparison.id);
+    this.drafts.drop(comparison);
   }
 
   #leaveAsItWas(comparison) {

@@ -54,8 +54,9 @@ export class Comparison extends EventTarget {
     return this.form.dataset.mode;
   }
 
-  /* An answer that was sent, to be corrected. */
+  /* An answer that was sent, to be corrected: undone is from here on only what is corrected. */
   reopen() {
+    this.#history = [];
     this.form.dataset.mode = "revision";
     this.#given = this.#said;
   }

@@ -35,6 +35,13 @@ export class Drafts {
     return draft.isBegun;
   }
 
+  /* Answers that were begun, each with its assignment. */
+  get begunAnswers() {
+    const own = [...stored()].filter(([key, draft]) => key.startsWith(this.prefix) && draft?.mode === "ranking");
+    const begun = own.filter(([, draft]) => draft.isBegun);
+    return begun.map(([key, { fields }]) => ({ id: Number(key.slice(this.prefix.length)), fields }));
+  }
+
   /* The assignment whose correction was begun on this address last, or null. */
   get begunCorrection() {
     const isOne = ([key, draft]) => key.startsWith(this.prefix) && draft?.mode === "revision" && draft.isBegun;

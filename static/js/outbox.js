@@ -7,8 +7,12 @@
  * go on. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
  *
  * Events: "change" after every step, detail {waiting, held, aside, state}, where what is held does not wait for
- * anything to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry.
+ * anything to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry, in every
+ * tab: `isElsewhere` where another one has sent it.
  */
+
+import { say } from "./page.js";
+import { ask } from "./server.js";
 
 const STORE = "answers";
 const RETRY_SECONDS = [1, 2, 4, 8, 15, 30];
@@ -32,10 +36,6 @@ export function randomKey() {
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-export function csrfToken() {
-  return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
-}
-
 /* How long an entry is still held, by a clock that may have been set back meanwhile. */
 function heldMs({ at, holdMs = 0 }) {
   const passed = Date.now() - at;
@@ -57,7 +57,7 @@ export class Outbox extends EventTarget {
     this.user = user;
     this.urls = urls;
     this.state = "saved";
-    this.#channel?.addEventListener("message", () => this.#tell());
+    this.#channel?.addEventListener("message", ({ data }) => this.#heard(data));
     addEventListener("online", () => this.flush());
     addEventListener("focus", () => this.flush());
     document.addEventListener("visibilitychange", () => document.hidden || this.flush());
@@ -72,6 +72,12 @@ export class Outbox extends EventTarget {
     return entry;
   }
 
+  /* What was written on a comparison that somebody else has now, until it was read. */
+  async keepLost(assignment, body) {
+    const problem = { code: "lost", detail: say("lost") };
+    if (body.rationale || body.better_answer) await this.add({ assignment, kind: "ranking", body, problem });
+  }
+
   /* Whether this browser keeps anything for this site; asks it not to clear that away when its disk is full. */
   async opens() {
     navigator.storage?.persist?.().catch(() => {});
@@ -81,6 +87,11 @@ export class Outbox extends EventTarget {
   async all() {
     const entries = await this.#read((store) => store.getAll());
     return entries.filter((entry) => entry.user === this.user);
+  }
+
+  /* Whether anything more is to be heard of an entry soon. */
+  isOnItsWay(entry) {
+    return !entry.problem && !isAside(entry);
   }
 
   async waiting() {
@@ -145,13 +156,13 @@ export class Outbox extends EventTarget {
       this.#failures = 0;
       if (result === "sent") {
         await this.#write((store) => store.delete(entry.id));
-        this.dispatchEvent(new CustomEvent("sent", { detail: entry }));
+        this.#tellAll("sent", entry);
       } else if (result === "failed" || result === "late") {
         await this.#putOff(entry);
       } else {
         entry.problem = result;
         await this.#write((store) => store.put(entry));
-        this.dispatchEvent(new CustomEvent("problem", { detail: entry }));
+        this.#tellAll("problem", entry);
       }
       await this.#tell();
     }
@@ -162,17 +173,16 @@ export class Outbox extends EventTarget {
     const seconds = FAILURE_SECONDS[Math.min(failures, FAILURE_SECONDS.length) - 1];
     Object.assign(entry, { failures, at: Date.now(), holdMs: seconds * 1000 });
     await this.#write((store) => store.put(entry));
-    if (isAside(entry)) this.dispatchEvent(new CustomEvent("aside", { detail: entry }));
+    if (isAside(entry)) this.#tellAll("aside", entry);
   }
 
   async #post(entry) {
     let response;
     try {
-      response = await fetch(this.urls[entry.kind].replace("/0/", `/${entry.assignment}/`), {
+      response = await ask(this.urls[entry.kind].replace("/0/", `/${entry.assignment}/`), {
         method: "POST",
-        headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken(), "Idempotency-Key": entry.key },
+        headers: { "Content-Type": "application/json", "Idempotency-Key": entry.key },
         body: JSON.stringify(entry.body),
-        redirect: "manual",
         signal: AbortSignal.timeout(20_000),
       });
     } catch ({ name }) {
@@ -180,22 +190,34 @@ export class Outbox extends EventTarget {
     }
     if (response.ok) return "sent";
     if (response.type === "opaqueredirect" || response.status === 401) return "signed out";
-    if (response.status === 403) return "forbidden"; // another role meanwhile, or a CSRF token that was cleared away
+    if (response.status === 403) return "forbidden"; // another role or person meanwhile, or no CSRF token any more
     if (UNREACHABLE.has(response.status)) return "offline";
     if (LATE.has(response.status)) return "late";
     if (!REFUSALS.has(response.status)) return "failed";
     const { code = "error", detail = "" } = await response.json().catch(() => ({}));
     if (code === "nothing_changed") return "sent"; // another tab said the same: the server has it
+    if (code === "stale_lease" && entry.kind === "skip") return "sent"; // somebody else has it already
     return { code, detail };
   }
 
   async #settle(state) {
     this.state = state;
     await this.#tell();
-    this.#channel?.postMessage(state);
+    this.#channel?.postMessage({});
     if (state === "saved") return;
     const seconds = RETRY_SECONDS[Math.min(this.#failures++, RETRY_SECONDS.length - 1)];
     this.#timer = setTimeout(() => this.flush(), seconds * 1000);
+  }
+
+  #tellAll(type, entry) {
+    this.dispatchEvent(new CustomEvent(type, { detail: entry }));
+    this.#channel?.postMessage({ type, entry });
+  }
+
+  /* What another tab tells, perhaps one of somebody else. */
+  #heard({ type, entry }) {
+    if (entry?.user === this.user) this.dispatchEvent(new CustomEvent(type, { detail: { ...entry, isElsewhere: true } }));
+    this.#tell();
   }
 
   async #tell() {

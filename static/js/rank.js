@@ -128,8 +128,9 @@ outbox.addEventListener("aside", ({ detail: entry }) => {
 
 outbox.addEventListener("problem", ({ detail: entry }) => {
   outcome = "";
-  showProblems();
-  if (stage.awaited?.id === entry.assignment) goOn();
+  const isAwaited = stage.awaited?.id === entry.assignment;
+  if (!entry.isElsewhere || isAwaited) showProblems();
+  if (isAwaited) goOn();
 });
 
 async function arrived(comparison) {
@@ -169,10 +170,13 @@ document.addEventListener("visibilitychange", tick);
 async function renewLeases() {
   const held = [stage.current, ...ahead.comparisons].filter((comparison) => comparison?.mode === "ranking");
   const lost = await renewal.renew(held);
-  for (const comparison of ahead.comparisons.filter((one) => lost.includes(one))) ahead.drop(comparison);
-  if (!lost.includes(stage.current) || answers.isSending) return; // or answered while the server was asked
-  await answers.giveUp(stage.current);
-  showProblems();
+  const isLost = (one) => lost.includes(one) && one.mode === "ranking"; // not answered while the server was asked
+  for (const comparison of ahead.comparisons.filter(isLost)) {
+    ahead.drop(comparison);
+    await answers.keepWords(comparison);
+  }
+  if (isLost(stage.current) && !answers.isSending) await answers.giveUp(stage.current);
+  if (lost.length) showProblems();
 }
 
 let workedMs = 0;
@@ -197,11 +201,11 @@ setInterval(() => {
 async function begin(form) {
   const comparison = new Comparison(form);
   const entries = stage.onlyOne ? await outbox.waiting() : await outbox.all(); // refused, it can be corrected otherwise
-  const isAnswered = entries.some((entry) => entry.assignment === comparison.id);
-  if (!isAnswered && ((await leases.claim(comparison.id)) || stage.onlyOne)) {
+  const entry = entries.find((one) => one.assignment === comparison.id);
+  if (!entry && ((await leases.claim(comparison.id)) || stage.onlyOne)) {
     renewal.lent(comparison);
     stage.adopt(comparison);
-  } else if (stage.onlyOne) {
+  } else if (stage.onlyOne || (comparison.isTraining && entry && outbox.isOnItsWay(entry))) {
     stage.awaited = comparison;
   } else {
     stage.clear();
@@ -219,12 +223,18 @@ async function goOnWithCorrection(form) {
   stage.show(correction);
 }
 
+/* Before any more comparisons are fetched: those that are this person's again come first. */
+async function keepLostWords() {
+  await import("./begun.js").then((begun) => begun.keepLostWords({ drafts, outbox, leases, renewal })).catch(() => {});
+}
+
 const form = stage.element.querySelector("form");
 printKeys(document, page.keys, Number(form?.dataset.k ?? 0));
 if (await outbox.opens()) {
   if (!stage.onlyOne && drafts.begunCorrection) await goOnWithCorrection(form);
   else if (form) await begin(form);
   outbox.flush();
+  if (!stage.onlyOne && drafts.begunAnswers.length) await keepLostWords();
   showProblems();
   ahead.fill();
 } else {

@@ -1,6 +1,7 @@
 /* Ways to read: the text as it was written, the guidelines beside it. What differs between two: diff.js. */
 
 import { fragment, AS_FRAGMENT } from "./fragments.js";
+import { ask } from "./server.js";
 import { $, say } from "./page.js";
 
 export function toggleRaw(card) {
@@ -41,7 +42,7 @@ async function fillPanel(panel, url) {
   panel.dataset.url = url;
   const text = panel.querySelector(".text");
   text.replaceChildren(); // those of another pool, or another version
-  const response = await fetch(url, AS_FRAGMENT).catch(() => null);
+  const response = await ask(url, AS_FRAGMENT).catch(() => null);
   const content = response?.ok ? fragment(await response.text()) : say("noGuidelines");
   if (panel.dataset.url !== url) return; // another comparison has come meanwhile
   if (!response?.ok) panel.dataset.url = ""; // asked for again when the panel is opened again

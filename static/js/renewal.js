@@ -5,7 +5,7 @@
  * Date.now(), since performance.now() may stand still while the machine sleeps.
  */
 
-import { csrfToken } from "./outbox.js";
+import { ask } from "./server.js";
 
 const DUE = 1 / 3;
 const STALE = 9 / 10;
@@ -38,18 +38,23 @@ export class Renewal {
     const isDue = (one) => this.#share(one) > DUE && this.#lastActivity > this.#since.get(one);
     if (document.hidden || Date.now() < this.#notBefore || !comparisons.some(isDue)) return [];
     this.#notBefore = Infinity; // one at a time
-    const response = await fetch(this.url, {
+    const lost = await this.lost(comparisons.map((one) => one.id));
+    this.#notBefore = lost ? 0 : Date.now() + RETRY_MS;
+    if (!lost) return [];
+    for (const one of comparisons) if (!lost.includes(one.id)) this.lent(one);
+    return comparisons.filter((one) => lost.includes(one.id));
+  }
+
+  /* Renew the leases of these assignments. Returns those that are this person's no longer; null where nobody said. */
+  async lost(ids) {
+    const response = await ask(this.url, {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRFToken": csrfToken() },
-      body: JSON.stringify({ holding: comparisons.map((one) => one.id) }),
-      redirect: "manual",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ holding: ids }),
       signal: AbortSignal.timeout(15_000),
     }).catch(() => null);
     const renewed = response?.ok ? (await response.json().catch(() => ({}))).renewed : null;
-    this.#notBefore = renewed ? 0 : Date.now() + RETRY_MS;
-    if (!renewed) return [];
-    for (const one of comparisons) if (one.id in renewed) this.lent(one);
-    return comparisons.filter((one) => !(one.id in renewed));
+    return renewed ? ids.filter((id) => !(id in renewed)) : null;
   }
 
   #share(comparison) {

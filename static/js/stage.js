@@ -12,6 +12,7 @@ export class Stage extends EventTarget {
   back = this.element.dataset.back; // on the page that corrects one answer: where it leads when that is done
   onlyOne = Boolean(this.back);
   current = null;
+  shownAt = 0; // by performance.now()
   isPlain = false; // where nothing can be kept the form sends itself, as it does without a script
   awaited = null; // the comparison whose answer has to arrive first: in training, for its feedback, and in a correction
 
@@ -22,11 +23,13 @@ export class Stage extends EventTarget {
   /* The comparison that the server drew, before there was a script. */
   adopt(comparison) {
     this.current = comparison;
+    this.shownAt = performance.now();
     this.dispatchEvent(new CustomEvent("shown", { detail: comparison }));
   }
 
   show(comparison) {
-    hideToast(); // it spoke of the one before
+    hideToast(); // it spoke of the one before, as these dialogs do
+    for (const dialog of document.querySelectorAll("dialog[data-of-comparison][open]")) dialog.close();
     this.element.replaceChildren(comparison.form);
     scrollTo(0, 0);
     this.element.querySelector("h1").focus({ preventScroll: true });

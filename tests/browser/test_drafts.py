@@ -1,9 +1,14 @@
 """What was begun and not sent comes back: an answer, a correction, every word of them."""
 
-from annotate.models import Ranking
+from datetime import timedelta
+
+from django.utils import timezone
+
+from annotate.models import Assignment, Ranking
+from annotate.services.assignments import release_expired_leases
 from annotate.services.snapshots import freeze_preferences
 from tests.browser.test_outbox import kill_the_tab
-from tests.browser.visit import make_work, ranks_as_shown
+from tests.browser.visit import lend_elsewhere, make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
 
@@ -108,3 +113,72 @@ def test_it_says_that_a_snapshot_was_quicker_than_a_correction_that_was_begun(op
     visit.ready().wait_for_text("A snapshot has used this answer already; it can no longer be changed.")
     assert visit.shown != done
     assert not has_draft(visit, done)
+
+
+def begin_and_leave(visit) -> int:
+    """Write half a reason and close the page; returns the assignment."""
+    begun = visit.shown
+    visit.press("w")
+    visit.page.keyboard.type("because it is ki")
+    visit.page.wait_for_function("() => JSON.stringify(localStorage).includes('because it is ki')")
+    visit.page.goto("about:blank")
+    return begun
+
+
+def test_what_was_begun_comes_back_after_the_lease_ran_out(open_browser, policy):
+    make_work(policy, 2, asks_rationale=True)
+    visit = open_browser().ready()
+    begun = begin_and_leave(visit)
+    Assignment.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    release_expired_leases()
+    visit.page.goto("/rank/")
+    visit.ready()
+    if visit.shown != begun:  # the server drew another first
+        other = visit.shown
+        visit.page.wait_for_function("navigator.locks.query().then(({held}) => held.length > 1)")
+        visit.press("ArrowRight")
+        visit.wait_for_another_than(other)
+    assert visit.shown == begun
+    visit.wait_for_text("What you had begun is back.")
+    assert visit.page.locator("textarea[name=rationale]").input_value() == "because it is ki"
+
+
+def test_what_was_begun_on_a_comparison_that_somebody_else_has_now_is_kept_until_it_was_read(
+    open_browser, policy, cast
+):
+    make_work(policy, 2, asks_rationale=True)
+    visit = open_browser().ready()
+    begun = begin_and_leave(visit)
+    lend_elsewhere(begun, cast["bob"])
+    visit.page.goto("/rank/")
+    dialog = visit.ready().page.locator("#problem-dialog")
+    dialog.wait_for()
+    assert "somebody else has that comparison now" in dialog.inner_text()
+    assert dialog.locator("textarea").input_value() == "because it is ki"
+    assert not has_draft(visit, begun)
+    dialog.get_by_role("button", name="I have read it").click()
+    visit.page.reload()
+    visit.ready()
+    assert not dialog.is_visible()
+
+
+def test_a_correction_that_was_begun_comes_again_after_an_earlier_answer_was_had_back(open_browser, policy):
+    make_work(policy, 4, asks_rationale=True)
+    visit = open_browser().ready()
+    earlier = visit.shown
+    visit.press(*"1234", "Enter")
+    done = visit.wait_for_another_than(earlier)
+    visit.press(*"1234", "Enter")
+    following = visit.wait_for_another_than(done)
+    visit.press("u")
+    assert visit.wait_for_another_than(following) == done
+    visit.press("w")
+    visit.page.keyboard.type("because it is kind")
+    visit.press("Escape", "u")
+    assert visit.wait_for_another_than(done) == earlier
+    visit.press("a", "4", "Enter")
+    assert visit.wait_for_another_than(earlier) == done
+    visit.press("Enter")
+    assert visit.wait_for_another_than(done) == following
+    visit.wait_until_sent()
+    assert Ranking.objects.get(assignment=done, is_current=True).rationale == "because it is kind"

@@ -15,7 +15,8 @@ from django.utils import timezone
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.services.assignments import release_expired_leases
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
-from tests.browser.visit import Visit, make_work, ranks_as_shown
+from tests.browser.visit import Visit, lend_elsewhere, make_work, ranks_as_shown
+from tests.worlds import make_ranking
 
 
 class OneRequestAConnection(WSGIRequestHandler):
@@ -219,20 +220,48 @@ def test_who_is_signed_out_before_any_answer_is_told_of_none(open_browser, polic
 
 
 def test_it_never_sends_one_persons_answers_as_anothers(open_browser, policy, cast):
-    make_work(policy, 2, overlap=2)
+    """Alice's tab stays open while Bob signs in beside it, and again while she does."""
+    make_work(policy, 2, count=12, overlap=2)
     visit = open_browser()
-    visit.expected = ("401", "403")
+    visit.expected = ("403",)
     visit.ready()
-    wait_until_fetched_ahead(visit)
-    Session.objects.all().delete()
-    visit.press("ArrowRight")
-    visit.page.locator("#notice a").wait_for()
-    visit.page.goto("about:blank")  # an answer to Alice's tab that is still on its way would sign Bob out
+    done = answer_offline(visit, 1)
     visit.person = cast["bob"]
     visit.sign_in()
-    visit.page.goto("/rank/")
-    visit.ready().page.wait_for_timeout(500)
-    assert not Ranking.objects.exists()
+    visit.context.set_offline(False)
+    visit.wait_for_text("somebody else has signed in in this browser")
+    visit.wait_for_text("1 answer is kept in this browser until it can be sent.")
+    tab = visit.context.new_page()
+    tab.goto("/rank/")
+    tab.wait_for_selector("html[data-ready]")
+    tab.keyboard.press("ArrowLeft")  # her own answer goes after all that the tab would send before
+    tab.wait_for_function("() => document.getElementById('saved').textContent === 'Saved'")
+    assert Ranking.objects.get().annotator == cast["bob"]
+    assert not Assignment.objects.filter(annotator=cast["bob"], pk=visit.shown).exists()
+    tab.close()
+    visit.person = cast["alice"]
+    visit.sign_in()
+    visit.page.evaluate("dispatchEvent(new Event('focus'))")
+    visit.wait_until_sent()
+    assert stored_once(*done)
+    assert Ranking.objects.get(assignment=done[0]).annotator == cast["alice"]
+
+
+def test_a_tab_that_waits_for_an_answer_hears_that_another_one_sent_it(open_browser, policy, cast):
+    pool = make_work(policy, 2, count=12)
+    given = make_ranking(pool.comparisons.first(), cast["alice"], [2, 1])
+    sender = open_browser().ready()
+    tab = sender.context.new_page()
+    tab.goto(f"/work/{given.assignment_id}/")
+    tab.wait_for_selector("html[data-ready]")
+    tab.route("**/revision/", lambda route: route.abort())
+    sender.expected = ("net::ERR_FAILED",)
+    sender.context.on("weberror", lambda error: sender.problems.append(str(error)))
+    tab.keyboard.press("ArrowRight")
+    sender.wait_for_text("1 waiting")
+    sender.page.evaluate("dispatchEvent(new Event('focus'))")
+    tab.wait_for_url("**/work/")
+    assert ranks_as_shown(given.assignment_id) == [2, 1]
 
 
 def test_it_sends_once_the_stopped_server_is_back(chromium, cast, policy):
@@ -357,7 +386,18 @@ def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open
     assert ranks_as_shown(other) == [2, 1]
 
 
-def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
+def test_an_answer_that_waited_longer_than_its_lease_counts(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = answer_offline(visit, 3)
+    Assignment.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    assert release_expired_leases() == 3
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert stored_once(*done)
+
+
+def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy, cast):
     make_work(policy, 2, asks_rationale=True)
     visit = open_browser().ready()
     visit.expected = ("409",)
@@ -365,8 +405,7 @@ def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
     visit.press("w")
     visit.page.keyboard.type("because it is kind")
     visit.press("Escape")
-    Assignment.objects.filter(pk=done).update(expires_at=timezone.now() - timedelta(minutes=1))
-    release_expired_leases()
+    lend_elsewhere(done, cast["bob"])
     visit.press("ArrowLeft")
     dialog = visit.page.locator("#problem-dialog")
     dialog.wait_for()
@@ -376,6 +415,21 @@ def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy):
     dialog.wait_for(state="hidden")
     assert visit.page.locator("#saved").inner_text() == ""  # and nothing was saved
     assert not Ranking.objects.exists()
+
+
+def test_a_skip_of_what_somebody_else_has_meanwhile_needs_no_words(open_browser, policy, cast, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 1)
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    visit.expected = ("409",)
+    wait_until_fetched_ahead(visit)
+    visit.context.set_offline(True)
+    skipped = visit.shown
+    visit.press("s", "1").wait_for_text("1 waiting")
+    lend_elsewhere(skipped, cast["bob"])
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert not visit.page.locator("#problem-dialog").is_visible()
 
 
 def test_it_says_when_there_is_nothing_and_shows_what_comes(open_browser, policy):

@@ -498,6 +498,36 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
     assert not Ranking.objects.get().counts
 
 
+def test_training_tells_after_a_reload_what_was_answered_before_it(open_browser, policy):
+    pool = make_work(policy, 2, count=3, training_count=1)
+    comparison = pool.comparisons.first()
+    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
+    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    visit = open_browser().ready()
+    visit.expected = ("net::ERR_FAILED",)
+    done = visit.shown
+    visit.page.route("**/ranking/", lambda route: route.abort())
+    visit.press("ArrowLeft").wait_for_text("1 waiting")
+    visit.page.reload()
+    visit.ready().press("u").wait_for_text("There is no answer to take back.")
+    assert visit.shown == done
+    visit.page.unroute("**/ranking/")
+    visit.page.evaluate("dispatchEvent(new Event('focus'))")
+    visit.wait_for_text("Amber glows.")
+
+
+def test_the_second_click_of_a_double_click_answers_nothing(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.page.get_by_role("button", name="A is better").dblclick()
+    following = visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    visit.page.wait_for_timeout(200)  # in which a second answer would go
+    assert visit.shown == following
+    assert Ranking.objects.count() == 1
+
+
 LEFT_UNDER_THE_BAR = """() => {
     const bar = document.querySelector('.bar');
     const place = element => element.getBoundingClientRect().top;

@@ -8,7 +8,7 @@ from django.utils import timezone
 from annotate.models import Assignment, Ranking
 from annotate.services.assignments import release_expired_leases
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
-from tests.browser.visit import make_work
+from tests.browser.visit import lend_elsewhere, make_work
 
 LEASE_SECONDS = 9
 
@@ -54,13 +54,13 @@ def test_it_renews_nothing_for_a_tab_that_was_left(reader):
     assert release_expired_leases() == 1
 
 
-def test_it_says_at_once_that_a_comparison_was_lost_and_keeps_the_text(reader):
+def test_it_says_at_once_that_a_comparison_was_lost_and_keeps_the_text(reader, cast):
     lost = reader.shown
     reader.press("w")
     reader.page.keyboard.type("because it is kind")
     reader.press("Escape")
-    Assignment.objects.filter(pk=lost).update(expires_at=timezone.now() - timedelta(minutes=1))
-    release_expired_leases()
+    reader.press("s").page.locator("#skip-dialog").wait_for()
+    lend_elsewhere(lost, cast["bob"])
     move_the_mouse(reader, 4)
     dialog = reader.page.locator("#problem-dialog")
     dialog.wait_for()
@@ -68,7 +68,18 @@ def test_it_says_at_once_that_a_comparison_was_lost_and_keeps_the_text(reader):
     assert "because it is kind" in dialog.locator("textarea").input_value()
     dialog.get_by_role("button", name="I have read it").click()
     assert reader.shown != lost
+    assert not reader.page.locator("#skip-dialog").is_visible()  # it spoke of the one that is lost
     assert not Ranking.objects.exists()
+
+
+def test_who_comes_back_after_the_lease_ran_out_has_it_still(reader):
+    done = reader.shown
+    Assignment.objects.filter(pk=done).update(expires_at=timezone.now() - timedelta(minutes=1))
+    release_expired_leases()
+    move_the_mouse(reader, 6)
+    assert reader.shown == done
+    assert seconds_left(done) > 0
+    assert Assignment.objects.get(pk=done).status == "leased"
 
 
 def test_a_renewal_that_cannot_be_sent_loses_nothing(reader):

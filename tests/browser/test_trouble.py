@@ -154,7 +154,7 @@ def test_who_may_rank_no_longer_is_told_so_and_not_to_sign_in(open_browser, poli
     notice = visit.page.locator("#notice")
     cast["alice"].groups.clear()
     done = visit.shown
-    visit.press("ArrowLeft").wait_for_text("The server takes nothing from this page now: your role has changed")
+    visit.press("ArrowLeft").wait_for_text("The server takes nothing from this page now: somebody else has signed in")
     assert "1 answer is kept in this browser" in notice.inner_text()
     assert "igned out" not in notice.inner_text()
     notice.get_by_role("link", name="Load the page again").click()

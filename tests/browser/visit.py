@@ -1,13 +1,16 @@
 """One person's browser at the ranking page."""
 
 import re
+from datetime import timedelta
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
 from django.test import Client
+from django.utils import timezone
 
-from annotate.models import Assignment, PromptPool, Ranking, User
+from annotate.models import Assignment, Comparison, PromptPool, Ranking, User
+from annotate.services.assignments import lease_next_comparison, release_expired_leases
 from tests.worlds import make_comparison, make_pool, make_prompt
 
 WORDS = ["amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris"]
@@ -116,6 +119,15 @@ class Visit:
 
     def close(self) -> None:
         self.context.close()
+
+
+def lend_elsewhere(assignment_id: int, annotator: User) -> None:
+    """The lease ran out, the tick was at it, and somebody else has the comparison now."""
+    assignment = Assignment.objects.get(pk=assignment_id)
+    Assignment.objects.filter(pk=assignment_id).update(expires_at=timezone.now() - timedelta(minutes=1))
+    release_expired_leases()
+    Comparison.objects.filter(pk=assignment.comparison_id).update(priority=99)
+    assert lease_next_comparison(annotator=annotator).comparison_id == assignment.comparison_id
 
 
 def ranks_as_shown(assignment_id: int) -> list[int]:
