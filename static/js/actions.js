@@ -5,8 +5,6 @@ import { markWords } from "./marking.js";
 import { $, say } from "./page.js";
 import { toggleGuidelines, toggleRaw } from "./reading.js";
 
-const DOUBLE_CLICK_MS = 500;
-
 /* All actions, over whatever is on the stage when they are called. */
 export function actionsOn({ stage, answers, panes }) {
   const on = (action) => (argument) => action(stage.current, argument);
@@ -140,8 +138,11 @@ export function listenToPointers(stage, actions) {
 
 /* The second click of a double click was meant for what stood there at the first, not for the next comparison. */
 function dropSecondClicks(stage) {
+  let clickedAt = 0;
   const drop = (event) => {
-    if (event.detail < 2 || performance.now() - stage.shownAt > DOUBLE_CLICK_MS) return;
+    const isMeantForAnother = event.detail > 1 && stage.shownAt > clickedAt;
+    clickedAt = performance.now();
+    if (!isMeantForAnother) return;
     event.preventDefault();
     event.stopImmediatePropagation();
   };
