@@ -26,7 +26,7 @@ lint: .venv/installed ## style, and who may import whom
 	$(BIN)/lint-imports
 
 bench-web: ## the web server under many annotators
-bench-reward: ## reward training against TRL's
+bench-reward: ## reward training against TRL's; hours on a processor without bf16 (python -m bench.reward --help)
 bench-reward-scaling: ## how the cost of rankings grows with K, prompt length and their number
 bench-ppo: ## PPO against TRL's
 bench-labels: ## win rate against the number of rankings

@@ -1,23 +1,44 @@
-"""The default base that the benchmarks share, and the arithmetic that both sides of one use."""
+"""The default base that the benchmarks share, and the device and arithmetic that both sides of one use."""
 
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 
 def add_base_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="of both sides; default: cpu")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of both sides")
 
 
 def prepare_base(options: argparse.Namespace) -> None:
-    """Makes the model folder if it is missing, and settles a dtype of `auto` by what the processor does well."""
+    """Makes the model folder if it is missing, and settles a dtype of `auto` by what the device does well."""
+    use_device(options.device)
     ensure_base(options.base)
     if options.dtype == "auto":
-        from trainer.rlhf.policy import best_device, pick_dtype
+        import torch
 
-        options.dtype = str(pick_dtype("auto", best_device())).removeprefix("torch.")
+        from trainer.rlhf.policy import pick_dtype
+
+        options.dtype = str(pick_dtype("auto", torch.device(options.device))).removeprefix("torch.")
+
+
+def use_device(device: str) -> None:
+    """Makes `device` the only one that libraries find in this process and its children by fork.
+
+    A trainer takes the best device there is: beside a peer on the processor it must not find an accelerator.
+    Raises `SystemExit` where there is no such device.
+    """
+    if device != "cuda":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    import torch
+
+    if device != "mps":
+        torch.backends.mps.is_available = lambda: False
+    if not {"cpu": lambda: True, "cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}[device]():
+        raise SystemExit(f"--device {device}: PyTorch finds no such device here")
 
 
 def ensure_base(folder: Path) -> None:

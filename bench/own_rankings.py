@@ -1,12 +1,15 @@
 """A reward model of your own rankings: held-out accuracy of this project's trainer and of TRL's, on the same folds.
 
-    python -m bench.own_rankings rankings.jsonl [--folds 5] [--peer-folds 1]
+    python -m bench.own_rankings rankings.jsonl [--folds 5] [--only-folds 1,2] [--peer-folds 1]
 
 `rankings.jsonl` is as in docs/run-folder.md; prompts are dealt to folds, and no prompt is on both sides. Ours is the
-`reward` stage with its defaults, which chooses by cross-validation inside the training folds. TRL's RewardTrainer
-gets the same training rankings as pairs, LoRA or full weights, one epoch; that is slow on a processor: `--peer-folds`.
-Accuracy is of pairs with different ranks. A fold's interval is a bootstrap over prompts; those of the last lines are
-Wilson's, as if pairs were independent. Where TRL was not trained on all folds, ours is repeated on those it was.
+`reward` stage with its defaults, which chooses by cross-validation inside the training folds. TRL's RewardTrainer gets
+the same training rankings as pairs, LoRA or full weights, one epoch; that is slow on a processor: `--peer-folds`. A
+long comparison can be done in parts (`--only-folds`): a fold is the same, seeds too, whichever others are trained.
+Completions that are too long are cut by ours; TRL drops a pair that has one, and the fold's line says how many.
+Accuracy is of pairs with different ranks, equal scores counting half, ours in the stage's dtype and TRL's in fp32. A
+fold's interval is a bootstrap over prompts; those of the last lines are Wilson's, as if pairs were independent. Where
+TRL was not trained on all folds, ours is repeated on those it was.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.default_base import add_base_options, prepare_base
+from bench.peer import REWARD_PEER
 from bench.reward_peer import Training, train_theirs
 from trainer.rlhf.intervals import wilson
 
@@ -33,32 +37,49 @@ def main() -> None:
     parser.add_argument("rankings", type=Path)
     add_base_options(parser)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--run-folds", type=int, help="on how many of the folds ours is trained; default: all")
-    parser.add_argument("--peer-folds", type=int, default=0, help="on how many of the folds TRL is trained too")
+    parser.add_argument("--only-folds", type=numbers, help="the folds to train on, as 3,4; default: all")
+    parser.add_argument("--peer-folds", type=numbers, default=[], help="those of them that TRL is trained on too")
     parser.add_argument("--peer-mode", choices=("lora", "full"), default="lora")
     parser.add_argument("--max-prompt", type=int, default=384, help="tokens")
     parser.add_argument("--max-completion", type=int, default=256, help="tokens")
     parser.add_argument("--recipe", type=json.loads, default={}, help="JSON over the reward stage's configuration")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    folds = chosen_folds(options.folds, options.only_folds, options.peer_folds)
     prepare_base(options)
+    if options.peer_folds:
+        REWARD_PEER.python()  # a missing package is found before hours of training
     rankings = [json.loads(line) for line in options.rankings.read_text(encoding="utf-8").splitlines()]
     keys = sorted({key_of(ranking) for ranking in rankings})
     random.Random(options.seed).shuffle(keys)
     print(f"{len(rankings)} rankings of {len(keys)} prompts, {options.folds} folds")
-    ours, theirs = [], []
-    for fold in range(options.run_folds or options.folds):
-        held_out = set(keys[fold :: options.folds])
+    ours, theirs = {}, {}
+    for fold in folds:
+        held_out = set(keys[fold - 1 :: options.folds])
         parts = [ranking | {"split": "held_out" if key_of(ranking) in held_out else "train"} for ranking in rankings]
-        ours.append(run_ours(options, parts, fold))
-        if fold < options.peer_folds:
-            theirs.append(run_theirs(options, parts, fold))
-    both = ours[: len(theirs)] if len(theirs) < len(ours) else []
-    for name, results in (("ours", ours), ("ours, on their folds", both), ("theirs", theirs)):
+        ours[fold] = run_ours(options, parts, fold)
+        if fold in options.peer_folds:
+            theirs[fold] = run_theirs(options, parts, fold)
+    both = [ours[fold] for fold in theirs] if len(theirs) < len(ours) else []
+    for name, results in (("ours", ours.values()), ("ours, on their folds", both), ("theirs", theirs.values())):
         if results:
             right, pairs = (sum(column) for column in zip(*results, strict=True))
             low, high = wilson(right / pairs, pairs)
             print(f"{name}: {right / pairs:.3f} [{low:.3f}, {high:.3f}] of {pairs:.0f} pairs in {len(results)} folds")
+
+
+def numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
+
+
+def chosen_folds(folds: int, only: list[int] | None, peers: list[int]) -> list[int]:
+    """The folds to train on, counted from 1; raises `SystemExit` for one that is not there."""
+    chosen = sorted(set(range(1, folds + 1) if only is None else only))
+    if not set(chosen) <= set(range(1, folds + 1)):
+        raise SystemExit(f"--only-folds: folds are numbered from 1 to {folds}")
+    if not set(peers) <= set(chosen):
+        raise SystemExit("--peer-folds must be among the folds that ours is trained on")
+    return chosen
 
 
 def key_of(ranking: dict[str, Any]) -> str:
@@ -76,12 +97,13 @@ def run_ours(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: 
         config |= {"reward": options.recipe, **limits}
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         started = time.monotonic()
-        subprocess.run([sys.executable, "-m", "trainer.rlhf", "reward", name], check=True)
+        command = [sys.executable, "-m", "bench.stage", options.device, str(folder / "peak"), "reward", name]
+        subprocess.run(command, check=True)
         seconds = time.monotonic() - started
         report = json.loads((folder / "reward" / "report.json").read_text(encoding="utf-8"))
     found, rival, chosen = report["accuracy"], report["length_baseline"], report["chosen"]
     print(
-        f"fold {fold + 1} ours   {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] of {found['pairs']}, "
+        f"fold {fold} ours   {found['value']:.3f} [{found['low']:.3f}, {found['high']:.3f}] of {found['pairs']}, "
         f"length alone {rival['value']:.3f}, {chosen['pooling']} at layer {chosen['layer']}, {seconds:.0f} s",
         flush=True,
     )
@@ -92,6 +114,7 @@ def run_theirs(options: argparse.Namespace, rankings: list[dict[str, Any]], fold
     """One epoch of TRL's RewardTrainer; (pairs right, pairs)."""
     training = Training(
         base=str(options.base),
+        device=options.device,
         dtype=options.dtype,
         is_lora=options.peer_mode == "lora",
         learning_rate=PEER_RATES[options.peer_mode],
@@ -102,8 +125,9 @@ def run_theirs(options: argparse.Namespace, rankings: list[dict[str, Any]], fold
     )
     parts = {part: [ranking for ranking in rankings if ranking["split"] == part] for part in ("train", "held_out")}
     theirs = train_theirs(training, parts["train"], parts["held_out"])
-    right, pairs = int(theirs["right"]), int(theirs["pairs"])
-    print(f"fold {fold + 1} theirs {right / pairs:.3f} of {pairs} pairs, {theirs['seconds']:.0f} s", flush=True)
+    right, pairs = theirs["right"], theirs["pairs"]
+    dropped = f"{theirs['dropped']} training pairs too long and dropped"
+    print(f"fold {fold} theirs {right / pairs:.3f} of {pairs}, {dropped}, {theirs['seconds']:.0f} s", flush=True)
     return right, pairs
 
 

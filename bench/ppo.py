@@ -3,19 +3,18 @@
     make bench-ppo               (python -m bench.ppo --help lists what can be changed)
 
 TRL removed its PPO after 1.12, so the peer lives in an environment of its own, `.venv-trl112`, made by this command.
-Both sides train LoRA (rank 16, every linear layer) on the default base in the dtype that the processor does well: the
-same prompts, 12 x 4 completions of at most 40 tokens an update, one epoch, two minibatches, with a reward model and a
-critic. Ours are our defaults: heads on the frozen base, and a judge on top. TRL's are what its trainer asks for: a
-sequence classifier as reward model and another one, trained in full, as critic. Each run is a process of its own, the
-sides in turn; the first iteration, which also warms up, is not counted. Tokens are those up to and with the stop token,
-not what was decoded after it.
+Both sides train LoRA (rank 16, every linear layer) on the default base on one device (`--device`: the processor) in the
+dtype that it does well: the same prompts, 12 x 4 completions of at most 40 tokens an update, one epoch, two
+minibatches, with a reward model and a critic. Ours are our defaults: heads on the frozen base, and a judge on top.
+TRL's are what its trainer asks for: a sequence classifier as reward model and another one, trained in full, as critic.
+Each run is a process of its own, the sides in turn; the first iteration, which also warms up, is not counted. Tokens
+are those up to and with the stop token, not what was decoded after it.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,7 +23,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.default_base import add_base_options, prepare_base
+from bench.default_base import add_base_options, prepare_base, use_device
+from bench.peak import peak_gb
 from bench.peer import PPO_PEER
 
 PROMPTS_FILE = Path("annotate/starter/english.jsonl")
@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--side", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
+        use_device(options.device)
         print(json.dumps(run_ours(options) if options.side == "ours" else run_theirs(options)))
     elif options.phases:
         phases(options)
@@ -54,6 +55,7 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Runs both sides in turn and prints medians and ratios."""
     prepare_base(options)
+    PPO_PEER.python()  # its environment is made before anything is measured
     runs: dict[str, list[dict[str, Any]]] = {"ours": [], "theirs": []}
     for number in range(options.pairs):
         for side in ("ours", "theirs") if number % 2 == 0 else ("theirs", "ours"):
@@ -62,7 +64,7 @@ def compare(options: argparse.Namespace) -> None:
     medians = {side: _medians(results) for side, results in runs.items()}
     for side, result in medians.items():
         print(f"{side:6} median: {_line(result)}")
-    same = ("--base", str(options.base), "--dtype", options.dtype)
+    same = ("--base", str(options.base), "--device", options.device, "--dtype", options.dtype)
     subprocess.run([sys.executable, "-m", "bench.ppo", "--phases", *same], check=True)
     ours, theirs = medians["ours"], medians["theirs"]
     print(f"ratio: {ours['tokens_per_second'] / theirs['tokens_per_second']:.2f}")
@@ -72,7 +74,7 @@ def compare(options: argparse.Namespace) -> None:
 def _child(options: argparse.Namespace, side: str) -> dict[str, Any]:
     python = sys.executable if side == "ours" else PPO_PEER.python()
     command = [python, "-m", "bench.ppo", "--side", side, "--base", str(options.base)]
-    command += ["--dtype", options.dtype, "--updates", str(options.updates)]
+    command += ["--device", options.device, "--dtype", options.dtype, "--updates", str(options.updates)]
     output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
@@ -86,12 +88,12 @@ def _line(result: dict[str, Any]) -> str:
     return f"{result['tokens_per_second']:.1f} completion tokens/s, peak {result['peak_gb']:.2f} GB; {phases}"
 
 
-def _result(seconds: list[float], tokens: list[int], **phases: float) -> dict[str, Any]:
+def _result(device: str, seconds: list[float], tokens: list[int], **phases: float) -> dict[str, Any]:
     """Tokens a second over all counted iterations; the peak is the process's own."""
     return {
         "tokens_per_second": sum(tokens) / sum(seconds),
         "seconds_iteration": statistics.mean(seconds),
-        "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_gb": peak_gb(device),
     } | {f"seconds_{name}": value for name, value in phases.items()}
 
 
@@ -127,7 +129,7 @@ def our_run(path: Path, options: argparse.Namespace, *, updates: int) -> Any:
         "ppo": ppo,
     }
     (folder.path / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    base = load_policy(options.base, dtype=options.dtype)
+    base = load_policy(options.base, dtype=options.dtype, device=options.device)
     layer = base.model.config.num_hidden_layers // 2 + 1
     weight = torch.randn(base.model.config.hidden_size, generator=torch.Generator().manual_seed(1))
     head = RewardHead((Reading("mean", layer),), weight[None] / 100)
@@ -147,7 +149,8 @@ def phases(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = our_run(Path(name), options, updates=2)
         job = prepare(folder, folder.config, None)
-        progress, peak = Progress(kl_coef=job.config.ppo.kl.coef), matmul_peak(job.actor.policy.model.dtype)
+        progress = Progress(kl_coef=job.config.ppo.kl.coef)
+        peak = matmul_peak(job.actor.policy.model.dtype, job.base.device)
         clock = Clock()
         for update in (1, 2):
             clock = Clock()
@@ -183,7 +186,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
         name: statistics.mean(update[f"seconds/{name}"] for update in updates)
         for name in ("rollout", "observe", "policy", "critic")
     }
-    return _result(seconds, tokens, **phases)
+    return _result(options.device, seconds, tokens, **phases)
 
 
 def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
@@ -248,7 +251,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
             num_sample_generations=0,
             gradient_checkpointing=False,
             bf16=False,  # no autocast: the weights are of the dtype themselves
-            use_cpu=True,
+            use_cpu=options.device == "cpu",
             report_to="none",
             save_strategy="no",
             disable_tqdm=True,
@@ -266,7 +269,7 @@ def run_theirs(options: argparse.Namespace) -> dict[str, Any]:
         )
         trainer.train()
     seconds = [after - before for before, after in zip(Timer.times, Timer.times[1:], strict=False)]
-    return _result(seconds[-options.updates :], tokens[-options.updates :])
+    return _result(options.device, seconds[-options.updates :], tokens[-options.updates :])
 
 
 if __name__ == "__main__":

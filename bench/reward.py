@@ -2,13 +2,19 @@
 
     make bench-reward            (python -m bench.reward --help lists what can be changed)
 
+It takes hours where the processor has no bf16 of its own: there each of TRL's six runs takes a core half an hour.
+`--modes lora --pairs 1 --rankings 8` is one run of each side and twelve times shorter.
+
 Rankings of K = 4 over prompts of 64 to 256 tokens (`reward_rankings.py`). TRL, in an environment of its own, gets them
 as its users must give them: each ranking as its six pairs, as many a step as our rankings have. Both sides train the
-default base in the dtype that the processor does well (`--dtype`), LoRA against LoRA and full weights against full
-weights, score at the last token of the last layer with a fresh head drawn from the same distribution, AdamW with the
-same learning rate, one epoch, 4 rankings a step. Each run is a process of its own, the sides in turn. Times are of
-training alone, without loading, tokenising and evaluation. One more run adds our default for few rankings, the probe,
-which has no peer; then a profile of each of our modes says where the time goes.
+default base on one device (`--device`, the processor) in the dtype that it does well (`--dtype`), LoRA against LoRA and
+full weights against full weights, score at the last token of the last layer with a fresh head drawn from the same
+distribution, AdamW with the same highest learning rate, one epoch, 4 rankings a step. Schedules are each side's own:
+our rate rises over 5 % of the steps and falls to a tenth, TRL's falls to 0 from the start. Accuracy is counted in fp32.
+
+Each run is a process of its own, the sides in turn. Times are of training alone, without loading, tokenising and
+evaluation. One more run adds our default for few rankings, the probe, which has no peer; then a profile of each of our
+modes says where the time goes. Shares of the peak are of FLOPs counted from shapes (`trainer/rlhf/flops.py`).
 """
 
 from __future__ import annotations
@@ -16,17 +22,22 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from bench.default_base import add_base_options, prepare_base
+from bench.default_base import add_base_options, prepare_base, use_device
+from bench.peak import peak_gb
+from bench.peer import REWARD_PEER
 from bench.reward_peer import Training, train_theirs
 from bench.reward_rankings import make_rankings
+from bench.right_pairs import right_pairs
+
+if TYPE_CHECKING:
+    from trainer.rlhf.flops import Work
 
 TRL_PAIRS_PER_FORWARD = 8  # at most: 16 sequences
 LEARNING_RATE = {"lora": 2e-4, "full": 2e-5}
@@ -34,8 +45,15 @@ PROFILED_RANKINGS = 8  # a profile of a whole run would fill the memory with its
 MAX_PROMPT, MAX_COMPLETION = 288, 96  # tokens; nothing is cut
 
 
+DURATION = (
+    "Takes hours where the processor has no bf16 of its own: each of TRL's six runs is then half an hour of a core. "
+    "Short: --modes lora --pairs 1 --rankings 8."
+)
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.reward", description="Reward training against TRL.")
+    summary = f"Reward training against TRL. {DURATION}"
+    parser = argparse.ArgumentParser(prog="python -m bench.reward", description=summary)
     add_base_options(parser)
     parser.add_argument("--modes", default="lora,full")
     parser.add_argument("--pairs", type=int, default=3, help="pairs of runs for each mode")
@@ -47,6 +65,7 @@ def main() -> None:
     parser.add_argument("--shares", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.mode:
+        use_device(options.device)
         print(json.dumps(run_ours(options)))
     else:
         compare(options)
@@ -55,11 +74,12 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Runs both sides in turn and prints the table; each of the last lines is of the mode where we do worse."""
     prepare_base(options)
+    REWARD_PEER.python()  # its environment is made before anything is measured
     import torch
 
     from trainer.rlhf.flops import matmul_peak
 
-    peak = matmul_peak(getattr(torch, options.dtype)) / 1e9
+    peak = matmul_peak(getattr(torch, options.dtype), torch.device(options.device)) / 1e9
     print(f"matmul peak ({options.dtype}): {peak:.0f} GFLOP/s", flush=True)
     sides = {"ours": our_child, "theirs": run_theirs}
     verdicts: dict[str, dict[str, dict[str, float]]] = {}
@@ -94,6 +114,7 @@ def our_child(options: argparse.Namespace, mode: str, *, seed: int, shares: bool
         "mode": mode,
         "seed": seed,
         "base": options.base,
+        "device": options.device,
         "dtype": options.dtype,
         "rankings": PROFILED_RANKINGS if shares else options.rankings,
         "held-out": options.held_out,
@@ -101,7 +122,7 @@ def our_child(options: argparse.Namespace, mode: str, *, seed: int, shares: bool
     }
     command = [sys.executable, "-m", "bench.reward", *(f"--{name}={value}" for name, value in settings.items())]
     command += ["--shares"] if shares else []
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -117,12 +138,11 @@ def _line(result: dict[str, float], peak: float) -> str:
     )
 
 
-def _result(options: argparse.Namespace, seconds: float, tokens: int, accuracy: float, flop: float) -> dict[str, float]:
-    """`tokens` are those that were computed; the peak is the process's own, taken before evaluation."""
+def _result(rankings: int, seconds: float, work: Work, flops: float, accuracy: float) -> dict[str, float]:
     return {
-        "rankings_per_second": options.rankings / seconds,
-        "tokens_per_second": tokens / seconds,
-        "gflops": flop * tokens / seconds / 1e9,
+        "rankings_per_second": rankings / seconds,
+        "tokens_per_second": work.tokens / seconds,
+        "gflops": flops / seconds / 1e9,
         "accuracy": accuracy,
     }
 
@@ -132,9 +152,22 @@ def _data(options: argparse.Namespace, seed: int) -> tuple[list[dict[str, Any]],
     return train, make_rankings(options.held_out, seed, first=1_000_000)
 
 
-def _flop_per_token(mode: str, parameters: int) -> float:
-    """Products of the weights: 2 forward, 2 for the inputs' gradients, 2 for the weights' own (which LoRA spares)."""
-    return {"probe": 2.0, "lora": 4.0, "full": 6.0}[mode] * parameters
+def flops_of(base: Path, mode: str, work: Work) -> float:
+    """What training on `work` asks for, counted as `trainer.rlhf.flops` counts: embeddings multiply nothing."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from trainer.rlhf.config import LoraConfig
+    from trainer.rlhf.experience import Actor
+    from trainer.rlhf.flops import size_of
+    from trainer.rlhf.policy import Policy
+
+    with torch.device("meta"):  # shapes alone
+        policy = Policy(AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base)), None, frozenset())
+        if mode == "lora":
+            policy.new_adapter("lora", LoraConfig(), seed=1)
+    size = size_of(Actor(policy, "lora" if mode == "lora" else None))
+    return size.forward(work) if mode == "probe" else size.training(work, is_full=mode == "full")
 
 
 def run_ours(options: argparse.Namespace) -> dict[str, Any]:
@@ -144,11 +177,12 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     from bench.processor import shares_by_kind
     from trainer.rlhf.config import LoraConfig, RewardConfig, RunConfig
     from trainer.rlhf.data import Completion, Ranking
+    from trainer.rlhf.flops import packed_work
     from trainer.rlhf.folder import MetricsLog, StopSignal
     from trainer.rlhf.journal import Journal
     from trainer.rlhf.pairs import folds_of, pairs_of
     from trainer.rlhf.policy import load_policy
-    from trainer.rlhf.probe import choose, fit_blend, pair_accuracy
+    from trainer.rlhf.probe import choose, fit_blend
     from trainer.rlhf.processes import ALONE
     from trainer.rlhf.reward_features import group_of, search_keys
     from trainer.rlhf.reward_head import Reading, RewardHead
@@ -161,7 +195,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
         return Ranking(record["id"], record["id"], record["prompt"], completions, tuple(record["ranks"]))
 
     config = RunConfig(str(options.base), max_prompt_tokens=MAX_PROMPT, max_completion_tokens=MAX_COMPLETION)
-    policy = load_policy(options.base, dtype=options.dtype)
+    policy = load_policy(options.base, dtype=options.dtype, device=options.device)
     train, held_out = ([of(record) for record in part] for part in _data(options, options.seed))
     groups, tests = ([group_of(ranking, policy, config) for ranking in part] for part in (train, held_out))
     layers, size = depth(policy.model), policy.model.config.hidden_size
@@ -195,13 +229,17 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     started = time.monotonic()
     head = learn()
     seconds = time.monotonic() - started
-    peak_gb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    model = RewardModel(options.mode, policy, policy, head, None, {})
-    accuracy = pair_accuracy(model.score_groups(tests), pairs_of(held_out))
-    tokens = sum(group.tokens for group in groups)
-    flop = _flop_per_token(options.mode, policy.model.num_parameters())
+    peak = peak_gb(options.device)
+    policy.model.float()
+    scores = RewardModel(options.mode, policy, policy, head, None, {}).score_groups(tests)
+    each = scores.split([len(ranking.ranks) for ranking in held_out])
+    counts = [right_pairs(own.tolist(), ranking.ranks) for own, ranking in zip(each, held_out, strict=True)]
+    right, decided = (sum(column) for column in zip(*counts, strict=True))
+    work = packed_work(groups)._replace(predicted=0)
+    flops = flops_of(options.base, options.mode, work)
     steps = 0 if options.mode == "probe" else math.ceil(len(train) / options.rankings_per_step)
-    return _result(options, seconds, tokens, accuracy, flop) | {"steps": steps, "peak_gb": peak_gb}
+    result = _result(options.rankings, seconds, work, flops, right / decided)
+    return result | {"steps": steps, "peak_gb": peak}
 
 
 def whole_forward(pairs: int) -> int:
@@ -211,9 +249,13 @@ def whole_forward(pairs: int) -> int:
 
 def run_theirs(options: argparse.Namespace, mode: str, *, seed: int) -> dict[str, float]:
     """One training by TRL."""
+    from trainer.rlhf.flops import packed_work
+    from trainer.rlhf.packing import Group
+
     pairs = 6 * options.rankings_per_step
     training = Training(
         base=str(options.base),
+        device=options.device,
         dtype=options.dtype,
         is_lora=mode == "lora",
         learning_rate=LEARNING_RATE[mode],
@@ -223,8 +265,9 @@ def run_theirs(options: argparse.Namespace, mode: str, *, seed: int) -> dict[str
         seed=seed,
     )
     theirs = train_theirs(training, *_data(options, seed))
-    accuracy, flop = theirs["right"] / theirs["pairs"], _flop_per_token(mode, int(theirs["parameters"]))
-    result = _result(options, theirs["seconds"], int(theirs["tokens"]), accuracy, flop)
+    work = packed_work([Group([0] * length, []) for length in theirs["lengths"]])
+    accuracy, flops = theirs["right"] / theirs["pairs"], flops_of(options.base, mode, work)
+    result = _result(options.rankings, theirs["seconds"], work, flops, accuracy)
     return result | {"steps": theirs["steps"], "peak_gb": theirs["peak_gb"]}
 
 

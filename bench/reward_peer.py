@@ -1,20 +1,23 @@
 """TRL's RewardTrainer on rankings, in its own environment: what `reward.py` and `own_rankings.py` compare with.
 
 TRL gets rankings as its users must give them, each as its pairs, for one epoch. In bf16 full weights are fp32 under
-autocast, which is its default, and LoRA's base is bf16. Times are of training alone.
+autocast, which is its default, and LoRA's base is bf16. Its rate falls linearly to 0, without a warm-up. Times are of
+training alone; what is right is counted in fp32.
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bench.default_base import use_device
+from bench.peak import peak_gb
 from bench.peer import REWARD_PEER
+from bench.right_pairs import right_pairs
 
 Record = dict[str, Any]  # a line of rankings.jsonl
 
@@ -24,6 +27,7 @@ class Training:
     """One run of TRL's trainer."""
 
     base: str
+    device: str
     dtype: str  # of the arithmetic: float32 or bfloat16
     is_lora: bool
     learning_rate: float
@@ -40,8 +44,12 @@ class Training:
         return forwards
 
 
-def train_theirs(training: Training, train: list[Record], held_out: list[Record]) -> dict[str, float]:
-    """`right` of `pairs` held-out pairs, `seconds`, `tokens`, `parameters`, `steps` and `peak_gb` of a TRL training."""
+def train_theirs(training: Training, train: list[Record], held_out: list[Record]) -> dict[str, Any]:
+    """`right` of `pairs` held-out pairs, `seconds`, `steps` and `peak_gb` of a TRL training.
+
+    `lengths` are those of the rows that it computes, in tokens: two of each pair. `dropped` pairs have one that is
+    longer than `max_length`; TRL leaves them out.
+    """
     given = {"training": asdict(training), "train": train, "held_out": held_out}
     return REWARD_PEER.run("bench.reward_peer", given=given)
 
@@ -51,7 +59,8 @@ def main() -> None:
     print(json.dumps(run(Training(**given["training"]), given["train"], given["held_out"])))
 
 
-def run(training: Training, train: list[Record], held_out: list[Record]) -> dict[str, float]:
+def run(training: Training, train: list[Record], held_out: list[Record]) -> dict[str, Any]:
+    use_device(training.device)
     import datasets
     import torch
     import trl
@@ -61,8 +70,9 @@ def run(training: Training, train: list[Record], held_out: list[Record]) -> dict
     datasets.disable_progress_bars()
     tokenizer = AutoTokenizer.from_pretrained(training.base)
     dtype = getattr(torch, training.dtype) if training.is_lora else torch.float32
+    torch.manual_seed(training.seed)  # the trainer seeds itself when the head has been drawn
     model = AutoModelForSequenceClassification.from_pretrained(training.base, num_labels=1, dtype=dtype)
-    parameters = model.num_parameters()
+    pairs = all_pairs(train)
     lora = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="SEQ_CLS")
     with tempfile.TemporaryDirectory() as folder:
         settings = trl.RewardConfig(
@@ -74,7 +84,7 @@ def run(training: Training, train: list[Record], held_out: list[Record]) -> dict
             num_train_epochs=1,
             max_length=training.max_length,
             bf16=training.dtype == "bfloat16" and not training.is_lora,
-            use_cpu=True,
+            use_cpu=training.device == "cpu",
             report_to="none",
             save_strategy="no",
             logging_strategy="no",
@@ -84,17 +94,18 @@ def run(training: Training, train: list[Record], held_out: list[Record]) -> dict
         trainer = trl.RewardTrainer(
             model=model,
             args=settings,
-            train_dataset=datasets.Dataset.from_list(all_pairs(train)),
+            train_dataset=datasets.Dataset.from_list(pairs),
             processing_class=tokenizer,
             peft_config=lora if training.is_lora else None,
         )
         started = time.monotonic()
         trainer.train()
-        seconds, peak_gb = time.monotonic() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    tokens = sum(len(ids) for field in ("chosen_ids", "rejected_ids") for ids in trainer.train_dataset[field])
-    right, pairs = right_of(trainer.model, tokenizer, held_out, getattr(torch, training.dtype))
-    measured = {"seconds": seconds, "tokens": tokens, "steps": trainer.state.global_step, "peak_gb": peak_gb}
-    return {"right": right, "pairs": pairs, "parameters": parameters, **measured}
+        seconds, peak = time.monotonic() - started, peak_gb(training.device)
+    kept = trainer.train_dataset
+    lengths = [len(ids) for field in ("chosen_ids", "rejected_ids") for ids in kept[field]]
+    right, count = right_of(trainer.model.float(), tokenizer, held_out)
+    measured = {"seconds": seconds, "lengths": lengths, "steps": trainer.state.global_step, "peak_gb": peak}
+    return {"right": right, "pairs": count, "dropped": len(pairs) - len(kept), **measured}
 
 
 def all_pairs(rankings: list[Record]) -> list[Record]:
@@ -108,18 +119,13 @@ def all_pairs(rankings: list[Record]) -> list[Record]:
     ]
 
 
-def right_of(model: Any, tokenizer: Any, rankings: list[Record], dtype: Any) -> tuple[int, int]:
-    """Pairs of differently ranked completions in the right order, and all of them; scored in arithmetic of `dtype`."""
-    right = total = 0
-    for ranking in rankings:
-        scores, ranks = _scores(model, tokenizer, ranking, dtype), ranking["ranks"]
-        wins = [(a, b) for a in range(len(ranks)) for b in range(len(ranks)) if ranks[a] < ranks[b]]
-        right += sum(scores[a] > scores[b] for a, b in wins)
-        total += len(wins)
-    return right, total
+def right_of(model: Any, tokenizer: Any, rankings: list[Record]) -> tuple[float, int]:
+    """Pairs of differently ranked completions in the right order, and all of them."""
+    counts = [right_pairs(_scores(model, tokenizer, ranking), ranking["ranks"]) for ranking in rankings]
+    return sum(right for right, _ in counts), sum(pairs for _, pairs in counts)
 
 
-def _scores(model: Any, tokenizer: Any, ranking: Record, dtype: Any) -> list[float]:
+def _scores(model: Any, tokenizer: Any, ranking: Record) -> list[float]:
     import torch
 
     texts = [
@@ -128,9 +134,9 @@ def _scores(model: Any, tokenizer: Any, ranking: Record, dtype: Any) -> list[flo
     ]
     scores = []
     model.eval()
-    with torch.no_grad(), torch.autocast("cpu", dtype, enabled=dtype is not torch.float32):
+    with torch.no_grad():
         for text in texts:  # one by one: TRL finds the last token by its pad id, which here is EOS
-            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+            ids = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
             scores.append(float(model(**ids).logits[0, 0]))
     return scores
 

@@ -9,8 +9,7 @@ computes which expands a ranking to its K(K-1)/2 pairs, two rows each, the promp
 The number of rankings is varied through the whole `reward` stage as a child process: texts in, probe, judge, votes
 and report out. Time there is of a small model made from a config, as wide as the default (576) but two layers deep,
 on texts of some 35 tokens a ranking, with pooling, layer and ridge given, three folds and three voters, in one
-thread; what is held in memory for each ranking depends on none of these. Peaks are the kernel's count for the child
-(its resident set, weights and libraries included).
+thread; what is held in memory for each ranking depends on none of these. Peaks are the child's own (`peak.py`).
 
 Each axis, and each number of rankings, can be run alone, and the stage in pieces (`--piece-seconds`: it is stopped by
 SIGTERM and goes on when the command is given again). Numbers are kept in a file; tables and plot show all that it has.
@@ -23,7 +22,6 @@ import json
 import math
 import os
 import random
-import resource
 import shutil
 import signal
 import subprocess
@@ -34,7 +32,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.default_base import add_base_options, prepare_base
+from bench.default_base import add_base_options, prepare_base, use_device
+from bench.peak import peak_gb
 from bench.reward_rankings import KIND, PLAIN, TOPICS, UNKIND
 
 SIZES_K, PROMPT_TOKENS = (2, 4, 6, 9), (32, 64, 128, 256, 512)
@@ -56,6 +55,7 @@ def main() -> None:
     parser.add_argument("--point", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.point:
+        use_device(options.device)
         k, prompt_tokens = map(int, options.point.split(","))
         print(json.dumps(measure_point(options, k, prompt_tokens)))
         return
@@ -84,8 +84,9 @@ def measurements(options: argparse.Namespace, axis: str) -> Iterator[dict[str, f
 
 def _child(options: argparse.Namespace, k: int, prompt_tokens: int) -> dict[str, float]:
     command = [sys.executable, "-m", "bench.reward_scaling", "--point", f"{k},{prompt_tokens}"]
-    command += ["--base", str(options.base), "--dtype", options.dtype, "--few", str(options.few)]
-    output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    command += ["--base", str(options.base), "--device", options.device, "--dtype", options.dtype]
+    command += ["--few", str(options.few)]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -110,7 +111,7 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
     from trainer.rlhf.reward_tuning import Lesson, make_trainee, tune
     from trainer.rlhf.trunk import depth, pooled_features
 
-    policy = load_policy(options.base, dtype=options.dtype)
+    policy = load_policy(options.base, dtype=options.dtype, device=options.device)
     draw = random.Random(k * 1000 + prompt_tokens)
 
     def ids(count: int) -> list[int]:
@@ -131,7 +132,7 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
         pad_id=policy.pad_id,
         max_tokens=4096,
     )
-    reading, reading_peak = time.monotonic() - started, _peak_mb()
+    reading, reading_peak = time.monotonic() - started, 1024 * peak_gb(options.device)
     torch.manual_seed(1)
     start = RewardHead((Reading("last", layers),), torch.randn(1, size) / math.sqrt(size + 1))
     trainee = make_trainee(policy, start, LoraConfig(), torch.ones(1, size), seed=1)
@@ -147,12 +148,8 @@ def measure_point(options: argparse.Namespace, k: int, prompt_tokens: int) -> di
         "reading_per_second": options.few / reading,
         "reading_peak_mb": reading_peak,
         "lora_per_second": options.few / (time.monotonic() - started),
-        "lora_peak_mb": _peak_mb(),
+        "lora_peak_mb": 1024 * peak_gb(options.device),
     }
-
-
-def _peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def run_stage(options: argparse.Namespace, count: int) -> dict[str, float]:
@@ -169,7 +166,7 @@ def run_stage(options: argparse.Namespace, count: int) -> dict[str, float]:
         (folder / "config.json").write_text(json.dumps(config))
     kept = folder / "pieces.json"
     pieces = json.loads(kept.read_text()) if kept.exists() else []
-    code, seconds, peak_mb = run_piece(folder, options.piece_seconds)
+    code, seconds, peak_mb = run_piece(folder, options.device, options.piece_seconds)
     kept.write_text(json.dumps([*pieces, (seconds, peak_mb)]))
     if code == 75:
         raise SystemExit(f"stopped after {seconds:.0f} seconds at a peak of {peak_mb:.0f} MB; run again to go on")
@@ -188,18 +185,17 @@ def run_stage(options: argparse.Namespace, count: int) -> dict[str, float]:
     }
 
 
-def run_piece(folder: Path, limit: float | None) -> tuple[int, float, float]:
-    """Exit code, seconds and peak of one child, which gets SIGTERM after `limit` seconds."""
-    started = time.monotonic()
-    command = [sys.executable, "-m", "trainer.rlhf", "reward", str(folder)]
-    child = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)
+def run_piece(folder: Path, device: str, limit: float | None) -> tuple[int, float, float]:
+    """Exit code, seconds and peak in MB of one child, which gets SIGTERM after `limit` seconds."""
+    started, peak_file = time.monotonic(), folder / "peak"
+    command = [sys.executable, "-m", "bench.stage", device, str(peak_file), "reward", str(folder)]
+    child = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     timer = threading.Timer(limit or threading.TIMEOUT_MAX, child.send_signal, (signal.SIGTERM,))
     timer.daemon = True
     timer.start()
-    _, status, usage = os.wait4(child.pid, 0)
+    code = child.wait()
     timer.cancel()
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return child.returncode, time.monotonic() - started, usage.ru_maxrss / 1024
+    return code, time.monotonic() - started, 1024 * float(peak_file.read_text(encoding="utf-8"))
 
 
 def small_base(options: argparse.Namespace) -> Path:

@@ -3,6 +3,7 @@
 import os
 
 import pytest
+import torch
 
 from bench.reward import whole_forward
 from bench.reward_peer import Training, all_pairs, run
@@ -12,8 +13,14 @@ from tests.tiny_models import make_llama
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
+def trained(tmp_path, *, is_lora, learning_rate=1e-3, seed=1, max_length=384):
+    base = tmp_path / "base"
+    base = base if base.exists() else make_llama(base)
+    return Training(str(base), "cpu", "float32", is_lora, learning_rate, 12, whole_forward(12), max_length, seed)
+
+
 def training(pairs_per_step, pairs_per_forward):
-    return Training("base", "float32", True, 2e-4, pairs_per_step, pairs_per_forward, 384, 1)
+    return Training("base", "cpu", "float32", True, 2e-4, pairs_per_step, pairs_per_forward, 384, 1)
 
 
 @pytest.mark.parametrize(("rankings", "forwards"), [(1, 1), (2, 2), (3, 3), (4, 3), (8, 6)])
@@ -40,8 +47,36 @@ def test_it_makes_a_pair_of_each_two_that_differ_in_rank():
 @pytest.mark.filterwarnings("default")  # those of other people's libraries are theirs
 @pytest.mark.parametrize("is_lora", [True, False])
 def test_it_counts_the_steps_that_trl_took(tmp_path, is_lora):
-    settings = Training(str(make_llama(tmp_path / "base")), "float32", is_lora, 1e-3, 12, whole_forward(12), 384, 1)
-    theirs = run(settings, make_rankings(4, 1), make_rankings(2, 1, first=100))
+    theirs = run(trained(tmp_path, is_lora=is_lora), make_rankings(4, 1), make_rankings(2, 1, first=100))
     assert theirs["steps"] == 2  # four rankings are 24 pairs
+    assert len(theirs["lengths"]) == 2 * (24 - theirs["dropped"])
     assert theirs["pairs"] == 12
     assert 0 <= theirs["right"] <= 12
+
+
+@pytest.mark.filterwarnings("default")
+def test_trl_starts_from_the_same_head_at_the_same_seed(tmp_path, monkeypatch):
+    """Transformers draws it when the model is loaded, before the trainer has seeded anything."""
+    heads = []
+
+    def keep(model, *_given):
+        heads.append(model.score.weight.detach().clone())
+        return 0.0, 1
+
+    monkeypatch.setattr("bench.reward_peer.right_of", keep)
+    for seed in (1, 1, 2):
+        torch.rand(1)
+        run(trained(tmp_path, is_lora=False, learning_rate=0.0, seed=seed), make_rankings(2, 1), [])
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.filterwarnings("default")
+def test_it_counts_the_pairs_that_trl_drops(tmp_path):
+    rankings = make_rankings(4, 1)
+    whole = run(trained(tmp_path, is_lora=True), rankings, [])
+    longest = max(whole["lengths"])
+    shorter = run(trained(tmp_path, is_lora=True, max_length=longest - 1), rankings, [])
+    assert shorter["dropped"] > 0
+    assert len(shorter["lengths"]) == 2 * (24 - shorter["dropped"])
+    assert max(shorter["lengths"]) < longest

@@ -1,0 +1,102 @@
+"""What the benchmarks measure by: one rule for both sides, on one device."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from bench.default_base import use_device
+from bench.own_rankings import chosen_folds
+from bench.peak import peak_gb
+from bench.reward import flops_of
+from bench.right_pairs import right_pairs
+from tests.rlhf.test_reward_training import write_run
+from trainer.rlhf.flops import Work
+from trainer.rlhf.policy import best_device
+
+ASK = "from bench.peak import peak_gb; print(peak_gb())"
+FILL_AND_ASK = "block = bytearray(300 << 20); from bench.peak import peak_gb; print(peak_gb())"
+
+
+def test_equal_scores_are_right_by_half():
+    assert right_pairs([2.0, 1.0, 1.0, 0.0], [1, 2, 3, 3]) == (4.5, 5)  # of 2-1, 2-1, 2-0, 1=1, 1-0
+    assert right_pairs([0.0, 1.0], [1, 2]) == (0.0, 1)
+    assert right_pairs([0.0, 1.0], [1, 1]) == (0.0, 0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a child's count starts at its parent's")
+def test_a_peak_has_no_floor_of_the_one_who_started_it():
+    block = bytearray(300 << 20)
+    small, large = (
+        float(subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.PIPE).stdout)
+        for code in (ASK, FILL_AND_ASK)
+    )
+    assert len(block) == 300 << 20 and peak_gb() > 0.3
+    assert small < 0.1
+    assert 0.29 < large - small < 0.32
+
+
+def test_a_peak_is_read_in_the_units_of_each_system(monkeypatch, tmp_path):
+    status = tmp_path / "status"
+    monkeypatch.setattr("bench.peak.STATUS", status)
+    usage = type("Usage", (), {"ru_maxrss": 3 * 2**30})
+    monkeypatch.setattr("resource.getrusage", lambda who: usage)
+    monkeypatch.setattr("sys.platform", "darwin")
+    assert peak_gb() == 3.0
+    monkeypatch.setattr("sys.platform", "freebsd14")
+    usage.ru_maxrss = 3 * 2**20
+    assert peak_gb() == 3.0
+    status.write_text("Name:\tpython\nVmHWM:\t 1048576 kB\n")
+    assert peak_gb() == 1.0
+    monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 2**31)
+    assert peak_gb("cuda") == 2.0
+
+
+def test_a_benchmark_finds_the_device_it_was_told_and_no_better_one(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert best_device().type == "mps"
+    use_device("mps")
+    with pytest.raises(SystemExit, match="--device cuda"):
+        use_device("cuda")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    use_device("cpu")
+    assert best_device().type == "cpu"
+
+
+def test_a_stage_ends_as_it_does_alone_and_leaves_its_peak(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base)
+    command = [sys.executable, "-m", "bench.stage", "cpu", str(tmp_path / "peak"), "reward"]
+    assert subprocess.run([*command, str(run.path)], stdout=subprocess.DEVNULL).returncode == 0
+    assert run.product("reward").exists()
+    assert 0.1 < float((tmp_path / "peak").read_text()) < 4
+    (tmp_path / "peak").unlink()
+    (run.path / "config.json").write_text(json.dumps({"base_model": "nowhere"}))
+    assert subprocess.run([*command, str(run.path)], stderr=subprocess.DEVNULL).returncode == 1
+    assert (tmp_path / "peak").exists()
+
+
+@pytest.mark.parametrize(("mode", "times"), [("probe", 1), ("lora", 2), ("full", 3)])
+def test_it_counts_what_multiplies_and_not_the_embeddings(tiny_base, mode, times):
+    """A layer has q, o (size x size), k, v (size x keys), three of the MLP; attention is 4 x layers x size a pair."""
+    config = json.loads((tiny_base / "config.json").read_text())
+    layers, size, width = config["num_hidden_layers"], config["hidden_size"], config["intermediate_size"]
+    keys = size * config["num_key_value_heads"] // config["num_attention_heads"]
+    trunk = layers * (2 * size * size + 2 * size * keys + 3 * size * width)
+    adapter = layers * 16 * (2 * 2 * size + 2 * (size + keys) + 3 * (size + width)) if mode == "lora" else 0
+    attention = 4 * layers * size * (1 if mode == "probe" else 3)
+    found = flops_of(tiny_base, mode, Work(tokens=10, pairs=55, predicted=0))
+    assert math.isclose(found, 2 * (times * trunk + 3 * adapter) * 10 + attention * 55)
+
+
+def test_folds_are_those_that_were_asked_for():
+    assert chosen_folds(4, None, []) == [1, 2, 3, 4]
+    assert chosen_folds(5, [4, 3], [4]) == [3, 4]
+    with pytest.raises(SystemExit, match="numbered from 1 to 4"):
+        chosen_folds(4, [0, 1], [])
+    with pytest.raises(SystemExit, match="among the folds"):
+        chosen_folds(4, [1], [2])
