@@ -162,6 +162,9 @@ PARTS = (
     gettext_noop("Repetition beyond its parent's is {value}; at most {limit} is allowed."),
     gettext_noop("Held-out reward accuracy is {value}; at least {limit} is asked."),
     gettext_noop("It passed every check."),
+    gettext_noop(
+        "Its reward model prefers it and the independent judge does not: it learned to please the reward model."
+    ),
     # trainer.rlhf.reward_report
     gettext_noop("There is no held-out pair to measure on: rank more prompts."),
     # xgettext:no-python-format

@@ -33,6 +33,7 @@ def verdict_of(*, win_rate: float, judge: float, kl: float, length: float, repet
     evaluation = {
         "win_rate": estimate(win_rate),
         "judge": estimate(judge),
+        "is_overoptimised": judge < 0.5 < win_rate,
         "kl": kl,
         "length": {"candidate": length, "parent": 10.0},
         "repetition": {"candidate": repetition, "parent": 0.1},
@@ -48,6 +49,12 @@ def test_it_says_every_check_of_the_gate(length):
         assert is_chinese(in_chinese(check.sentence)), check.sentence
     assert is_chinese(in_chinese(verdict.sentence))
     assert in_chinese(verdict.sentence).startswith("对父检查点的胜率为 0.40，要求不低于 0.55。由独立评判")
+
+
+def test_it_says_that_a_candidate_was_over_optimised():
+    verdict = verdict_of(win_rate=0.7, judge=0.46, kl=2.0, length=11.0, repetition=0.1, accuracy=0.6)
+    assert verdict.sentence.startswith("Its reward model prefers it")
+    assert is_chinese(in_chinese(verdict.sentence)), in_chinese(verdict.sentence)
 
 
 def test_it_says_that_every_check_was_passed():

@@ -6,7 +6,8 @@ DEFAULT_THRESHOLDS = {
     # The candidate beats its parent on held-out prompts, by the reward model of the run …
     "min_win_rate": 0.55,
     # … and does not lose by the independent judge, which saw other prompts' rankings. Few of them, so its win rate
-    # of some fifty pairs is noisy: a little under a half is no loss.
+    # of some fifty pairs is noisy: a little under a half is no loss, unless the interval is under it too while the
+    # reward model's is over it (`is_overoptimised`). At 0 the judge is not heard at all.
     "min_judge_win_rate": 0.45,
     # Nats a completion, from the base model.
     "max_kl": 12.0,
@@ -18,6 +19,10 @@ DEFAULT_THRESHOLDS = {
     # Held-out pairwise accuracy of the reward model.
     "min_reward_accuracy": 0.52,
 }
+
+OVER_OPTIMISED = (
+    "Its reward model prefers it and the independent judge does not: it learned to please the reward model."
+)
 
 
 class Check(NamedTuple):
@@ -61,6 +66,7 @@ def weigh(evaluation: dict, report: dict, thresholds: dict) -> Verdict:
     measured = [
         at_least("min_win_rate", value_of(evaluation.get("win_rate")), limit, "Win rate over its parent"),
         at_least("min_judge_win_rate", value_of(evaluation.get("judge")), limit, "Win rate by the independent judge"),
+        over_optimised(evaluation, limit),
         at_most("max_kl", evaluation.get("kl"), limit, "KL to the base, in nats,"),
         at_least("min_length_ratio", length_ratio, limit, "Length over its parent's"),
         at_most("max_length_ratio", length_ratio, limit, "Length over its parent's"),
@@ -68,6 +74,13 @@ def weigh(evaluation: dict, report: dict, thresholds: dict) -> Verdict:
         at_least("min_reward_accuracy", value_of(report.get("accuracy")), limit, "Held-out reward accuracy"),
     ]
     return Verdict([check for check in measured if check is not None])
+
+
+def over_optimised(evaluation: dict, limit: dict) -> Check | None:
+    """The refusal of a candidate that its reward model surely prefers and the judge surely does not; None else."""
+    if not evaluation.get("is_overoptimised") or limit["min_judge_win_rate"] == 0:
+        return None
+    return Check("is_overoptimised", evaluation["judge"]["high"], 0.5, False, OVER_OPTIMISED)
 
 
 def value_of(estimate: dict | None) -> float | None:

@@ -41,6 +41,18 @@ def test_it_refuses_a_candidate_that_only_its_own_reward_model_likes():
     assert not weigh(hacked, REPORT, {}).has_passed
 
 
+def test_it_refuses_an_over_optimised_candidate_whose_judge_is_near_a_half():
+    """0.46 is over the judge's threshold of 0.45, and so is no reason of its own."""
+    hacked = GOOD | {"judge": {"value": 0.46, "low": 0.43, "high": 0.49}, "is_overoptimised": True}
+    verdict = weigh(hacked, REPORT, {})
+    assert [check.name for check in verdict.checks if not check.has_passed] == ["is_overoptimised"]
+    assert verdict.sentence == (
+        "Its reward model prefers it and the independent judge does not: it learned to please the reward model."
+    )
+    assert weigh(hacked | {"is_overoptimised": False}, REPORT, {}).has_passed
+    assert weigh(hacked, REPORT, {"min_judge_win_rate": 0}).has_passed, "who sets 0 does not ask the judge"
+
+
 def test_it_takes_a_policys_own_thresholds():
     assert not weigh(GOOD, REPORT, {"min_win_rate": 0.9}).has_passed
     assert weigh(GOOD | {"kl": 30.0}, REPORT, {"max_kl": 40.0}).has_passed
