@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from math import exp, log, sqrt
+from math import e, exp, log, log1p, sqrt
 from types import SimpleNamespace
 
 import pytest
@@ -20,10 +20,20 @@ from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import load_policy
-from trainer.rlhf.processes import ALONE
+from trainer.rlhf.processes import ALONE, Processes
 from trainer.rlhf.reward_head import Reading, RewardHead
 from trainer.rlhf.reward_loss import info_nce
-from trainer.rlhf.reward_tuning import Lesson, Trainee, make_trainee, risen, tune, two_views
+from trainer.rlhf.reward_tuning import (
+    Lesson,
+    Trainee,
+    _loss,
+    lesson_plan,
+    make_trainee,
+    register_of,
+    risen,
+    tune,
+    two_views,
+)
 
 
 class GivenFeatures(Trainee):
@@ -31,6 +41,10 @@ class GivenFeatures(Trainee):
 
     def pooled(self, groups, *, is_packed):
         return torch.stack([FEATURES[ids[0]] for group in groups for ids in group.completions])
+
+
+def softplus(x: float) -> float:
+    return log1p(exp(x))
 
 
 FEATURES = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 2.0], [0.0, 0.0]])
@@ -62,6 +76,46 @@ def one_step(trainee: Trainee, lesson: Lesson, folder, **config) -> tuple[list[f
     head = tune(trainee, lesson, settings, seed=1, state=None, journal=journal, processes=ALONE)
     (record,) = log.records()
     return head.weight.flatten().tolist(), record["metrics"]
+
+
+@pytest.mark.parametrize("processes", [ALONE, Processes(rank=0, world=2)])
+def test_a_step_whose_rankings_all_weigh_nothing_moves_nothing(tmp_path, monkeypatch, processes):
+    """By momentum neither, in any number of processes; which ranking comes first in an epoch is its seed's choice."""
+    monkeypatch.setattr("torch.distributed.all_reduce", lambda tensor: None)  # as if the other had nothing
+    ranked = lesson((0, 1), (0, 1))
+    order = [number for (number,) in lesson_plan(2, RewardConfig(rankings_per_step=1), 1)]
+    weights = torch.zeros(2)
+    weights[order[0]] = 1.0  # the second step has the one that weighs nothing
+    ranked = ranked._replace(pairs=ranked.pairs._replace(weight=weights.to(ranked.pairs.weight)))
+    journal = Journal(RunFolder(tmp_path).log("reward"), StopSignal())
+    journal.plan(2, done=0)
+    settings = RewardConfig(learning_rate=0.01, rankings_per_step=1)
+    monkeypatch.setattr(StopSignal, "is_agreed", lambda stop, processes: False)
+    head = tune(trainee(), ranked, settings, seed=1, state=None, journal=journal, processes=processes)
+    assert head.weight.flatten().tolist() == pytest.approx([START[0] + 0.01, START[1] - 0.01], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("config", "margin", "loss"),
+    [
+        ({}, None, (softplus(-1.0) + log(2) + softplus(-1.0)) / 3),  # ties are half by default
+        ({}, 0.5, (softplus(-0.5) + log(2) + softplus(-0.5)) / 3),
+        ({"centring": 0.1}, None, (softplus(-1.0) + log(2) + softplus(-1.0) + 0.1 * (1 + 0 + 1)) / 3),
+        ({"ties": "rao_kupper", "tie_parameter": 0.5}, None, (2 * softplus(-0.5) + 2 * softplus(0.5) - log(e - 1)) / 3),
+        ({"ties": "davidson", "tie_parameter": 0.0}, None, (2 * log(1 + exp(-0.5) + exp(-1.0)) + log(3)) / 3),
+    ],
+)
+def test_each_switch_of_the_loss_reaches_it(config, margin, loss):
+    """Scores 1, 0, 0 of a first and two that tie: two decided pairs with difference 1 and a tie with 0."""
+    completions = tuple(Completion(name, name) for name in "abc")
+    ranked = [Ranking("r", "r", [{"role": "user", "content": "?"}], completions, (1, 2, 2))]
+    pairs = pairs_of(ranked)
+    margins = None if margin is None else torch.full((3,), margin)
+    taught = Lesson(ranked, [], pairs, margins)
+    scores, settings = torch.tensor([1.0, 0.0, 0.0]), RewardConfig(**config)
+    found, right, decided = _loss(scores, [0], taught, register_of(taught), settings)
+    assert float(found) == pytest.approx(loss, rel=1e-5)
+    assert (right, decided) == (2.0, 2.0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 2.0])

@@ -201,7 +201,8 @@ def _step(
     has_ascent = config.metarm > 0 and len(lesson.unranked) > 0
     with risen(trainee, optimiser, lesson.unranked, config, key) if has_ascent else nullcontext():
         sums = _backward(trainee, lesson, register, chosen, config, key, processes)
-    processes.sum_gradients(trainee.parameters.values())
+    if chosen:  # else all gradients stay None: zeros would let AdamW go on by momentum, which one process does not
+        processes.sum_gradients(trainee.parameters.values())
     norm = clip_gradients(trainee.parameters.values(), MAX_GRAD_NORM)
     for group in optimiser.param_groups:
         group["lr"] = rate
