@@ -12,6 +12,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
+from trainer.rlhf import reward_tuning
 from trainer.rlhf.config import LoraConfig, RewardConfig, RunConfig
 from trainer.rlhf.data import Completion, Ranking
 from trainer.rlhf.doubts import Votes, mend
@@ -186,7 +187,29 @@ def test_it_leaves_the_policy_adapter_active_that_was(tiny_base, tmp_path):
         {"doubtful": "drop", "metarm": 1e-3},
     ],
 )
-def test_it_trains_with_each_switch(tiny_base, tmp_path, reward):
+def test_it_trains_with_each_switch(tiny_base, tmp_path, monkeypatch, reward):
+    """What the stage hands on; what each does with it is tested where it stands."""
+    given, called = [], []
+    pairwise, climb, contrast, views = (
+        getattr(reward_tuning, name) for name in ("pairwise_loss", "ascend", "contrast_of", "pack")
+    )
+
+    def spy(scores, pairs, **options):
+        given.append(options | {"targets": set(pairs.target.tolist())})
+        return pairwise(scores, pairs, **options)
+
+    def noted(name, work):
+        return lambda *args, **options: (called.append(name), work(*args, **options))[1]
+
+    def rows(groups, **options):
+        given_rows.append(max(len(group.completions) for group in groups))
+        return views(groups, **options)
+
+    given_rows = []
+    monkeypatch.setattr(reward_tuning, "pairwise_loss", spy)
+    monkeypatch.setattr(reward_tuning, "ascend", noted("metarm", climb))
+    monkeypatch.setattr(reward_tuning, "contrast_of", noted("simcse", contrast))
+    monkeypatch.setattr(reward_tuning, "pack", rows)
     lora = {"r": 4, "alpha": 8, "dropout": 0.1 if "simcse" in reward else 0.0}
     run = write_run(tmp_path / "run", tiny_base, reward={"train": "lora", "layer": 2, **reward}, lora=lora)
     shutil.copy(run.path / "rankings.jsonl", run.path / "unranked.jsonl")
@@ -194,6 +217,16 @@ def test_it_trains_with_each_switch(tiny_base, tmp_path, reward):
     assert report_of(run)["kind"] == "lora"
     losses = [r["metrics"]["reward/loss"] for r in run.log("reward").records() if "reward/loss" in r["metrics"]]
     assert all(math.isfinite(loss) for loss in losses)
+    assert bool(given) == (reward.get("loss") != "plackett_luce")
+    for options in given:
+        assert options["ties"] == reward.get("ties", "half")
+        assert options["centring"] == reward.get("centring", 0.0)
+        assert (options["margin"] is not None) == ("margin" in reward)
+        assert (0.5 in options["targets"]) == (reward.get("ties") != "drop")
+        if "label_smoothing" in reward:
+            assert sorted(options["targets"]) == pytest.approx([0.5, 0.9])
+    assert set(called) == {"simcse", "metarm"} & reward.keys()
+    assert set(given_rows) == ({4} if reward.get("is_packed", True) else {1})
 
 
 @pytest.mark.parametrize(
@@ -255,6 +288,27 @@ def test_it_keeps_the_probe_where_tuning_does_not_win(tiny_base, tmp_path, loss)
     assert len(losses) > 5 and all(math.isfinite(value) for value in losses)
     assert report_of(run)["kind"] == "probe"
     assert load_reward_model(run.path / "reward" / "model", dtype="float32").is_frozen_trunk
+
+
+@pytest.mark.parametrize("is_judged_better", [True, False])
+def test_auto_keeps_the_tuned_trunk_where_it_gets_more_pairs_right(tiny_base, tmp_path, monkeypatch, is_judged_better):
+    """Measured on the judging tenth alone; there the accuracy of what was tuned, and of the probe, is planted."""
+    reward = {"auto_lora_rankings": 1, "rankings_per_step": 4}
+    run = write_run(tmp_path / "run", tiny_base, prompts=60, reward=reward, lora={"r": 4, "alpha": 8})
+    found = iter([0.8, 0.7] if is_judged_better else [0.7, 0.8])
+    asked = []
+
+    def planted(scores, pairs):
+        asked.append(len(pairs.winner))
+        return next(found)
+
+    monkeypatch.setattr("trainer.rlhf.reward_training.pair_accuracy", planted)
+    train_reward(run)
+    kind = "lora" if is_judged_better else "probe"
+    assert report_of(run)["kind"] == kind
+    model = load_reward_model(run.path / "reward" / "model", dtype="float32")
+    assert model.kind == kind and model.is_frozen_trunk == (not is_judged_better)
+    assert len(asked) == 2 and asked[0] == asked[1] < report_of(run)["training_rankings"]
 
 
 def test_it_keeps_the_three_parts_apart_by_prompt(tiny_base, tmp_path):
