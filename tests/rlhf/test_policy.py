@@ -164,7 +164,28 @@ def test_it_refuses_models_that_change_their_logits_afterwards(tiny_base, monkey
 def test_it_takes_the_dtype_it_is_told():
     assert pick_dtype("float32", torch.device("cpu")) is torch.float32
     assert pick_dtype("bfloat16", torch.device("cpu")) is torch.bfloat16
-    assert pick_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "dtype"),
+    [
+        ("cpu", set(), torch.float32),
+        ("cpu", {"avx512_bf16"}, torch.bfloat16),
+        ("cpu", {"amx"}, torch.bfloat16),
+        ("cpu", {"cuda"}, torch.float32),
+        ("cuda", {"cuda"}, torch.bfloat16),
+        ("cuda", {"emulation", "avx512_bf16"}, torch.float32),
+        ("mps", {"cuda", "avx512_bf16"}, torch.float32),
+    ],
+)
+def test_auto_is_bf16_where_the_device_itself_multiplies_it(monkeypatch, device, has, dtype):
+    def on_cuda(including_emulation=True):
+        return "cuda" in has or (including_emulation and "emulation" in has)
+
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: "avx512_bf16" in has)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: "amx" in has)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", on_cuda)
+    assert pick_dtype("auto", torch.device(device)) is dtype
 
 
 @pytest.mark.parametrize("is_head_trained", [False, True])

@@ -1,6 +1,7 @@
 """Two processes take the same steps as one."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from tests.rlhf.test_masked_lm import with_corpus
 from tests.rlhf.test_supervised import with_demonstrations
 from trainer.rlhf.evaluation import run_evaluate
 from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.pretrain import run_pretrain
 from trainer.rlhf.processes import Processes
@@ -55,9 +57,6 @@ def test_two_processes_train_every_weight_and_imitate_as_one_does(tmp_path, tiny
     run(alone)
     with_two_processes("ppo", shared.path, "--reward", HAS_E)
     agree(alone, shared, WEIGHTS)
-    start = load_file(tiny_base / "model.safetensors")
-    trained = load_file(alone.path / "ppo/policy/model.safetensors")
-    assert any(not torch.equal(trained[name], start[name]) for name in start), "nothing was learned to agree on"
 
 
 def test_two_processes_fine_tune_as_one_does(tmp_path, tiny_base):
@@ -80,7 +79,12 @@ def test_two_processes_pre_train_as_one_does(tmp_path, request, base):
 
 
 def agree(alone: RunFolder, shared: RunFolder, product: str = ADAPTER, *, stage: str = "ppo") -> None:
-    """Asserts that each step's metrics, its gradient's norm too, and the weights are the same but for rounding."""
+    """Asserts that each step's metrics, its gradient's norm too, and the way of each weight are the same.
+
+    Of a tensor's change from where both began, at most a tenth may differ: one that the second run left alone differs
+    by the whole, and one that it moved half as far by a half. A bias of keys adds the same to all of a query's logits:
+    its gradient is rounding alone, which Adam turns into steps.
+    """
     first, second = ([record["metrics"] for record in folder.log(stage).records()] for folder in (alone, shared))
     assert len(first) > 1
     for one, two in zip(first, second, strict=True):
@@ -88,8 +92,21 @@ def agree(alone: RunFolder, shared: RunFolder, product: str = ADAPTER, *, stage:
             if not name.startswith(("seconds/", "tokens_per_second/", "flops_share/")):
                 assert two[name] == pytest.approx(value, rel=2e-3, abs=2e-4), name
     first, second = (load_file(folder.path / stage / "policy" / product) for folder in (alone, shared))
-    for name, tensor in first.items():
-        torch.testing.assert_close(second[name], tensor, atol=2e-3, rtol=2e-2)
+    start = beginning(alone, product)
+    changes = {name: float((tensor - start[name]).norm()) for name, tensor in first.items()}
+    assert sum(change > 0 for change in changes.values()) > len(changes) / 2, "little was learned to agree on"
+    for name, change in changes.items():
+        if not name.endswith("key.bias"):
+            assert float((second[name] - first[name]).norm()) <= 0.1 * change + 1e-7, name
+
+
+def beginning(folder: RunFolder, product: str) -> dict[str, torch.Tensor]:
+    """What a stage without a parent trains, before its first step."""
+    if product == WEIGHTS:
+        return load_file(Path(folder.config.base_model) / WEIGHTS)
+    policy = load_policy(folder.config.base_model, dtype="float32", device="cpu")
+    policy.new_adapter("policy", folder.config.lora, seed=folder.config.seed)
+    return {name: tensor.detach() for name, tensor in policy.adapter_parameters("policy").items()}
 
 
 def test_two_processes_write_the_evaluation_of_one(tmp_path, tiny_base):
