@@ -151,13 +151,14 @@ PARSERS = {
 
 @dataclass(frozen=True, slots=True)
 class RankedCompletion:
-    """`position` is where the annotator saw it, from 1; `checkpoint` is who wrote it."""
+    """`position` is where the annotator saw it, from 1; `checkpoint` is who wrote it, `token_ids` as what."""
 
     id: int
     text: str
     checkpoint: str
     rank: int
     position: int
+    token_ids: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,8 +255,8 @@ def ranking_rows(rankings: QuerySet[Ranking]) -> Iterator[RankingRow]:
             for values, ranks, order in plain:
                 positions = {completion_id: position for position, completion_id in enumerate(order, start=1)}
                 completions = tuple(
-                    RankedCompletion(pk, text, names.get(checkpoint, HUMAN), ranks[str(pk)], positions[pk])
-                    for pk, text, checkpoint in texts[values["comparison_id"]]
+                    RankedCompletion(pk, text, names.get(writer, HUMAN), ranks[str(pk)], positions[pk], tuple(ids))
+                    for pk, text, writer, ids in texts[values["comparison_id"]]
                 )
                 yield RankingRow(completions=completions, **values)
 
@@ -265,10 +266,11 @@ def checkpoint_names() -> dict[int, str]:
     return {checkpoint.pk: checkpoint.name for checkpoint in checkpoints}
 
 
-def completions_by_comparison(comparison_ids: set[int]) -> dict[int, list[tuple[int, str, int | None]]]:
-    """Id, text and checkpoint of the completions of some comparisons, in the order of their ids."""
-    found: dict[int, list[tuple[int, str, int | None]]] = {pk: [] for pk in comparison_ids}
+def completions_by_comparison(comparison_ids: set[int]) -> dict[int, list[tuple[int, str, int | None, list[int]]]]:
+    """Id, text, checkpoint and token ids of the completions of some comparisons, in the order of their ids."""
+    found: dict[int, list[tuple[int, str, int | None, list[int]]]] = {pk: [] for pk in comparison_ids}
     completions = Completion.objects.filter(comparison__in=comparison_ids).order_by("id")
-    for comparison_id, *completion in completions.values_list("comparison_id", "id", "text", "checkpoint_id"):
+    columns = ("comparison_id", "id", "text", "checkpoint_id", "token_ids")
+    for comparison_id, *completion in completions.values_list(*columns):
         found[comparison_id].append(tuple(completion))
     return found

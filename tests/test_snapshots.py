@@ -13,7 +13,7 @@ from annotate.lineage import (
     rankings_behind,
     with_ancestors,
 )
-from annotate.models import AuditEvent, Comparison, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
+from annotate.models import AuditEvent, Comparison, Completion, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
 from annotate.preferences import ranking_rows
 from annotate.services.rankings import Answer, revise_ranking
 from annotate.services.snapshots import freeze_preferences, snapshot_rankings, withdraw_annotator
@@ -88,6 +88,18 @@ def test_the_trainer_reads_the_file(cast, policy, comparison, tmp_path):
     assert record.checkpoints == ("tiny-0",) * 3
     assert (record.strength, record.annotator) == (2.0, cast["alice"].pseudonym)
     assert record.split == ("held_out" if comparison.prompt.is_held_out else "train")
+
+
+def test_the_trainer_learns_on_the_tokens_that_were_sampled_and_of_a_person_on_the_text(
+    cast, policy, comparison, tmp_path
+):
+    sampled, *others = comparison.completions.order_by("id")
+    Completion.objects.filter(pk=sampled.pk).update(token_ids=[7, 8, 2])
+    Completion.objects.filter(pk__in=[other.pk for other in others]).update(token_ids=[])
+    make_ranking(comparison, cast["alice"], [2, 1, 2])
+    write_lines(tmp_path / "rankings.jsonl", snapshot_rankings(freeze_preferences(policy=policy)))
+    (record,) = read_rankings(tmp_path / "rankings.jsonl")
+    assert [completion.token_ids for completion in record.completions] == [(7, 8, 2), None, None]
 
 
 def test_the_same_rankings_have_the_same_hash_and_others_another(cast, policy, comparison):

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from annotate.errors import NothingToFreeze, WrongFilter
 from annotate.lineage import checkpoints_touched_by
 from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
-from annotate.preferences import PreferenceFilters, RankingRow, ranking_rows
+from annotate.preferences import PreferenceFilters, RankedCompletion, RankingRow, ranking_rows
 from annotate.services.audit import record
 
 # Locking the rows makes whoever corrects one of them wait, and look again whether a snapshot has it.
@@ -88,7 +88,7 @@ def ranking_record(row: RankingRow) -> dict[str, Any]:
         "id": str(row.id),
         "prompt_id": str(row.prompt_id),
         "prompt": row.prompt,
-        "completions": [{"id": str(each.id), "text": each.text} for each in row.completions],
+        "completions": [completion_record(each) for each in row.completions],
         "ranks": [1 if row.all_bad else each.rank for each in row.completions],
         "split": row.split,
         "annotator": row.annotator,
@@ -98,6 +98,12 @@ def ranking_record(row: RankingRow) -> dict[str, Any]:
     if row.strength is not None:
         values["strength"] = row.strength
     return values
+
+
+def completion_record(completion: RankedCompletion) -> dict[str, Any]:
+    """With the tokens it was sampled as: a cut inside a character cannot be told from the text."""
+    values = {"id": str(completion.id), "text": completion.text}
+    return values | ({"token_ids": list(completion.token_ids)} if completion.token_ids else {})
 
 
 @transaction.atomic

@@ -10,6 +10,7 @@ from transformers import AutoTokenizer
 from trainer.rlhf.data import (
     DataError,
     Ranking,
+    parse_ranking,
     prompt_key,
     read_completions,
     read_corpus,
@@ -162,6 +163,43 @@ def test_it_encodes_for_reward_training_what_sampling_would_have_written(tiny_ba
     assert ids[-1] == tokenizer.eos_token_id and tokenizer.decode(ids[:-1]) == "Lovely."
     assert encode_completion(tokenizer, "Lovely.", max_tokens=len(ids)) == ids, "EOS was the last token allowed"
     assert encode_completion(tokenizer, "Lovely.", max_tokens=len(ids) - 1) == ids[:-1], "cut before its EOS"
+
+
+def test_what_was_sampled_is_scored_as_it_was_wherever_a_limit_cut_it(tiny_base):
+    """Three bytes, and tokens, a character: two of three cuts fall inside one."""
+    tokenizer = load_tokenizer(tiny_base)
+    whole = encode_completion(tokenizer, "你好，世界。", max_tokens=100)
+    assert whole[-1] == tokenizer.eos_token_id
+    differ = 0
+    for cut in range(1, len(whole) + 1):
+        sampled = whole[:cut]
+        text = tokenizer.decode(sampled, skip_special_tokens=True)
+        assert encode_completion(tokenizer, text, max_tokens=len(whole) + 9, sampled=sampled) == sampled
+        assert encode_completion(tokenizer, text, max_tokens=cut, sampled=sampled) == sampled
+        differ += encode_completion(tokenizer, text, max_tokens=cut) != sampled
+    assert differ >= len(whole) // 2, "the text alone does not tell"
+
+
+def test_ids_of_another_text_or_another_model_are_not_taken_for_those_of_this_one(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    own = encode_completion(tokenizer, "Lovely.", max_tokens=100)
+    others = encode_completion(tokenizer, "Awful.", max_tokens=100)
+    for ids in (others, [*own[:-1], len(tokenizer) + 5]):
+        assert encode_completion(tokenizer, "Lovely.", max_tokens=100, sampled=ids) == own
+
+
+@pytest.mark.parametrize("ids", [[], [1, -1], [True], "1", [1.0]])
+def test_it_refuses_token_ids_that_are_none(ids):
+    record = {
+        "id": "a",
+        "prompt": [{"role": "user", "content": "?"}],
+        "completions": [{"id": "x", "text": "one", "token_ids": ids}, {"id": "y", "text": "two"}],
+        "ranks": [1, 2],
+    }
+    with pytest.raises(DataError, match=r"completions\[0\].token_ids”: must be a list of at least one whole number"):
+        parse_ranking(record, "rankings.jsonl, line 1")
+    found = parse_ranking({**record, "completions": [{"text": "a", "token_ids": [5, 2]}, {"text": "b"}]}, "line 1")
+    assert [completion.token_ids for completion in found.completions] == [(5, 2), None]
 
 
 def test_it_masks_all_but_the_assistants_words(tiny_base):

@@ -30,10 +30,11 @@ class DataError(ValueError):
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer to a prompt."""
+    """One answer to a prompt, and where it is known as which tokens it was sampled, the one that ended it too."""
 
     id: str
     text: str
+    token_ids: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -226,10 +227,19 @@ def _completions(record: dict[str, Any], where: str, *, least: int = 2) -> tuple
         identity = item.get("id", str(position))
         if not isinstance(identity, str | int) or isinstance(identity, bool):
             raise DataError(where, f"{field}.id", "must be a string or a whole number")
-        completions.append(Completion(str(identity), item["text"]))
+        completions.append(Completion(str(identity), item["text"], _token_ids(item, field, where)))
     if len({completion.id for completion in completions}) < len(completions):
         raise DataError(where, "completions", "two completions have the same id")
     return tuple(completions)
+
+
+def _token_ids(item: dict[str, Any], field: str, where: str) -> tuple[int, ...] | None:
+    ids = item.get("token_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or not ids or not all(type(id) is int and id >= 0 for id in ids):
+        raise DataError(where, f"{field}.token_ids", "must be a list of at least one whole number from 0 up")
+    return tuple(ids)
 
 
 def _ranks(record: dict[str, Any], count: int, where: str) -> tuple[int, ...]:

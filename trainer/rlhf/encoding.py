@@ -2,6 +2,9 @@
 
 A scored row is: the chat template's ids of the prompt with the generation prompt, the completion's ids, and EOS if
 the completion ended by itself. The template writes its own BOS; no tokenizer call here adds a second one.
+
+A completion whose sampled ids are known is these ids. Of one that is known by its text alone, how it ended is guessed
+from its length, and where a limit cut it inside a character or a word the ids of its text are not quite those.
 """
 
 from __future__ import annotations
@@ -52,13 +55,23 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max
     return tokenizer(text, add_special_tokens=False)["input_ids"][-max_tokens:]
 
 
-def encode_completion(tokenizer: PreTrainedTokenizerBase, text: str, *, max_tokens: int) -> list[int]:
+def encode_completion(
+    tokenizer: PreTrainedTokenizerBase, text: str, *, max_tokens: int, sampled: Sequence[int] | None = None
+) -> list[int]:
     """Ids of the completion and EOS, together at most `max_tokens`, as sampling would have stopped them.
 
-    A completion of `max_tokens` or more was cut before its end: it has no EOS, neither here nor in a rollout.
+    Those that were `sampled`, the stop token with them, if this tokenizer writes this text from them: it may be of
+    another model. Else the text's own; then one of `max_tokens` or more was cut before its end, and has no EOS.
     """
+    if sampled is not None and _writes(tokenizer, sampled, text):
+        return list(sampled[:max_tokens])
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, tokenizer.eos_token_id]
+
+
+def _writes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> bool:
+    """Whether these ids decode to this text; NUL is left out, as sampling leaves it out."""
+    return max(ids) < len(tokenizer) and tokenizer.decode(ids, skip_special_tokens=True).replace("\0", "") == text
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[tuple[int, int]]:
@@ -83,11 +96,15 @@ def encode_group(
     *,
     max_prompt_tokens: int,
     max_completion_tokens: int,
+    sampled: Sequence[Sequence[int] | None] | None = None,
 ) -> Group:
-    """A prompt and completions of it, as they are scored."""
+    """A prompt and completions of it, as they are scored; `sampled` are their ids where these are known."""
     return Group(
         encode_prompt(tokenizer, prompt, max_tokens=max_prompt_tokens),
-        [encode_completion(tokenizer, text, max_tokens=max_completion_tokens) for text in texts],
+        [
+            encode_completion(tokenizer, text, max_tokens=max_completion_tokens, sampled=ids)
+            for text, ids in zip(texts, sampled or [None] * len(texts), strict=True)
+        ],
     )
 
 

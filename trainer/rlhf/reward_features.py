@@ -68,6 +68,7 @@ def group_of(ranking: Ranking, base: Policy, config: RunConfig) -> Group:
         [completion.text for completion in ranking.completions],
         max_prompt_tokens=config.max_prompt_tokens,
         max_completion_tokens=config.max_completion_tokens,
+        sampled=[completion.token_ids for completion in ranking.completions],
     )
 
 
