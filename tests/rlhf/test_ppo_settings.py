@@ -36,6 +36,20 @@ def test_an_adaptive_coefficient_moves_by_the_share_of_its_horizon(tmp_path, tin
     assert found[-1]["objective/kl_coef"] != pytest.approx(0.1)
 
 
+def test_advantages_are_cut_after_they_were_whitened_and_returns_are_not(tmp_path, tiny_base):
+    found = {}
+    for clip in (None, 0.5):
+        ppo = {"prompts": 6, "samples": 8, "advantage": {"clip": clip}}
+        folder = make_run(tmp_path / str(clip), tiny_base, ppo=ppo)
+        job = prepare(folder, folder.config, HAS_E)
+        rollout, observation, _ = look(job, 1, Clock())
+        rewards = torch.arange(rollout.mask.numel()).view_as(rollout.mask).float() * rollout.mask
+        _, found[clip] = advantages_of(job, rollout, observation, rewards)
+    assert found[None].advantages.abs().max() > 1
+    assert torch.equal(found[0.5].advantages, found[None].advantages.clamp(-0.5, 0.5))
+    assert torch.equal(found[0.5].returns, found[None].returns)
+
+
 @pytest.mark.parametrize("truncation", ["terminal", "bootstrap"])
 def test_the_value_after_a_cut_completion_counts_only_where_told_to_bootstrap(tmp_path, tiny_base, truncation):
     """The last token's advantage: r - V(s_T) after a stop, and after a cut V(s_T+1) more by `bootstrap`."""

@@ -88,7 +88,7 @@ class ScoreConfig:
 
     is_normalised: bool = True
     clip: float | None = 5.0
-    is_dense: bool | None = None  # pay each token its term of a mean-pooled score; None: wherever the score has terms
+    is_dense: bool | None = None  # pay each token its term of a mean-pooled score; None: where a frozen probe has terms
     no_eos_penalty: float | None = None  # reward, in sigmas, of a completion cut before its end; None: scored as it is
 
 
@@ -99,6 +99,7 @@ class AdvantageConfig:
     gamma: float = 1.0
     lam: float = 0.95
     is_whitened: bool = True
+    clip: float | None = None  # advantages are cut to +- it, after whitening; None: they are not
     truncation: Literal["terminal", "bootstrap"] = "terminal"  # the value after a completion that was cut
 
 
@@ -276,6 +277,7 @@ RANGES = {
     "ppo.kl.rise": ABOVE_0,
     "ppo.kl.backtracks": AMOUNT,
     "ppo.score.clip": ABOVE_0,
+    "ppo.advantage.clip": ABOVE_0,
     "ppo.advantage.gamma": SHARE,
     "ppo.advantage.lam": SHARE,
     "ppo.loss.clip": ABOVE_0,

@@ -359,7 +359,7 @@ def rewards_of(job: Job, progress: Progress, seen: Seen) -> Float[Tensor, "batch
 def advantages_of(
     job: Job, rollout: Rollout, observation: Observation, rewards: Float[Tensor, "batch time"]
 ) -> tuple[Float[Tensor, "batch time"], Advantages]:
-    """V of the state before each token, and A_t with the returns; A_t whitened over all tokens where told to."""
+    """V of the state before each token, and A_t with the returns; A_t whitened over all tokens, or cut, where asked."""
     config = job.config.ppo
     values = rollout_values(
         job.critic, rollout, observation.features, pad_id=job.pad_id, max_tokens=config.micro_tokens
@@ -374,6 +374,8 @@ def advantages_of(
     )
     if config.advantage.is_whitened:
         estimated = estimated._replace(advantages=whitened(estimated.advantages, rollout.mask, job.processes))
+    if (most := config.advantage.clip) is not None:
+        estimated = estimated._replace(advantages=estimated.advantages.clamp(-most, most))
     return values[:, :-1], estimated
 
 
