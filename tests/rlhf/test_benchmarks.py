@@ -4,6 +4,7 @@ import json
 import math
 import subprocess
 import sys
+from argparse import Namespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ import torch
 from bench.default_base import use_device
 from bench.own_rankings import chosen_folds
 from bench.peak import peak_gb
-from bench.reward import flops_of
+from bench.reward import flops_of, our_child
 from bench.right_pairs import right_pairs
 from tests.rlhf.test_reward_training import write_run
 from trainer.rlhf.flops import Work
@@ -78,6 +79,13 @@ def test_a_stage_ends_as_it_does_alone_and_leaves_its_peak(tiny_base, tmp_path):
     (run.path / "config.json").write_text(json.dumps({"base_model": "nowhere"}))
     assert subprocess.run([*command, str(run.path)], stderr=subprocess.DEVNULL).returncode == 1
     assert (tmp_path / "peak").exists()
+
+
+def test_a_run_that_fails_says_why(capfd):
+    options = Namespace(base="./nowhere", device="cpu", dtype="float32", rankings=1, held_out=1, rankings_per_step=1)
+    with pytest.raises(subprocess.CalledProcessError):
+        our_child(options, "probe", seed=1)
+    assert "there is no model in" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("mode", "times"), [("probe", 1), ("lora", 2), ("full", 3)])

@@ -13,6 +13,13 @@ from tests.tiny_models import make_llama
 os.environ |= {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
+@pytest.fixture(autouse=True)
+def devices(monkeypatch):
+    """A benchmark hides devices from its process for good; here the next test must find them again."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.setattr(torch.backends.mps, "is_available", torch.backends.mps.is_available)
+
+
 def trained(tmp_path, *, is_lora, learning_rate=1e-3, seed=1, max_length=384):
     base = tmp_path / "base"
     base = base if base.exists() else make_llama(base)
