@@ -5,8 +5,9 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from annotate.models import AuditEvent, Comparison, Ranking
+from annotate.models import AuditEvent, Comparison, PreferenceSnapshot, Ranking
 from annotate.services.gold import make_gold
+from annotate.services.snapshots import freeze_preferences, snapshot_rankings
 from tests.worlds import make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
 
 
@@ -55,3 +56,15 @@ def test_gold_of_an_earlier_version_learns_what_it_was_copied_from(migrate_to):
     migrate_to("0004_copies_know_their_original")
     found = dict(Comparison.objects.values_list("pk", "copied_from"))
     assert found == {original.pk: None, gold.pk: original.pk, lost.pk: None}
+
+
+def test_a_snapshot_of_an_earlier_version_still_has_the_records_that_were_hashed(migrate_to):
+    comparison = make_comparison(make_prompt(make_pool(make_policy()), "Say hello"), ["a", "b"])
+    comparison.completions.update(token_ids=[7, 2])
+    make_ranking(comparison, make_person("alice", "annotator"), [1, 2])
+    snapshot = freeze_preferences(policy=comparison.pool.policy)
+    assert all("token_ids" in each for record in snapshot_rankings(snapshot) for each in record["completions"])
+    migrate_to("0004_copies_know_their_original")
+    migrate_to("0005_snapshots_know_their_tokens")
+    snapshot = PreferenceSnapshot.objects.get()
+    assert not any("token_ids" in each for record in snapshot_rankings(snapshot) for each in record["completions"])

@@ -17,6 +17,7 @@ class PreferenceSnapshot(models.Model):
     filters = models.JSONField(default=dict, blank=True)
     content_hash = models.CharField(max_length=64)
     size = models.PositiveIntegerField()
+    has_token_ids = models.BooleanField(default=True)  # its records, and so its hash, hold what each was sampled as
     newest_ranking_id = models.BigIntegerField(default=0)
     note = models.TextField(blank=True)
     created_by = models.ForeignKey(User, null=True, blank=True, on_delete=models.SET_NULL)

@@ -10,8 +10,9 @@ import hashlib
 import io
 import json
 import math
+from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ class Completion:
 
     id: str
     text: str
-    token_ids: tuple[int, ...] | None = None
+    token_ids: array[int] | None = field(default=None, hash=False)  # 4 bytes each, where a tuple has 36
 
 
 @dataclass(frozen=True)
@@ -188,12 +189,12 @@ def check_object(record: Any, where: str, *, may_have_halves: bool = True) -> No
     """Raises `DataError` unless a record is an object whose texts can be written as UTF-8."""
     if not isinstance(record, dict):
         raise DataError(where, None, "not a JSON object")
-    for field, value in record.items() if may_have_halves else ():
+    for name, value in record.items() if may_have_halves else ():
         try:
-            json.dumps({field: value}, ensure_ascii=False).encode()
+            json.dumps({name: value}, ensure_ascii=False).encode()
         except UnicodeEncodeError as error:  # JSON may escape half of a pair, which is no character
             half = error.object[error.start]
-            raise DataError(where, ascii(field)[1:-1], f"half a character (\\u{ord(half):04x} alone)") from error
+            raise DataError(where, ascii(name)[1:-1], f"half a character (\\u{ord(half):04x} alone)") from error
 
 
 def parse_ranking(record: dict[str, Any], where: str) -> Ranking:
@@ -233,13 +234,13 @@ def _completions(record: dict[str, Any], where: str, *, least: int = 2) -> tuple
     return tuple(completions)
 
 
-def _token_ids(item: dict[str, Any], field: str, where: str) -> tuple[int, ...] | None:
+def _token_ids(item: dict[str, Any], name: str, where: str) -> array[int] | None:
     ids = item.get("token_ids")
     if ids is None:
         return None
-    if not isinstance(ids, list) or not ids or not all(type(id) is int and id >= 0 for id in ids):
-        raise DataError(where, f"{field}.token_ids", "must be a list of at least one whole number from 0 up")
-    return tuple(ids)
+    if not isinstance(ids, list) or not ids or not all(type(id) is int and 0 <= id < 2**32 for id in ids):
+        raise DataError(where, f"{name}.token_ids", "must be a list of token ids, at least one")
+    return array("I", ids)
 
 
 def _ranks(record: dict[str, Any], count: int, where: str) -> tuple[int, ...]:

@@ -63,13 +63,13 @@ def encode_completion(
     Those that were `sampled`, the stop token with them, if this tokenizer writes this text from them: it may be of
     another model. Else the text's own; then one of `max_tokens` or more was cut before its end, and has no EOS.
     """
-    if sampled is not None and _writes(tokenizer, sampled, text):
+    if sampled is not None and _writes(tokenizer, list(sampled), text):
         return list(sampled[:max_tokens])
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, tokenizer.eos_token_id]
 
 
-def _writes(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int], text: str) -> bool:
+def _writes(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> bool:
     """Whether these ids decode to this text; NUL is left out, as sampling leaves it out."""
     return max(ids) < len(tokenizer) and tokenizer.decode(ids, skip_special_tokens=True).replace("\0", "") == text
 
