@@ -1,8 +1,9 @@
 """An answer as the page's plain form sends it, without any script."""
 
 from django.http import QueryDict
+from django.utils.translation import gettext as _
 
-from annotate.models import Ranking
+from annotate.ranking import in_letters
 from annotate.services.rankings import Answer
 
 # A pair's four buttons: the ranks of the first and the second completion shown, and whether both are bad.
@@ -44,11 +45,18 @@ def reason_to_leave(data: QueryDict) -> str:
     return f"{reason} · {words}" if words else reason
 
 
-def verdict_of(given: Ranking) -> str | None:
-    """Which of a pair's buttons says what this answer says."""
-    first, second = (given.ranks[str(key)] for key in given.assignment.order)
-    said = (1, 1, True) if given.all_bad else (first, second, False)
+def verdict_of(answer: Answer, order: list[int]) -> str | None:
+    """Which of a pair's buttons says what this answer says; `order` are the completions as shown."""
+    said = (1, 1, True) if answer.all_bad else (*map(answer.ranks.get, order), False)
     return next((verdict for verdict, means in VERDICTS.items() if means == said), None)
+
+
+def words_of(data: QueryDict, order: list[int]) -> str:
+    """What was written in a form that cannot be sent again, and the order: to be copied, as in the problem dialog."""
+    answer = answer_from_form(data, order)
+    place = _("all bad") if answer.all_bad else in_letters(answer.ranks, order)
+    words = (answer.rationale, answer.better_answer, place, reason_to_leave(data))
+    return "\n\n".join(filter(None, words))
 
 
 def ratings(data: QueryDict, prefix: str) -> dict[str, int]:

@@ -3,6 +3,7 @@
 comparison_page(assignment)                  a new one
 comparison_page(assignment, in_full=True)    the same without a script, each completion with all that is asked of it
 comparison_page(assignment, given=ranking)   the annotator's own answer, to be corrected; in full
+comparison_page(…, said=answer)              what a form that was refused said, to be gone on with; in full
 """
 
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from annotate.labels import AXES, CHIPS, FLAGS, SPEAKERS, STRENGTHS, VERDICTS, l
 from annotate.models import Assignment, Completion, PromptPool, Ranking
 from annotate.rendering import raw, rendered
 from annotate.selectors import better_answer, completions_as_shown
+from annotate.services.rankings import Answer
 
 # Of a longer conversation the older messages are folded away, and open with a click.
 TURNS_SHOWN = 3
@@ -53,8 +55,12 @@ class CompletionOnPage:
         return any(is_set for _code, _label, is_set in self.flags) or any(rating for _code, _label, rating in self.axes)
 
 
-def comparison_page(assignment: Assignment, *, given: Ranking | None = None, in_full: bool = False) -> dict[str, Any]:
+def comparison_page(
+    assignment: Assignment, *, given: Ranking | None = None, said: Answer | None = None, in_full: bool = False
+) -> dict[str, Any]:
     """What `rank.html#comparison` shows."""
+    in_full = in_full or bool(given or said)  # a page that leads to itself would lose what was said
+    said = said or (answer_of(given) if given else Answer())
     comparison, pool = assignment.comparison, assignment.comparison.pool
     turns = [
         Turn(SPEAKERS.get(m["role"], m["role"]), m["role"], rendered(m["content"])) for m in comparison.prompt.messages
@@ -66,50 +72,45 @@ def comparison_page(assignment: Assignment, *, given: Ranking | None = None, in_
         "language": comparison.prompt.language,
         "earlier_turns": turns[:-TURNS_SHOWN],
         "turns": turns[-TURNS_SHOWN:],
-        "completions": list(completions_on_page(assignment, given)),
-        "in_full": in_full or given is not None,
+        "completions": list(completions_on_page(assignment, said)),
+        "in_full": in_full,
         "each": any_completion(pool),
         "k": k,
         "is_pair": k == 2,
         "ranks": [str(rank) for rank in range(1, k + 1)],
         "is_training": comparison.kind == comparison.Kind.TRAINING,
-        "verdicts": list(verdicts_on_page(pool, given)) if k == 2 else [],
+        "verdicts": list(verdicts_on_page(pool, verdict_of(said, assignment.order))) if k == 2 else [],
         "strengths": list(enumerate(STRENGTHS.get(pool.strength_scale, []), start=1)),
-        "chips": [
-            (code, label, given is not None and code in given.chips)
-            for code, label in labelled(pool.rationale_chips, CHIPS)
-        ],
+        "chips": [(code, label, code in said.chips) for code, label in labelled(pool.rationale_chips, CHIPS)],
         "asks_why": bool(pool.rationale_chips or pool.asks_rationale),
         "given": given,
-        "better_answer": better_answer(given) if given else "",
+        "said": said,
         "seconds": pool.lease_minutes * 60,
         "idempotency_key": get_random_string(24),
     }
 
 
-def verdicts_on_page(pool: PromptPool, given: Ranking | None) -> Iterator[tuple[str, str, str, bool]]:
-    """(code, arrow, label, is given) of each button of a pair."""
-    said = verdict_of(given) if given else None
+def verdicts_on_page(pool: PromptPool, said: str | None) -> Iterator[tuple[str, str, str, bool]]:
+    """(code, arrow, label, is said) of each button of a pair."""
     for code, (arrow, label) in VERDICTS.items():
         if code != "tie" or pool.ties_allowed or said == "tie":
             yield code, arrow, label, code == said
 
 
-def completions_on_page(assignment: Assignment, given: Ranking | None) -> Iterator[CompletionOnPage]:
+def completions_on_page(assignment: Assignment, said: Answer) -> Iterator[CompletionOnPage]:
     any_one = any_completion(assignment.comparison.pool)
-    ranks, flags, axes = (ranks_as_said(given), given.flags, given.axes) if given else ({}, {}, {})
     for letter, completion in zip(ascii_lowercase, completions_as_shown(assignment), strict=False):
-        key = str(completion.pk)
-        set_flags, ratings = flags.get(key, []), axes.get(key, {})
+        rank = said.ranks.get(completion.pk)
+        set_flags, ratings = said.flags.get(completion.pk, []), said.axes.get(completion.pk, {})
         yield replace(
             any_one,
-            id=key,
+            id=str(completion.pk),
             letter=letter,
             html=rendered(completion.text),
             raw=raw(completion.text),
             is_cut=completion.finish_reason == Completion.FinishReason.LENGTH,
             names_its_model=completion.names_its_model,
-            rank=str(ranks[key]) if key in ranks else None,
+            rank=None if rank is None else str(rank),
             flags=[(code, label, code in set_flags) for code, label, _is_set in any_one.flags],
             axes=[(code, label, ratings.get(code)) for code, label, _rating in any_one.axes],
         )
@@ -124,6 +125,22 @@ def any_completion(pool: PromptPool) -> CompletionOnPage:
     )
 
 
-def ranks_as_said(given: Ranking) -> dict[str, int]:
-    """All bad without an order is stored as a tie of all; nobody gave those ranks."""
-    return {} if given.all_bad and set(given.ranks.values()) == {1} else given.ranks
+def answer_of(given: Ranking) -> Answer:
+    """What was said. All bad without an order is stored as a tie of all; nobody gave those ranks."""
+    is_unordered = given.all_bad and set(given.ranks.values()) == {1}
+    return Answer(
+        ranks={} if is_unordered else by_number(given.ranks),
+        all_bad=given.all_bad,
+        flags=by_number(given.flags),
+        axes=by_number(given.axes),
+        spans=given.spans,
+        strength=given.strength,
+        rationale=given.rationale,
+        chips=given.chips,
+        better_answer=better_answer(given),
+    )
+
+
+def by_number(values: dict[str, Any]) -> dict[int, Any]:
+    """The same with the completions' numbers, which JSON keeps as texts."""
+    return {int(completion): value for completion, value in values.items()}

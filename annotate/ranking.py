@@ -20,6 +20,15 @@ def dense_ranks(ranks: Mapping[int, int]) -> dict[int, int]:
     return {item: levels[rank] for item, rank in ranks.items()}
 
 
+def in_letters(ranks: Mapping[int, int], order: list[int]) -> str:
+    """An ordering as its annotator saw it: "B > A = C", of the items as shown; one without a rank is left out."""
+    levels: dict[int, list[str]] = {}
+    for letter, item in zip("ABCDEFGHI", order, strict=False):
+        if item in ranks:
+            levels.setdefault(ranks[item], []).append(letter)
+    return " > ".join(" = ".join(levels[rank]) for rank in sorted(levels))
+
+
 def is_complete(ranks: Mapping[int, int], items: Iterable[int]) -> bool:
     """Every item has exactly one rank, a whole number from 1, and nothing else is ranked."""
     return set(ranks) == set(items) and all(type(rank) is int and rank >= 1 for rank in ranks.values())

@@ -12,9 +12,9 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from annotate.answer_form import answer_from_form, reason_to_leave
+from annotate.answer_form import answer_from_form, reason_to_leave, words_of
 from annotate.comparison_page import comparison_page
-from annotate.errors import Refused
+from annotate.errors import Conflict, Refused
 from annotate.keys import key_groups
 from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
 from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
@@ -32,21 +32,30 @@ from annotate.views.access import needs
 @needs(MAY_ANNOTATE)
 def rank(request):
     """The page with its first comparison on it; posted to, it takes a plain form's answer and shows the next."""
-    pool_id = whole_number(request.GET.get("pool"))
     if request.method == "POST":
         return take_plain_answer(request)
+    return next_page(request)
+
+
+def next_page(request, *, lost_words: str = "", status: int = 200):
+    """The page with the next comparison; `lost_words` are of an answer to another that can no longer be sent."""
+    pool_id = whole_number(request.GET.get("pool"))
     assignment = lease_next_comparison(annotator=request.user, pool_id=pool_id, holding=())
+    in_full = "in_full" in request.GET
+    comparison = comparison_page(assignment, in_full=in_full) if assignment else {"assignment": None}
+    return ranking_page(request, comparison | {"lost_words": lost_words}, status)
+
+
+def ranking_page(request, comparison: dict, status: int):
+    pool_id = whole_number(request.GET.get("pool"))
     pools = list(workable_pools(request.user))
     chosen_pool = next((pool for pool in pools if pool.pk == pool_id), None)
     context = page_context(request.user, chosen_pool) | {
         "pools": pools,
         "chosen_pool": chosen_pool,
-        "assignment": assignment,
         "is_beginner": not Ranking.objects.filter(annotator=request.user).exists(),
     }
-    if assignment:
-        context |= comparison_page(assignment, in_full="in_full" in request.GET)
-    return render(request, "rank.html", context)
+    return render(request, "rank.html", context | comparison, status=status)
 
 
 @require_POST
@@ -97,23 +106,29 @@ def page_context(annotator, pool=None) -> dict:
 
 
 def take_plain_answer(request):
-    """The answer of a page without a script: store it, and go back to the page for the next one."""
+    """The answer of a page without a script: store it, and go back to the page for the next one.
+
+    What is refused is drawn again as it was filled in; where the comparison can no longer be answered, its words stand
+    above the next one.
+    """
     assignment = get_object_or_404(Assignment, pk=whole_number(request.POST.get("assignment")), annotator=request.user)
     ticket = {"assignment_id": assignment.pk, "annotator": request.user, "token": request.POST.get("token", "")}
+    answer = answer_from_form(request.POST, assignment.order)
     try:
         if reason := reason_to_leave(request.POST):
             skip_comparison(**ticket, reason=reason)
         else:
-            ranking, _is_new = submit_ranking(
-                **ticket,
-                idempotency_key=request.POST.get("key", "")[:80],
-                answer=answer_from_form(request.POST, assignment.order),
-            )
+            key = request.POST.get("key", "")[:80]
+            ranking, _is_new = submit_ranking(**ticket, idempotency_key=key, answer=answer)
             if not ranking.counts:
                 return redirect("rank_feedback", assignment.pk)
             messages.success(request, _("Saved."))
+    except Conflict as refusal:
+        messages.error(request, str(refusal))
+        return next_page(request, lost_words=words_of(request.POST, assignment.order), status=409)
     except Refused as refusal:
         messages.error(request, str(refusal))
+        return ranking_page(request, comparison_page(assignment, said=answer), status=422)
     return redirect(request.get_full_path())
 
 

@@ -11,11 +11,12 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 
 from annotate.answer_form import answer_from_form
-from annotate.comparison_page import comparison_page
-from annotate.errors import NothingChanged, Refused
+from annotate.comparison_page import by_number, comparison_page
+from annotate.errors import Conflict, NothingChanged, Refused
 from annotate.own_work import answered_assignment, changes_by_policy, own_answers, own_numbers
+from annotate.ranking import in_letters
 from annotate.roles import MAY_ANNOTATE
-from annotate.services.rankings import revise_ranking
+from annotate.services.rankings import Answer, revise_ranking
 from annotate.views.access import needs
 from annotate.views.rank import page_context, whole_number
 
@@ -27,7 +28,7 @@ ANSWERS_A_PAGE = 20
 def work(request):
     answers = Paginator(own_answers(request.user), ANSWERS_A_PAGE).get_page(request.GET.get("page"))
     for answer in answers:
-        answer.order = order_in_letters(answer)
+        answer.order = _("all bad") if answer.all_bad else in_letters(by_number(answer.ranks), answer.assignment.order)
     if request.htmx and not request.htmx.boosted:
         return render(request, "work.html#answers", {"answers": answers})
     return render(request, "work.html", {"answers": answers, "numbers": own_numbers(request.user)})
@@ -43,16 +44,21 @@ def correction(request, assignment_id: int):
     given = answered_assignment(request.user, assignment_id)
     if given is None or (given.is_frozen and request.htmx):
         raise Http404
+    if request.method == "POST":
+        return take_correction(request, assignment_id, given)
     if given.is_frozen:
         messages.info(request, _("A snapshot has used this answer already; it can no longer be changed."))
         return redirect("work")
-    if request.method == "POST":
-        return take_correction(request, assignment_id, given)
-    comparison = comparison_page(given.assignment, given=given)
     if request.htmx:
+        comparison = comparison_page(given.assignment, given=given)
         return render(request, "rank.html#comparison", comparison | {"has_script": True})
-    context = page_context(request.user) | comparison
-    return render(request, "correction.html", context | {"back": page_of_work(request)})
+    return correction_page(request, given)
+
+
+def correction_page(request, given, *, said: Answer | None = None, status: int = 200):
+    """The old answer, or what a form that was refused `said`."""
+    context = page_context(request.user) | comparison_page(given.assignment, given=given, said=said)
+    return render(request, "correction.html", context | {"back": page_of_work(request)}, status=status)
 
 
 def take_correction(request, assignment_id: int, given):
@@ -69,7 +75,7 @@ def take_correction(request, assignment_id: int, given):
         return redirect(page_of_work(request))
     except Refused as refusal:
         messages.error(request, str(refusal))
-        return redirect(request.get_full_path())
+        return correction_page(request, given, said=answer, status=409 if isinstance(refusal, Conflict) else 422)
     messages.success(request, _("Corrected."))
     return redirect(page_of_work(request))
 
@@ -84,14 +90,3 @@ def page_of_work(request) -> str:
 def changes(request):
     """What your answers changed. Nothing here can anchor the next answer: no text, no order, no score of one."""
     return render(request, "changes.html", {"policies": changes_by_policy(request.user)})
-
-
-def order_in_letters(answer) -> str:
-    """An answer as its annotator saw it: "B > A = C"."""
-    if answer.all_bad:
-        return _("all bad")
-    letters = {str(key): letter for key, letter in zip(answer.assignment.order, "ABCDEFGHI", strict=False)}
-    levels: dict[int, list[str]] = {}
-    for key, letter in letters.items():
-        levels.setdefault(answer.ranks.get(key, 0), []).append(letter)
-    return " > ".join(" = ".join(levels[rank]) for rank in sorted(levels))

@@ -385,6 +385,35 @@ def test_all_that_is_asked_can_be_said_without_a_script(open_browser, policy):
     assert ranking.rationale == "So it is."
 
 
+def test_where_the_browser_keeps_nothing_a_refused_form_keeps_what_was_written(open_browser, policy):
+    make_work(policy, 4, count=2, **RICH)
+    visit = open_browser(path="/work/")
+    visit.expected = ("422", "409")
+    visit.page.add_init_script("IDBFactory.prototype.open = () => { throw new DOMException('No.', 'SecurityError'); }")
+    visit.page.goto("/rank/")
+    visit.ready()
+    done = visit.shown
+    submit, better = (visit.page.locator(f"#stage {part}") for part in ("button.submit", "[name=better_answer]"))
+    for rank in (1, 2, 3):
+        visit.page.locator("#stage .completion").nth(rank - 1).locator(f".ranks label:nth-of-type({rank})").click()
+    visit.page.locator("#stage .better summary").click()
+    better.fill("A better answer.")
+    submit.click()
+    visit.wait_for_text("Every completion needs a rank.")
+    assert visit.shown == done
+    assert better.input_value() == "A better answer."
+    visit.ready()
+    assert violations(visit.page) == []
+    Assignment.objects.update(status="expired")
+    visit.page.locator("#stage .ranks").nth(3).locator("label").nth(3).click()
+    submit.click()
+    words = visit.page.get_by_label("What you wrote is kept here, so that you can copy it:").first
+    words.wait_for()
+    assert words.input_value() == "A better answer.\n\nA > B > C > D"
+    visit.ready()
+    assert violations(visit.page) == []
+
+
 def test_it_corrects_an_own_answer_from_my_work(open_browser, policy, cast):
     pool = make_work(policy, 3, count=1)
     given = make_ranking(pool.comparisons.get(), cast["alice"], [3, 2, 1])  # shown in the reverse order: 1 2 3

@@ -144,6 +144,66 @@ def test_it_refuses_a_plain_form_that_is_no_complete_ranking(alice, pairs, field
     assert not Ranking.objects.exists()
 
 
+@pytest.fixture
+def rich():
+    """Alice may say everything there is to say of four completions."""
+    asked = {"flags": ["unsafe"], "axes": ["helpful"], "rationale_chips": ["clearer"], "strength_scale": 3}
+    pool = make_pool(make_policy(), "Rich", k=4, asks_rationale=True, asks_better_answer=True, **asked)
+    make_comparison(make_prompt(pool, "p"), ["a", "b", "c", "d"])
+    return pool
+
+
+def said_of(assignment: Assignment) -> dict:
+    """A form in which the fourth rank was forgotten."""
+    ranks = {f"rank-{key}": rank for rank, key in enumerate(assignment.order[:3], start=1)}
+    first = assignment.order[0]
+    more = {f"flag-{first}": "unsafe", f"axis-{first}-helpful": 4, "chip": "clearer", "strength": 2}
+    return ranks | more | {"rationale": "two\r\nlines", "better_answer": "better, " * 200}
+
+
+def filled_in(page: str) -> Counter:
+    """Name and value of every field that a page of the form has filled in."""
+    boxes = re.findall(r'<input type="\w+" name="([\w-]+)" value="(\w+)" checked>', page)
+    return Counter(boxes + re.findall(r'<textarea name="(\w+)"[^>]*>([^<]+)<', page))
+
+
+def test_a_plain_form_that_is_refused_comes_again_as_it_was_filled_in(alice, rich):
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    said = said_of(assignment)
+    page = alice.post("/rank/", plain_answer(assignment, **said))
+    assert page.status_code == 422
+    assert "Every completion needs a rank." in page.text
+    expected = {name: str(value).replace("\r\n", "\n") for name, value in said.items()}
+    assert filled_in(page.text) == Counter(expected.items())
+    [key] = re.findall(r'name="key" value="(\w+)"', page.text)
+    said[f"rank-{assignment.order[3]}"] = 4
+    assert alice.post("/rank/", plain_answer(assignment, **said) | {"key": key}).url == "/rank/"
+    assert Ranking.objects.get().demonstration.text == ("better, " * 200).strip()
+
+
+@pytest.mark.parametrize(
+    ("ending", "sentence"), [("expired", "the time is over"), ("answered", "The first answer stands.")]
+)
+def test_what_was_written_for_a_lease_that_is_gone_can_be_copied(alice, rich, ending, sentence):
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    Assignment.objects.update(status=ending)
+    page = alice.post("/rank/", plain_answer(assignment, **said_of(assignment)))
+    assert page.status_code == 409
+    assert sentence in page.text
+    [words] = re.findall(r'<textarea readonly rows="6" dir="auto">\n(.*?)</textarea>', page.text, re.DOTALL)
+    assert words == f"two\nlines\n\n{'better, ' * 200}\n\nA &gt; B &gt; C"
+
+
+def test_why_a_comparison_was_to_be_left_can_be_copied_too(alice, rich):
+    alice.get("/rank/")
+    assignment = leased_by("alice")
+    Assignment.objects.update(status="expired")
+    page = alice.post("/rank/", plain_answer(assignment, leave="skip: other", leave_words="two in one"))
+    assert "\nskip: other · two in one</textarea>" in page.text
+
+
 @pytest.mark.parametrize(
     ("leave", "words", "stored"),
     [

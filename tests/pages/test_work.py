@@ -152,6 +152,22 @@ def test_it_corrects_nothing_that_a_snapshot_used(alice, cast, shared, policy):
     assert '<span class="muted">frozen</span>' in alice.get("/work/").text
 
 
+@pytest.mark.parametrize(("is_frozen", "status"), [(False, 422), (True, 409)])
+def test_a_plain_correction_that_is_refused_comes_again_as_it_was_filled_in(
+    alice, cast, shared, policy, is_frozen, status
+):
+    type(shared[0].pool).objects.update(asks_rationale=True, ties_allowed=False)
+    given = make_ranking(shared[0], cast["alice"], [1, 2, 3], rationale="so")
+    if is_frozen:
+        freeze(policy, given)
+    said = {f"rank-{key}": 2 for key in given.assignment.order} | {"rationale": "because"}
+    page = alice.post(reverse("correction", args=[given.assignment_id]), {**said, "key": "k"})
+    assert page.status_code == status
+    assert re.findall(r'name="rank-\d+" value="(\d)" checked', page.text) == ["2", "2", "2"]
+    assert ">because</textarea>" in page.text
+    assert Ranking.objects.get() == given
+
+
 def test_nobody_corrects_anothers_answer(alice, cast, shared):
     given = make_ranking(shared[0], cast["bob"], [1, 2, 3])
     assert alice.get(reverse("correction", args=[given.assignment_id])).status_code == 404
