@@ -2,6 +2,7 @@
 
 import { announce, readOut } from "./announcer.js";
 import { markWords } from "./marking.js";
+import { tell } from "./messages.js";
 import { $, say } from "./page.js";
 import { toggleGuidelines, toggleRaw } from "./reading.js";
 
@@ -39,9 +40,11 @@ export function actionsOn({ stage, answers, panes }) {
     skip: ask("skip-dialog"),
     not_rankable: ask("not-rankable-dialog"),
     diff: on(async (comparison) => {
-      const { showDifferences } = await import("./diff.js");
+      const differences = await import("./diff.js").catch(() => null);
+      if (stage.current !== comparison) return; // answered meanwhile: those would be the texts of another
+      if (!differences) return tell(say("noDifferences"));
       const first = comparison.isPair ? 0 : comparison.active;
-      showDifferences(comparison, first, (first + 1) % comparison.k);
+      differences.showDifferences(comparison, first, (first + 1) % comparison.k);
     }),
     raw: on((comparison) => {
       comparison.cards.forEach(toggleRaw);

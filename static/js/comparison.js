@@ -41,6 +41,7 @@ export class Comparison extends EventTarget {
     this.verdict = form.querySelector('[name="verdict"][aria-pressed="true"]')?.value ?? null; // in a correction
     this.spans = JSON.parse(form.querySelector("script")?.textContent ?? "[]");
     if (!this.isPair) this.#tray = new Tray(this, form.querySelector(".tray"));
+    form.addEventListener("input", () => this.effort.noteAction());
     form.addEventListener("change", (event) => this.#changed(event));
     form.addEventListener("focusin", (event) => {
       const card = event.target.closest(".completion");
@@ -107,7 +108,7 @@ export class Comparison extends EventTarget {
     const ranks = this.ranks;
     if (rank !== null && (rank < 1 || rank > this.k)) return false;
     this.#remember();
-    if (ranks[index] !== null && ranks[index] !== rank) this.effort.noteChange();
+    if (this.allBad || (ranks[index] !== null && ranks[index] !== rank)) this.effort.noteChange();
     if (rank !== null && !this.tiesAllowed) {
       const holder = ranks.findIndex((other, at) => other === rank && at !== index);
       if (holder >= 0) this.#write(holder, null);
@@ -136,7 +137,7 @@ export class Comparison extends EventTarget {
   tieAll() {
     if (!this.tiesAllowed) return false;
     this.#remember();
-    if (this.ranks.some((rank) => rank > 1)) this.effort.noteChange();
+    if (this.allBad || this.ranks.some((rank) => rank > 1)) this.effort.noteChange();
     this.ids.forEach((_id, index) => this.#write(index, 1));
     this.#lastRank = 1;
     this.#writeAllBad(false);
@@ -154,8 +155,20 @@ export class Comparison extends EventTarget {
 
   setAllBad(on) {
     this.#remember();
+    if (!on || this.ranks.some((rank) => rank !== null)) this.effort.noteChange();
     this.#writeAllBad(on);
     this.#draw();
+  }
+
+  mark(span) {
+    this.effort.noteAction();
+    this.spans.push(span);
+  }
+
+  unmark(span) {
+    this.effort.noteAction();
+    this.effort.noteChange();
+    this.spans.splice(this.spans.indexOf(span), 1);
   }
 
   pick(verdict) {

@@ -79,35 +79,35 @@ export function showDifferences(comparison, first, second, byCharacter = null) {
   const unit = dialog.querySelector(".diff-unit");
   const isByCharacter = byCharacter ?? unit.getAttribute("aria-pressed") === "true"; // as the time before
   unit.onclick = () => showDifferences(comparison, first, second, !isByCharacter);
-  const kind = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
+  const note = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
   unit.setAttribute("aria-pressed", String(isByCharacter));
-  const notes = { same: "same", lines: "diffTooLong" };
-  dialog.querySelector(".diff-note").textContent = kind in notes ? say(notes[kind]) : "";
-  dialog.querySelector(".diff-choice").replaceChildren(
-    ...comparison.letters.flatMap((letter, index) => {
-      if (index === first) return [];
-      const button = document.createElement("button");
-      button.type = "button";
-      button.textContent = `${comparison.letters[first]} → ${letter}`;
-      button.setAttribute("aria-pressed", String(index === second));
-      button.addEventListener("click", () => showDifferences(comparison, first, index));
-      return [button];
-    }),
-  );
+  const pair = (index) => `${comparison.letters[first]} → ${comparison.letters[index]}`;
+  dialog.querySelector(".diff-note").textContent = `${pair(second)} · ${note}`; // said, as it is a status
+  const choice = dialog.querySelector(".diff-choice");
+  if (!dialog.open) choice.replaceChildren(...choices(comparison, first, pair)); // later they stay: one has the focus
+  for (const button of choice.children) button.setAttribute("aria-pressed", String(button.textContent === pair(second)));
   if (!dialog.open) dialog.showModal();
 }
 
-/* Fill `element`; returns "parts", "lines" or "same". */
+function choices(comparison, first, pair) {
+  const others = [...comparison.letters.keys()].filter((index) => index !== first);
+  return others.map((index) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: pair(index) });
+    button.addEventListener("click", () => showDifferences(comparison, first, index));
+    return button;
+  });
+}
+
+/* Fill `element`; returns what there is to say of it. */
 function showDiff(element, before, after, isByCharacter = false) {
   if (before === after) {
     element.textContent = before;
-    return "same";
+    return say("same");
   }
-  let kind = "parts";
   const split = isByCharacter ? characters : tokens;
   let parts = before.length + after.length < 60_000 ? diff(split(before), split(after)) : null;
-  if (parts === null) {
-    kind = "lines";
+  const isByLine = parts === null;
+  if (isByLine) {
     const lines = (text) => text.match(/[^\n]*\n|[^\n]+$/g) ?? [];
     parts = diff(lines(before), lines(after)) ?? [["del", before], ["ins", after]];
   }
@@ -119,5 +119,10 @@ function showDiff(element, before, after, isByCharacter = false) {
       return mark;
     }),
   );
-  return kind;
+  return isByLine ? say("diffTooLong") : say("differences", { n: places(parts) });
+}
+
+/* How many: words in the place of others are one. */
+function places(parts) {
+  return parts.filter(([type], at) => type !== "same" && (at === 0 || parts[at - 1][0] === "same")).length;
 }

@@ -49,7 +49,7 @@ class Marks {
     const note = range.toString();
     const start = place(from);
     const end = place(from + written(range.cloneContents()).length - 1) + 1;
-    comparison.spans.push({
+    comparison.mark({
       completion: comparison.ids[index],
       start: [...raw.slice(0, start)].length,
       end: [...raw.slice(0, end)].length,
@@ -84,13 +84,21 @@ class Marks {
     button.className = "small";
     button.textContent = "×";
     button.setAttribute("aria-label", `${say("removeMark")}: ${span.note}`);
-    button.addEventListener("click", () => {
-      comparison.spans.splice(comparison.spans.indexOf(span), 1);
-      this.show(comparison);
-    });
+    button.addEventListener("click", () => this.#remove(comparison, span, item));
     const label = LABELS.includes(span.label) ? say(span.label) : span.label; // another's comes from the API
     item.append(`${label}: “${span.note}” `, button);
     return item;
+  }
+
+  /* The focus goes on to the next mark of the list, or to the one before, or to the completion. */
+  #remove(comparison, span, item) {
+    const list = item.parentElement;
+    const at = [...list.children].indexOf(item);
+    comparison.unmark(span);
+    announce(say("unmarked", { text: span.note }));
+    this.show(comparison);
+    const next = list.children[Math.min(at, list.children.length - 1)];
+    (next?.querySelector("button") ?? list.closest(".completion")).focus({ preventScroll: true });
   }
 }
 

@@ -93,6 +93,39 @@ def test_an_answer_is_saved_without_a_word_and_trouble_is_said_until_it_is_over(
     assert visit.said == "Saved"
 
 
+def test_a_choice_of_differences_keeps_the_focus_and_says_what_is_compared(open_browser, policy):
+    make_work(policy, 3, texts=["one two three", "1 two 3", "I two III"])
+    visit = open_browser().ready().press("d")
+    status = visit.page.locator("#diff-dialog").get_by_role("status")
+    expect(status).to_have_text("A → B · Differences: 2")
+    choice = visit.page.get_by_role("button", name="A → C")
+    choice.focus()
+    visit.press("Space")
+    expect(status).to_have_text("A → C · Differences: 2")
+    expect(choice).to_be_focused()
+    expect(choice).to_have_attribute("aria-pressed", "true")
+    expect(visit.page.get_by_role("button", name="A → B")).to_have_attribute("aria-pressed", "false")
+
+
+def test_a_mark_that_is_removed_leaves_the_focus_with_the_next_and_is_told(open_browser, policy):
+    make_work(policy, 2, texts=["**quick** and **brown**", "**quick** and **brown**"], asks_spans=True)
+    visit = open_browser().ready()
+    card = visit.page.locator("#stage .completion").first
+    buttons = card.locator(".marks button")
+    for n in range(2):
+        card.locator("strong").nth(n).dblclick()
+        visit.press("j")
+        expect(buttons).to_have_count(n + 1)
+    buttons.first.focus()
+    visit.press("Space")
+    expect(buttons).to_have_count(1)
+    expect(buttons.first).to_be_focused()
+    assert visit.said.startswith("Mark removed: quick")
+    visit.press("Space")
+    expect(buttons).to_have_count(0)
+    expect(card).to_be_focused()
+
+
 def test_feedback_is_read_out_inside_its_dialog(open_browser, policy):
     pool = make_work(policy, 2, count=2, training_count=1)
     comparison = pool.comparisons.first()

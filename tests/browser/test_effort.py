@@ -5,17 +5,23 @@ import pytest
 from annotate.models import Ranking
 from tests.browser.visit import make_work
 
+ASKED = {"strength_scale": 3, "axes": ["helpful"], "rationale_chips": ["clearer"], "asks_spans": True}
+
 
 @pytest.fixture
 def visit(open_browser, policy):
+    return before_the_second(open_browser, policy, 2, "ArrowLeft", "Enter", strength_scale=3)
+
+
+def before_the_second(open_browser, policy, k: int, *keys: str, **asked):
     """Alice before the second of her comparisons, the clock standing still since it came."""
-    make_work(policy, 2, strength_scale=3)
+    make_work(policy, k, **asked)
     visit = open_browser(path="/work/")
     visit.page.clock.install()
     visit.page.goto("/rank/")
     visit.ready()
     visit.page.clock.pause_at(visit.page.evaluate("Date.now() / 1000 + 1"))
-    answer(visit, "ArrowLeft", "Enter")
+    answer(visit, *keys)
     return visit
 
 
@@ -89,3 +95,40 @@ def test_a_reload_keeps_the_first_action_and_the_number_of_changes(visit):
     wait(visit, 5)
     ranking = answer(visit, "2")
     assert (ranking.active_ms, ranking.first_action_ms, ranking.changes) == (17_000, 10_000, 1)
+
+
+@pytest.mark.parametrize("control", ["[name^=flag-]", "[name^=axis-]", "[name=chip]", "[name=strength]"])
+def test_the_first_action_is_whatever_is_said_first(open_browser, policy, control):
+    visit = before_the_second(open_browser, policy, 2, "ArrowLeft", "Enter", **ASKED)
+    wait(visit, 4)
+    visit.page.locator(f"#stage {control}").first.evaluate("control => control.click()")
+    wait(visit, 3)
+    assert answer(visit, "ArrowLeft", "Enter").first_action_ms == 4_000
+
+
+def test_the_first_action_may_be_a_word(open_browser, policy):
+    visit = before_the_second(open_browser, policy, 2, "ArrowLeft", asks_rationale=True)
+    wait(visit, 4)
+    visit.press("w").page.keyboard.type("so")
+    wait(visit, 3)
+    assert answer(visit, "Escape", "ArrowLeft").first_action_ms == 4_000
+
+
+def test_the_first_action_may_be_a_mark_and_one_that_is_removed_is_a_change(open_browser, policy):
+    visit = before_the_second(open_browser, policy, 2, "ArrowLeft", "Enter", **ASKED)
+    wait(visit, 4)
+    visit.page.evaluate("getSelection().selectAllChildren(document.querySelector('#stage .completion .text p'))")
+    visit.press("j").page.locator("#stage .marks button").wait_for()
+    wait(visit, 3)
+    visit.page.locator("#stage .marks button").evaluate("button => button.click()")
+    ranking = answer(visit, "ArrowLeft", "Enter")
+    assert (ranking.first_action_ms, ranking.changes, ranking.spans) == (4_000, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("keys", "changes"),
+    [("0", 0), ("10", 1), ("10023", 2), ("0123", 1), ("0n", 1), ("123", 0)],
+)
+def test_to_call_all_bad_what_had_ranks_and_to_take_it_back_are_changes(open_browser, policy, keys, changes):
+    visit = before_the_second(open_browser, policy, 3, *"123", "Enter")
+    assert answer(visit, *keys, "Enter").changes == changes

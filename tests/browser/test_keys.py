@@ -408,6 +408,29 @@ def test_differences_are_shown_by_word_and_by_character(open_browser, policy, te
     assert parts_of_the_difference(visit) == by_character
 
 
+def test_differences_that_cannot_be_loaded_say_so(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    visit.expected = ("net::ERR_FAILED",)
+    visit.page.route("**/js/diff*.js", lambda route: route.abort())
+    visit.press("d").wait_for_text("The differences cannot be loaded now.")
+    assert visit.said == "The differences cannot be loaded now."
+
+
+def test_differences_that_come_after_the_answer_are_not_shown_over_the_next(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    held = []
+    visit.page.route("**/js/diff*.js", lambda route: held.append(route))
+    with visit.page.expect_request("**/js/diff*.js") as asked:
+        visit.press("d")
+    answer(visit, "ArrowLeft")
+    held[0].continue_()
+    visit.page.evaluate("async address => { await import(address) }", asked.value.url)  # after those who asked before
+    assert not visit.page.locator("#diff-dialog").is_visible()
+    visit.press("d").page.locator("#diff-dialog").wait_for()
+
+
 def test_it_says_what_a_key_did_and_that_all_have_a_rank(open_browser, policy):
     make_work(policy, 3)
     visit = open_browser().ready()
