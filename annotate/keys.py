@@ -56,8 +56,8 @@ READING = {"diff", "raw", "panes", "guidelines", "help"}
 SAYING_MORE = {"strength", "more", "mark_good", "mark_bad", "why", "better"}
 # Actions that differ by their number alone stand in one row there.
 SERIES = {"focus": _("Go to that completion"), "rank": _("Give the marked completion that rank")}
-# These may share a letter with a completion: the completion wins, and Shift does the action.
-LETTERS = {f"focus_{n}" for n in range(1, MOST_COMPLETIONS + 1)}
+# These may share a letter with an action: the completion wins, and Shift does the action.
+FOCUS = {f"focus_{n}" for n in range(1, MOST_COMPLETIONS + 1)}
 
 
 class WrongKeys(Refused):
@@ -92,15 +92,26 @@ def rows_of(table: list[tuple[str, str, str]]) -> Iterator[tuple[list[tuple[str,
 
 
 def change_keys(*, user: User, chosen: Mapping[str, str]) -> None:
-    """Keep the keys that differ from the usual ones. Raises WrongKeys where one is no key, or does two things."""
+    """Keep the keys that differ from the usual ones. Raises WrongKeys where one is no key, or could not be reached."""
     keys = {action: chosen.get(action, "").strip() or usual for action, (usual, _label) in ACTIONS.items()}
     for key in keys.values():
         if len(key) != 1 and key not in NAMED_KEYS:
             raise WrongKeys(_("“{key}” is not the name of a key.").format(key=key))
-    for group in (LETTERS, ACTIONS.keys() - LETTERS):
+    actions = ACTIONS.keys() - FOCUS
+    for key in {keys[action] for action in FOCUS} & {keys[action] for action in actions}:
+        if not is_letter(key):
+            raise WrongKeys(
+                _("The key “{key}” would name both a completion and an action; only a letter can.").format(key=key)
+            )
+    for group in (FOCUS, actions):
         used = [keys[action].lower() for action in group]
         for key in used:
             if used.count(key) > 1:
                 raise WrongKeys(_("The key “{key}” would do two things.").format(key=key))
     user.keys = {action: key for action, key in keys.items() if key != ACTIONS[action][0]}
     user.save(update_fields=["keys"])
+
+
+def is_letter(key: str) -> bool:
+    """Whether Shift makes another sign of it, on every keyboard the same."""
+    return len(key) == 1 and key.lower() != key.upper()

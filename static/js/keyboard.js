@@ -34,7 +34,7 @@ export class Keyboard {
     const is = (action) => this.keys[action].toLowerCase() === key.toLowerCase();
     if (comparison) {
       for (let n = 1; n <= comparison.k; n += 1) {
-        if (is(`focus_${n}`) && !event.shiftKey) return () => this.actions.focus(n);
+        if (is(`focus_${n}`) && !(event.shiftKey && isLetter(key))) return () => this.actions.focus(n);
       }
       const most = comparison.isPair ? 4 : comparison.k;
       for (let n = 1; n <= most; n += 1) {
@@ -63,8 +63,15 @@ export class Keyboard {
   }
 }
 
-/* Where a keyboard has its digits on the shifted row (French), the key counts, not the sign. */
+/* Only letters can name both a completion and an action; some signs take Shift to be typed at all. */
+function isLetter(key) {
+  return key.length === 1 && key.toLowerCase() !== key.toUpperCase();
+}
+
+/* Where a keyboard has its digits on the shifted row (French), the key counts, not the sign. What the numeric pad means
+ * without NumLock (arrows, Home, End) has a name and is no sign. */
 function digitOf(event) {
+  if (event.code.startsWith("Numpad") && event.key.length > 1) return null;
   const digit = /^(?:Digit|Numpad)([0-9])$/.exec(event.code)?.[1];
   return digit && !event.shiftKey && !/^[0-9=]$/.test(event.key) ? digit : null;
 }

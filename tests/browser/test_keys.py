@@ -296,8 +296,15 @@ def test_it_keeps_still_while_an_input_method_composes(open_browser, policy):
         "document.body.dispatchEvent(new KeyboardEvent('keydown',"
         " {key: 'Process', keyCode: 229, bubbles: true, cancelable: true}))"
     )
-    visit.page.wait_for_timeout(200)
-    assert not Ranking.objects.exists()
+    done = answer(visit, "ArrowRight")  # the first that is taken
+    assert ranks_as_shown(done) == [2, 1]
+    assert Ranking.objects.count() == 1
+
+
+def test_the_numeric_pads_arrows_are_arrows(open_browser, policy):
+    """Playwright's Numpad4 is pressed without NumLock: its key is ArrowLeft."""
+    make_work(policy, 2)
+    assert ranks_as_shown(answer(open_browser().ready(), "Numpad4")) == [1, 2]
 
 
 def test_it_takes_keys_in_a_text_field_as_text(open_browser, policy):
@@ -316,6 +323,14 @@ def test_it_follows_the_persons_own_keys(open_browser, policy, cast):
     cast["alice"].save()
     done = answer(open_browser().ready(), "p")
     assert ranks_as_shown(done) == [2, 1]
+
+
+def test_a_sign_that_is_typed_with_shift_leads_to_its_completion(open_browser, policy, cast):
+    make_work(policy, 3)
+    cast["alice"].keys = {"focus_1": "!"}
+    cast["alice"].save()
+    visit = open_browser().ready().press("b", "Shift+Digit1")
+    assert visit.said == visit.words()[0]
 
 
 def test_it_works_with_tab_and_space_alone(open_browser, policy):

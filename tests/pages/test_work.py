@@ -237,9 +237,21 @@ def test_it_keeps_keys_that_differ_from_the_usual(alice, cast):
     assert cast["alice"].keys == {}
 
 
-@pytest.mark.parametrize("wrong", [{"skip": "u"}, {"skip": "not a key"}, {"focus_1": "b"}, {"skip": "U"}])
-def test_it_refuses_keys_that_are_none_or_do_two_things(alice, cast, wrong):
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"skip": "u"}, "The key “u” would do two things."),
+        ({"skip": "U"}, "The key “u” would do two things."),
+        ({"focus_1": "b"}, "The key “b” would do two things."),
+        ({"skip": "not a key"}, "“not a key” is not the name of a key."),
+        ({"focus_1": "1"}, "The key “1” would name both a completion and an action; only a letter can."),
+        ({"focus_1": "?"}, "The key “?” would name both a completion and an action; only a letter can."),
+        ({"skip": "F2", "focus_9": "F2"}, "The key “F2” would name both a completion and an action;"),
+    ],
+)
+def test_it_refuses_keys_that_are_none_or_cannot_be_reached(alice, cast, wrong, sentence):
     response = alice.post("/rank/keys/", usual_keys() | wrong)
     assert response.status_code == 422
+    assert sentence in response.text
     cast["alice"].refresh_from_db()
     assert cast["alice"].keys == {}
