@@ -10,7 +10,8 @@ export function say(name, values = {}) {
   return sentence.replace(/\{(\w+)\}/g, (_all, key) => values[key]);
 }
 
-/* "B, C and D" in the page's language. */
+/* "B, C and D" in the page's language; between Latin letters and Chinese stands a space: "B、C 和 D". */
 export function listed(words) {
-  return new Intl.ListFormat(document.documentElement.lang, { type: "conjunction" }).format(words);
+  const list = new Intl.ListFormat(document.documentElement.lang, { type: "conjunction" }).format(words);
+  return list.replace(/(?<=\w)(?=\p{Script=Han})|(?<=\p{Script=Han})(?=\w)/gu, " ");
 }

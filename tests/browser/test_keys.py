@@ -108,6 +108,14 @@ def test_it_does_not_submit_before_every_completion_has_a_rank(open_browser, pol
     assert not Ranking.objects.exists()
 
 
+def test_between_letters_and_chinese_stands_a_space(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser()
+    visit.context.add_cookies([{"name": "django_language", "value": "zh-hans", "url": visit.url}])
+    visit.page.goto("/rank/")
+    visit.ready().press("1", "Enter").wait_for_text("B、C 和 D 还没有名次。")
+
+
 def test_it_undoes_one_step_at_a_time(open_browser, policy):
     make_work(policy, 3)
     visit = open_browser().ready()

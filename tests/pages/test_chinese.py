@@ -310,7 +310,11 @@ def test_dates_and_numbers_are_written_as_in_chinese(cast, signed_in, world, pol
     policy.save()
     assert "达到 1,234,567 条时自动开始下一次运行。" in maria.get(reverse("runs")).text
     User.objects.filter(pk=cast["maria"].pk).update(last_login=timezone.now() - timedelta(days=3))
-    assert re.search(r"3\s?日前", maria.get(reverse("people")).text)
+    assert re.search(r"3\s天前", maria.get(reverse("people")).text)
+    User.objects.filter(pk=cast["maria"].pk).update(last_login=timezone.now() - timedelta(days=92))
+    assert re.search(r"3\s个月前", maria.get(reverse("people")).text)
+    User.objects.filter(pk=cast["maria"].pk).update(last_login=timezone.now() - timedelta(hours=5))
+    assert re.search(r"5\s小时前", maria.get(reverse("people")).text)
 
 
 def test_the_switch_names_each_language_in_itself(client, db):
