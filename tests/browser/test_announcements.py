@@ -5,6 +5,7 @@ from playwright.sync_api import expect
 
 from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
+from tests.browser.test_outbox import wait_until_fetched_ahead
 from tests.browser.visit import make_work
 from tests.worlds import make_comparison, make_pool, make_prompt
 
@@ -43,8 +44,10 @@ def test_what_was_skipped_and_taken_back_is_said_before_the_prompt(open_browser,
 
 def test_it_says_that_nothing_is_left(open_browser, policy):
     make_work(policy, 2, count=1)
-    visit = open_browser().ready()
-    visit.press("ArrowLeft").wait_for_text("Nothing to rank at the moment")
+    visit = open_browser()
+    with visit.page.expect_response("**/rank/next/"):
+        visit.page.reload()
+    visit.ready().press("ArrowLeft").wait_for_text("Nothing to rank at the moment")
     assert visit.all_said == "A is better Nothing to rank at the moment"
 
 
@@ -84,7 +87,7 @@ def test_an_answer_is_saved_without_a_word_and_trouble_is_said_until_it_is_over(
     make_work(policy, 2)
     visit = open_browser().ready()
     expect(visit.page.get_by_role("status")).to_have_count(0)
-    visit.page.wait_for_timeout(1000)  # the next two are fetched
+    wait_until_fetched_ahead(visit)
     visit.context.set_offline(True)
     visit.press("ArrowLeft")
     expect(visit.page.get_by_role("alert")).to_contain_text("No connection: 1 answer is kept")

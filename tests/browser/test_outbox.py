@@ -348,9 +348,11 @@ def test_a_skip_waits_once_it_should_have_gone(open_browser, policy, monkeypatch
 
 
 def test_a_skip_that_is_sent_meanwhile_does_not_end_a_correction(open_browser, policy, monkeypatch):
-    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 1)
+    monkeypatch.setattr("annotate.page_data.SKIP_HELD_SECONDS", 0)
     make_work(policy, 2)
     visit = open_browser().ready()
+    visit.expected = ("ERR_FAILED",)
+    visit.page.route("**/skip/", lambda route: route.abort())  # until the correction is there
     done = visit.shown
     visit.press("ArrowLeft")
     skipped = visit.wait_for_another_than(done)
@@ -358,7 +360,8 @@ def test_a_skip_that_is_sent_meanwhile_does_not_end_a_correction(open_browser, p
     visit.press("s", "1")
     visit.wait_for_another_than(skipped)
     visit.page.goto(f"/work/{done}/")
-    visit.ready().wait_until_sent()
+    visit.ready().page.unroute("**/skip/")
+    visit.wait_until_sent()
     assert Assignment.objects.get(pk=skipped).status == "skipped"
     assert visit.shown == done
     visit.press("ArrowRight")
@@ -372,6 +375,7 @@ def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open
     wait_until_fetched_ahead(first)
     tab = first.context.new_page()
     tab.goto("/rank/")
+    tab.wait_for_selector("html[data-ready]")  # the server draws the first tab's; the script puts it away
     tab.wait_for_selector("#stage form")
     other = int(tab.get_attribute("#stage form", "data-assignment"))
     assert other != first.shown

@@ -8,6 +8,7 @@ from annotate.models import Assignment, Completion, Ranking
 from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
 from annotate.services.rankings import keep_better_answer
+from tests.browser.test_outbox import wait_until_fetched_ahead
 from tests.browser.visit import make_work, ranks_as_shown, violations
 from tests.worlds import make_ranking
 
@@ -47,8 +48,8 @@ def test_axe_finds_nothing_on_the_ranking_page(open_browser, policy, k, scheme):
 @pytest.mark.parametrize("key", ["?", "s", "x", "Shift+D", "l"])
 def test_axe_finds_nothing_in_the_dialogs(open_browser, policy, key):
     make_work(policy, 4)
-    visit = open_browser().ready().press(key)
-    visit.page.wait_for_timeout(300)
+    visit = open_browser(reduced_motion="reduce").ready().press(key)
+    visit.page.locator("dialog[open], #guidelines-panel:visible").wait_for()
     assert violations(visit.page) == []
 
 
@@ -643,7 +644,8 @@ def test_the_whole_page_is_small_and_does_not_shift(open_browser, policy, cast, 
     visit.sign_in()
     visit.page.goto("/rank/")
     visit.ready()
-    visit.page.wait_for_timeout(500)
+    wait_until_fetched_ahead(visit)
+    visit.page.wait_for_load_state("networkidle")
     assert sum(page) < PAGE_BYTES
     assert len(ahead) == 2
     if k == 4:
@@ -655,7 +657,7 @@ def test_the_next_comparison_is_there_without_waiting_for_the_network(open_brows
     """Leased ahead and fetched: it shows with the network gone, which is quicker than any answer can come."""
     make_work(policy, 2, count=12)
     visit = open_browser().ready()
-    visit.page.wait_for_timeout(1500)
+    wait_until_fetched_ahead(visit)
     visit.page.context.set_offline(True)
     was = visit.shown
     visit.press("ArrowLeft")

@@ -45,7 +45,7 @@ def test_panes_scroll_together_each_by_its_share(reader):
 
 def test_none_is_offered_before_they_move_together(reader):
     held = []
-    reader.page.route("**/js/scrolling*.js", held.append)
+    reader.page.route("**/js/scrolling*.js", lambda route: held.append(route))
     with reader.page.expect_request("**/js/scrolling*.js"):
         reader.press("p")
     assert panes_of(reader) == 0
@@ -131,10 +131,17 @@ def test_the_text_as_it_was_written_scrolls_too(reader):
     reader.page.wait_for_function("() => document.querySelectorAll('#stage .raw[data-pane]').length === 2")
 
 
+def let_panes_come(visit, response) -> None:
+    """Once the script has come: whoever asked for it first goes on first, so that panes would be there now."""
+    visit.page.evaluate("async address => { await import(address) }", response.value.url)
+
+
 def test_short_texts_are_no_panes(open_browser, policy):
     make_work(policy, 4)
-    visit = open_browser().ready().press("p")
-    visit.page.wait_for_timeout(200)
+    visit = open_browser().ready()
+    with visit.page.expect_response("**/js/scrolling*.js") as response:
+        visit.press("p")
+    let_panes_come(visit, response)
     assert panes_of(visit) == 0
 
 
@@ -144,8 +151,9 @@ def test_where_texts_do_not_stand_beside_each_other_there_are_none(open_browser,
     make_work(policy, 2, texts=LONG)
     visit = open_browser(viewport=viewport)
     visit.context.add_cookies([{"name": "whetstone_panes", "value": "1", "url": visit.url}])
-    visit.page.goto("/rank/")
-    visit.ready().page.wait_for_timeout(200)
+    with visit.page.expect_response("**/js/scrolling*.js") as response:
+        visit.page.goto("/rank/")
+    let_panes_come(visit.ready(), response)
     assert panes_of(visit) == 0
     assert not visit.page.locator("#panes-button").is_visible()
 

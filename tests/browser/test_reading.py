@@ -3,6 +3,7 @@
 import pytest
 
 from annotate.models import GuidelineVersion
+from tests.browser.test_outbox import wait_until_fetched_ahead
 from tests.browser.visit import make_work
 from tests.test_rendering import HOSTILE
 
@@ -100,7 +101,7 @@ def test_right_to_left_text_stands_right(open_browser, policy):
 def test_open_guidelines_are_those_of_the_comparison_on_the_screen(open_browser, policy):
     pool = make_work(policy, 2, count=4)
     visit = open_browser().ready()
-    visit.page.wait_for_function("async () => (await navigator.locks.query()).held.length === 3")  # two are fetched
+    wait_until_fetched_ahead(visit)
     GuidelineVersion.objects.create(pool=pool, version=2, text="Be brief.")
     visit.press("l").wait_for_text("Be kind.")
     for _answer in range(3):
