@@ -191,7 +191,7 @@ def test_it_trains_with_each_switch(tiny_base, tmp_path, monkeypatch, reward):
     """What the stage hands on; what each does with it is tested where it stands."""
     given, called = [], []
     pairwise, climb, contrast, views = (
-        getattr(reward_tuning, name) for name in ("pairwise_loss", "ascend", "contrast_of", "pack")
+        getattr(reward_tuning, name) for name in ("pairwise_loss", "risen", "contrast_of", "pack")
     )
 
     def spy(scores, pairs, **options):
@@ -207,7 +207,7 @@ def test_it_trains_with_each_switch(tiny_base, tmp_path, monkeypatch, reward):
 
     given_rows = []
     monkeypatch.setattr(reward_tuning, "pairwise_loss", spy)
-    monkeypatch.setattr(reward_tuning, "ascend", noted("metarm", climb))
+    monkeypatch.setattr(reward_tuning, "risen", noted("metarm", climb))
     monkeypatch.setattr(reward_tuning, "contrast_of", noted("simcse", contrast))
     monkeypatch.setattr(reward_tuning, "pack", rows)
     lora = {"r": 4, "alpha": 8, "dropout": 0.1 if "simcse" in reward else 0.0}
