@@ -10,7 +10,7 @@ from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from tests.rlhf.test_reward_training import StopAfter, model_files, report_of, write_run
 from tests.rlhf.test_supervised import with_demonstrations
 from tests.tiny_models import make_llama
-from trainer.rlhf import evaluation, reward_features
+from trainer.rlhf import evaluation, reward_features, reward_training
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.evaluation import run_evaluate
@@ -85,6 +85,22 @@ def test_a_reward_stage_whose_files_were_only_written_again_reads_no_ranking_twi
     monkeypatch.setattr(reward_features, "pooled_features", None)
     train_reward(folder)
     assert model_files(folder) == whole
+
+
+def test_a_reward_state_that_an_earlier_version_laid_out_is_made_anew(tiny_base, tmp_path, monkeypatch):
+    folder = write_run(tmp_path, tiny_base)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(reward_training, "STATE_FORMAT", reward_training.STATE_FORMAT - 1)
+        with pytest.raises(Stopped):
+            train_reward(folder, StopAfter(1))
+    mark = folder.stage("reward") / "state" / "of-then"
+    mark.touch()
+    train_reward(folder)
+    assert not mark.exists()
+    folder.product("reward").unlink()
+    mark.touch()
+    train_reward(folder)
+    assert mark.exists(), "one of now is taken up"
 
 
 def test_a_setting_that_bounds_no_memory_is_refused_once_the_reward_stage_has_begun(tiny_base, tmp_path, capsys):

@@ -49,6 +49,7 @@ from trainer.rlhf.versions import versions
 
 VALIDATION_FOLDS = 10  # one of which judges, by `auto`, whether tuning wins
 DOUBTFUL_LISTED = 200
+STATE_FORMAT = 2  # one more whenever what `reward/state` holds is laid out anew: a state of another is made anew
 
 
 def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
@@ -95,7 +96,7 @@ def inputs_key(folder: RunFolder, config: RunConfig, splits: Mapping[str, str]) 
     texts = [folder.path / "rankings.jsonl"] + [folder.path / "unranked.jsonl"] * (config.reward.metarm > 0)
     digests = [sha256_of(path) for path in texts if path.exists()]
     models = [Path(name) for name in (config.base_model, config.reward.backbone) if name is not None]
-    return key_of("reward", settings_of("reward", config), digests, sorted(splits.items()), *models)
+    return key_of("reward", STATE_FORMAT, settings_of("reward", config), digests, sorted(splits.items()), *models)
 
 
 def kind_of(config: RunConfig, rankings: int) -> str:

@@ -151,6 +151,7 @@ def tune(
         is_stopping = journal.stop.is_agreed(processes)
         if state and processes.is_first and (saving.is_due or is_stopping or step == len(plan)):
             with saving.spent():
+                # Laid out otherwise, it is to have another STATE_FORMAT (`reward_training.py`).
                 tensors = {"weights": trainee.parameters, "optimiser": optimiser_tensors(optimiser)}
                 save_state(state, step, tensors, {})
         if is_stopping:
