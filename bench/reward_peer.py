@@ -103,7 +103,9 @@ def run(training: Training, train: list[Record], held_out: list[Record]) -> dict
         seconds, peak = time.monotonic() - started, peak_gb(training.device)
     kept = trainer.train_dataset
     lengths = [len(ids) for field in ("chosen_ids", "rejected_ids") for ids in kept[field]]
-    right, count = right_of(trainer.model.float(), tokenizer, held_out)
+    # Without this its forward is still the one that accelerate put in its place, under autocast.
+    scorer = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False).float()
+    right, count = right_of(scorer, tokenizer, held_out)
     measured = {"seconds": seconds, "lengths": lengths, "steps": trainer.state.global_step, "peak_gb": peak}
     return {"right": right, "pairs": count, "dropped": len(pairs) - len(kept), **measured}
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from bench.reward import whole_forward
-from bench.reward_peer import Training, all_pairs, run
+from bench.reward_peer import Training, all_pairs, right_of, run
 from bench.reward_rankings import make_rankings
 from tests.tiny_models import make_llama
 
@@ -20,10 +20,10 @@ def devices(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", torch.backends.mps.is_available)
 
 
-def trained(tmp_path, *, is_lora, learning_rate=1e-3, seed=1, max_length=384):
+def trained(tmp_path, *, is_lora, learning_rate=1e-3, seed=1, max_length=384, dtype="float32"):
     base = tmp_path / "base"
     base = base if base.exists() else make_llama(base)
-    return Training(str(base), "cpu", "float32", is_lora, learning_rate, 12, whole_forward(12), max_length, seed)
+    return Training(str(base), "cpu", dtype, is_lora, learning_rate, 12, whole_forward(12), max_length, seed)
 
 
 def training(pairs_per_step, pairs_per_forward):
@@ -76,6 +76,26 @@ def test_trl_starts_from_the_same_head_at_the_same_seed(tmp_path, monkeypatch):
         run(trained(tmp_path, is_lora=False, learning_rate=0.0, seed=seed), make_rankings(2, 1), [])
     assert torch.equal(heads[0], heads[1])
     assert not torch.equal(heads[0], heads[2])
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("is_lora", [True, False])
+def test_what_was_trained_in_bf16_is_scored_in_fp32(tmp_path, monkeypatch, is_lora):
+    seen = set()
+
+    def note(_layer, _rows, found):
+        seen.add((found.dtype, torch.is_autocast_enabled("cpu")))
+
+    def watched(model, *given):
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Linear):
+                layer.register_forward_hook(note)
+        return right_of(model, *given)
+
+    monkeypatch.setattr("bench.reward_peer.right_of", watched)
+    training = trained(tmp_path, is_lora=is_lora, dtype="bfloat16")
+    assert run(training, make_rankings(2, 1), make_rankings(2, 1, first=100))["pairs"] == 12
+    assert seen == {(torch.float32, False)}
 
 
 @pytest.mark.filterwarnings("default")
