@@ -28,11 +28,12 @@ def prepare_base(options: argparse.Namespace) -> None:
 def use_device(device: str) -> None:
     """Makes `device` the only one that libraries find in this process and its children by fork.
 
-    A trainer takes the best device there is: beside a peer on the processor it must not find an accelerator.
+    A trainer takes the best device there is: beside a peer on the processor it must not find an accelerator, and of
+    several GPUs it gets the first alone, as transformers would spread each batch over all of them.
     Raises `SystemExit` where there is no such device.
     """
-    if device != "cuda":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0]
+    os.environ["CUDA_VISIBLE_DEVICES"] = first if device == "cuda" else ""
     import torch
 
     if device != "mps":

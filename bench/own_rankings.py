@@ -56,7 +56,9 @@ def main() -> None:
     ours, theirs = {}, {}
     for fold in folds:
         held_out = set(keys[fold - 1 :: options.folds])
-        parts = [ranking | {"split": "held_out" if key_of(ranking) in held_out else "train"} for ranking in rankings]
+        parts = [
+            {**closed(ranking), "split": "held_out" if key_of(ranking) in held_out else "train"} for ranking in rankings
+        ]
         ours[fold] = run_ours(options, parts, fold)
         if fold in options.peer_folds:
             theirs[fold] = run_theirs(options, parts, fold)
@@ -80,6 +82,15 @@ def chosen_folds(folds: int, only: list[int] | None, peers: list[int]) -> list[i
     if not set(peers) <= set(chosen):
         raise SystemExit("--peer-folds must be among the folds that ours is trained on")
     return chosen
+
+
+def closed(ranking: dict[str, Any]) -> dict[str, Any]:
+    """The ranking with texts alone, as TRL takes it: ours must not see by token ids which of them a limit cut."""
+    texts = [
+        {name: value for name, value in completion.items() if name != "token_ids"}
+        for completion in ranking["completions"]
+    ]
+    return ranking | {"completions": texts}
 
 
 def key_of(ranking: dict[str, Any]) -> str:

@@ -19,8 +19,8 @@ def peak_gb(device: str = "cpu") -> float:
         import torch
 
         return torch.cuda.max_memory_allocated() / 2**30
-    if STATUS.exists():
-        lines = dict(line.split(":", 1) for line in STATUS.read_text().splitlines())
-        return int(lines["VmHWM"].removesuffix("kB")) / 2**20
+    lines = STATUS.read_text().splitlines() if STATUS.exists() else []
+    if peak := dict(line.split(":", 1) for line in lines).get("VmHWM"):  # which some sandboxes leave out
+        return int(peak.removesuffix("kB")) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30

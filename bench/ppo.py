@@ -166,7 +166,7 @@ def phases(options: argparse.Namespace) -> None:
         for name, (phase, again) in work.items():
             rate = clock.flops[phase] / clock.seconds[phase]
             rates = f"{clock.seconds[phase]:.1f} s, {rate / 1e9:.0f} GFLOP/s, {rate / peak:.0%} of the peak"
-            print(f"{name}: {rates}; {shares_by_kind(again)}")
+            print(f"{name}: {rates}; {shares_by_kind(again, options.device)}")
 
 
 def run_ours(options: argparse.Namespace) -> dict[str, Any]:

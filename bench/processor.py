@@ -1,4 +1,7 @@
-"""Where a piece of work spends its time, by kinds of operators: a yardstick of the training benchmarks."""
+"""Where a piece of work spends its time, by kinds of operators: a yardstick of the training benchmarks.
+
+Of the processor alone: what an accelerator does goes on while the processor already waits, and is not looked at.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +55,12 @@ def time_by_kind(work: Callable[[], object]) -> dict[str, float]:
     return shares
 
 
-def shares_by_kind(work: Callable[[], object]) -> str:
-    """The kinds that take a hundredth of the time of `work` or more, the largest first, as one line."""
+def shares_by_kind(work: Callable[[], object], device: str) -> str:
+    """The kinds that take a hundredth of the time of `work` or more, the largest first, as one line.
+
+    On another device than the processor nothing is done, and the line says so.
+    """
+    if device != "cpu":
+        return f"no shares by kind: they are measured on a processor, and this ran on {device}"
     kinds = sorted(time_by_kind(work).items(), key=lambda item: -item[1])
     return ", ".join(f"{kind} {share:.0%}" for kind, share in kinds if share >= 0.01)

@@ -225,7 +225,7 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
 
     learn = fit_probes if options.mode == "probe" else tune_trunk
     if options.shares:
-        return {"shares": shares_by_kind(learn)}
+        return {"shares": shares_by_kind(learn, options.device)}
     started = time.monotonic()
     head = learn()
     seconds = time.monotonic() - started

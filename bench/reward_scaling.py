@@ -12,7 +12,8 @@ on texts of some 35 tokens a ranking, with pooling, layer and ridge given, three
 thread; what is held in memory for each ranking depends on none of these. Peaks are the child's own (`peak.py`).
 
 Each axis, and each number of rankings, can be run alone, and the stage in pieces (`--piece-seconds`: it is stopped by
-SIGTERM and goes on when the command is given again). Numbers are kept in a file; tables and plot show all that it has.
+SIGTERM and goes on when the command is given again). Numbers are kept in a file for each device and dtype; tables and
+plot show all that it has.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ def main() -> None:
         print(json.dumps(measure_point(options, k, prompt_tokens)))
         return
     prepare_base(options)
+    options.work /= f"{options.device}-{options.dtype}"  # else tables would hold rows of different devices
     options.work.mkdir(parents=True, exist_ok=True)
     kept = options.work / "results.json"
     results = json.loads(kept.read_text()) if kept.exists() else {}
@@ -186,8 +188,12 @@ def run_stage(options: argparse.Namespace, count: int) -> dict[str, float]:
 
 
 def run_piece(folder: Path, device: str, limit: float | None) -> tuple[int, float, float]:
-    """Exit code, seconds and peak in MB of one child, which gets SIGTERM after `limit` seconds."""
+    """Exit code, seconds and peak in MB of one child, which gets SIGTERM after `limit` seconds.
+
+    Raises `SystemExit` where it was killed before it could tell its peak.
+    """
     started, peak_file = time.monotonic(), folder / "peak"
+    peak_file.unlink(missing_ok=True)
     command = [sys.executable, "-m", "bench.stage", device, str(peak_file), "reward", str(folder)]
     child = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"})
     timer = threading.Timer(limit or threading.TIMEOUT_MAX, child.send_signal, (signal.SIGTERM,))
@@ -195,6 +201,8 @@ def run_piece(folder: Path, device: str, limit: float | None) -> tuple[int, floa
     timer.start()
     code = child.wait()
     timer.cancel()
+    if not peak_file.exists():
+        raise SystemExit(f"the reward stage was killed (exit code {code}): out of memory? Run again to go on")
     return code, time.monotonic() - started, 1024 * float(peak_file.read_text(encoding="utf-8"))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from argparse import Namespace
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from bench.default_base import use_device
-from bench.own_rankings import chosen_folds
+from bench.own_rankings import chosen_folds, closed
 from bench.peak import peak_gb
+from bench.processor import shares_by_kind
 from bench.reward import flops_of, our_child
+from bench.reward_scaling import run_piece
 from bench.right_pairs import right_pairs
 from tests.rlhf.test_reward_training import write_run
 from trainer.rlhf.flops import Work
@@ -52,6 +55,8 @@ def test_a_peak_is_read_in_the_units_of_each_system(monkeypatch, tmp_path):
     assert peak_gb() == 3.0
     status.write_text("Name:\tpython\nVmHWM:\t 1048576 kB\n")
     assert peak_gb() == 1.0
+    status.write_text("Name:\tpython\n")
+    assert peak_gb() == 3.0, "of a system that does not count it"
     monkeypatch.setattr("torch.cuda.max_memory_allocated", lambda: 2**31)
     assert peak_gb("cuda") == 2.0
 
@@ -67,6 +72,38 @@ def test_a_benchmark_finds_the_device_it_was_told_and_no_better_one(monkeypatch)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     use_device("cpu")
     assert best_device().type == "cpu"
+
+
+@pytest.mark.parametrize(("visible", "first"), [(None, "0"), ("3,1", "3"), ("GPU-8a", "GPU-8a"), ("", "")])
+def test_a_benchmark_on_gpus_uses_the_first_alone(monkeypatch, visible, first):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # what was there comes back
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    os.environ.pop("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    use_device("cuda")
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == first
+
+
+def test_shares_are_of_the_processor_and_of_nothing_else():
+    assert "%" in shares_by_kind(lambda: torch.ones(400, 400) @ torch.ones(400, 400), "cpu")
+    assert "measured on a processor, and this ran on cuda" in shares_by_kind(None, "cuda")
+
+
+def test_a_stage_that_is_killed_has_no_peak_of_an_earlier_piece(tmp_path, monkeypatch):
+    (tmp_path / "peak").write_text("1.0")
+    killed = [sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]
+    popen = subprocess.Popen
+    monkeypatch.setattr("subprocess.Popen", lambda _command, **options: popen(killed, **options))
+    with pytest.raises(SystemExit, match=r"was killed \(exit code -9\): out of memory"):
+        run_piece(tmp_path, "cpu", None)
+
+
+def test_ours_is_given_the_texts_that_trl_is_given():
+    completions = [{"id": "1", "text": "a", "token_ids": [5, 2]}, {"id": "2", "text": "b"}]
+    ranking = {"id": "r", "completions": completions, "ranks": [1, 2]}
+    assert closed(ranking) == {**ranking, "completions": [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}]}
 
 
 def test_a_stage_ends_as_it_does_alone_and_leaves_its_peak(tiny_base, tmp_path):
