@@ -188,7 +188,17 @@ def test_ids_of_another_text_or_another_model_are_not_taken_for_those_of_this_on
         assert encode_completion(tokenizer, "Lovely.", max_tokens=100, sampled=ids) == own
 
 
-@pytest.mark.parametrize("ids", [[], [1, -1], [True], "1", [1.0], [2**32]])
+def test_ids_that_a_stop_token_ended_which_is_not_special_are_taken_as_they_were_sampled(tiny_base):
+    """Sampling leaves it out of the text; decoding leaves out only those that the tokenizer calls special."""
+    tokenizer = load_tokenizer(tiny_base)
+    words = tokenizer("Lovely.", add_special_tokens=False)["input_ids"]
+    (stop,) = tokenizer("!", add_special_tokens=False)["input_ids"]
+    assert encode_completion(tokenizer, "Lovely.", max_tokens=100, sampled=[*words, stop]) == [*words, stop]
+    other = encode_completion(tokenizer, "Lovely.", max_tokens=100)
+    assert encode_completion(tokenizer, "Lovely.", max_tokens=100, sampled=[*words, stop, stop]) == other
+
+
+@pytest.mark.parametrize("ids", [[], [1, -1], [True], [True, 2], "1", "12", [1.0], ["1"], [None], [2**32]])
 def test_it_refuses_token_ids_that_are_none(ids):
     record = {
         "id": "a",
@@ -317,6 +327,25 @@ def test_it_names_the_record_that_cannot_be_imported(tmp_path, capsys, content, 
     assert main(["trl", str(source), str(tmp_path / "rankings.jsonl")]) == 1
     assert words in capsys.readouterr().err
     assert not (tmp_path / "rankings.jsonl").exists()
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "p", "chosen": "a", "rejected": "b"}', "[\n{}\n]", "Notes."])
+def test_it_writes_over_no_source_where_the_output_was_forgotten(tmp_path, capsys, content):
+    train, test = (tmp_path / f"{name}.jsonl" for name in ("train", "test"))
+    train.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}')
+    test.write_text(content)
+    assert main(["trl", str(train), str(test)]) == 1
+    assert capsys.readouterr().err == "test.jsonl: exists and holds no rankings; the file to write comes last\n"
+    assert test.read_text() == content
+
+
+@pytest.mark.parametrize("content", ["", '{"id": "1", "ranks": [1, 2]}'])
+def test_it_writes_over_rankings_and_an_empty_file(tmp_path, content):
+    source, out = tmp_path / "train.jsonl", tmp_path / "rankings.jsonl"
+    source.write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}')
+    out.write_text(content)
+    assert main(["trl", str(source), str(out)]) == 0
+    assert [ranking.ranks for ranking in RankingFile(out)] == [(1, 2)]
 
 
 def test_what_is_imported_by_itself_can_be_put_in_one_file(tmp_path):

@@ -37,6 +37,8 @@ def test_it_writes_rankings_that_say_nothing_yet(tmp_path, tiny_base, samples):
     assert [ranking.ranks for ranking in rankings] == [(1,) * samples] * 6
     texts = [completion.text for ranking in rankings for completion in ranking.completions]
     assert texts == [line["completion"] for line in plain]
+    ids = [list(completion.token_ids) for ranking in rankings for completion in ranking.completions]
+    assert ids == [line["token_ids"] for line in plain]
 
 
 def test_it_makes_no_ranking_of_one(tmp_path, tiny_base, capsys):

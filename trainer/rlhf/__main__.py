@@ -9,7 +9,8 @@
 
 The stages' exit codes: 0 complete, 75 stopped by SIGTERM or Ctrl-C and ready to go on, 69 not begun since another
 process is at work in the run folder, 1 failed (see error.json). A stage whose settings or options changed after it had
-begun fails, finished or not, and names them; an unfinished one also where what it is made of changed.
+begun fails, finished or not, and names them; an unfinished ppo, sft or pretrain also where what it is made of changed,
+and reward and evaluate make anew what others made.
 Several processes: `accelerate launch --multi_gpu --num_processes N -m trainer.rlhf ppo RUN_FOLDER`; on CPUs too, where
 `accelerate` without `--multi_gpu` starts one process whatever N is.
 """

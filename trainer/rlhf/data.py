@@ -238,9 +238,12 @@ def _token_ids(item: dict[str, Any], name: str, where: str) -> array[int] | None
     ids = item.get("token_ids")
     if ids is None:
         return None
-    if not isinstance(ids, list) or not ids or not all(type(id) is int and 0 <= id < 2**32 for id in ids):
-        raise DataError(where, f"{name}.token_ids", "must be a list of token ids, at least one")
-    return array("I", ids)
+    try:
+        if isinstance(ids, list) and ids and bool not in map(type, ids):
+            return array("I", ids)
+    except (OverflowError, TypeError):  # an array takes what fits, of whole numbers alone
+        pass
+    raise DataError(where, f"{name}.token_ids", "must be a list of token ids, at least one")
 
 
 def _ranks(record: dict[str, Any], count: int, where: str) -> tuple[int, ...]:

@@ -70,8 +70,14 @@ def encode_completion(
 
 
 def _writes(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> bool:
-    """Whether these ids decode to this text; NUL is left out, as sampling leaves it out."""
-    return max(ids) < len(tokenizer) and tokenizer.decode(ids, skip_special_tokens=True).replace("\0", "") == text
+    """Whether these ids decode to this text; NUL is left out, as sampling leaves it out.
+
+    So is the last of them, if need be: it may be a stop token that the tokenizer does not call special.
+    """
+    if max(ids) >= len(tokenizer):
+        return False
+    each = (tokenizer.decode(part, skip_special_tokens=True).replace("\0", "") for part in (ids, ids[:-1]))
+    return text in each
 
 
 def token_spans(tokenizer: PreTrainedTokenizerBase, ids: list[int]) -> list[tuple[int, int]]:

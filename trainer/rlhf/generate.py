@@ -92,7 +92,9 @@ def unranked(prompt: Prompt, written: Sequence[Sample]) -> dict[str, Any]:
         "id": prompt.id,
         "prompt_id": prompt.id,
         "prompt": prompt.messages,
-        "completions": [{"id": str(number), "text": each.text} for number, each in enumerate(written)],
+        "completions": [
+            {"id": str(number), "text": each.text, "token_ids": each.token_ids} for number, each in enumerate(written)
+        ],
         "ranks": [1] * len(written),
     }
 

@@ -180,6 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("rankings", type=Path)
     options = parser.parse_args(arguments)
     try:
+        _refuse_what_is_no_output(options.rankings)
         placed = [entry for source in options.sources for entry in _read(source)]
         records, places = [record for record, _ in placed], [where for _, where in placed]
         rankings = list(READERS[options.format](records, places))
@@ -195,6 +196,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{written} rankings written, {len(records) - written} records without a preference skipped")
     return 0
+
+
+def _refuse_what_is_no_output(path: Path) -> None:
+    """Raises `DataError` for a file of other records: who forgets to name the output names the last source as it."""
+    if not path.is_file():
+        return
+    try:
+        first = next((record for _, record, _ in numbered_lines(path)), None)
+    except DataError:
+        first = {}
+    if first is not None and "ranks" not in first:
+        raise DataError(path.name, None, "exists and holds no rankings; the file to write comes last")
 
 
 def _read(path: Path) -> list[tuple[dict[str, Any], str]]:
