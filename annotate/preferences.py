@@ -151,7 +151,10 @@ PARSERS = {
 
 @dataclass(frozen=True, slots=True)
 class RankedCompletion:
-    """`position` is where the annotator saw it, from 1; `checkpoint` is who wrote it, `token_ids` as what."""
+    """`position` is where the annotator saw it, from 1; `checkpoint` is who wrote it, `token_ids` as what.
+
+    Ids are empty where they were not asked for, or are not known.
+    """
 
     id: int
     text: str
@@ -242,7 +245,7 @@ COLUMNS = {
 }
 
 
-def ranking_rows(rankings: QuerySet[Ranking]) -> Iterator[RankingRow]:
+def ranking_rows(rankings: QuerySet[Ranking], *, with_token_ids: bool = False) -> Iterator[RankingRow]:
     """Every ranking, oldest first, as of one moment. Holds `ROWS_AT_A_TIME` rows and a server-side cursor."""
     names = checkpoint_names()
     columns = rankings.order_by("id").values_list(*COLUMNS.values(), "ranks", "assignment__order")
@@ -251,12 +254,13 @@ def ranking_rows(rankings: QuerySet[Ranking]) -> Iterator[RankingRow]:
     with transaction.atomic(), closing(columns.iterator(chunk_size=ROWS_AT_A_TIME)) as found:
         while chunk := list(islice(found, ROWS_AT_A_TIME)):
             plain = [(dict(zip(COLUMNS, row, strict=False)), row[-2], row[-1]) for row in chunk]
-            texts = completions_by_comparison({values["comparison_id"] for values, _ranks, _order in plain})
+            comparisons = {values["comparison_id"] for values, _ranks, _order in plain}
+            texts = completions_by_comparison(comparisons, with_token_ids=with_token_ids)
             for values, ranks, order in plain:
                 positions = {completion_id: position for position, completion_id in enumerate(order, start=1)}
                 completions = tuple(
-                    RankedCompletion(pk, text, names.get(writer, HUMAN), ranks[str(pk)], positions[pk], tuple(ids))
-                    for pk, text, writer, ids in texts[values["comparison_id"]]
+                    RankedCompletion(pk, text, names.get(writer, HUMAN), ranks[str(pk)], positions[pk], tuple(*ids))
+                    for pk, text, writer, *ids in texts[values["comparison_id"]]
                 )
                 yield RankingRow(completions=completions, **values)
 
@@ -266,11 +270,11 @@ def checkpoint_names() -> dict[int, str]:
     return {checkpoint.pk: checkpoint.name for checkpoint in checkpoints}
 
 
-def completions_by_comparison(comparison_ids: set[int]) -> dict[int, list[tuple[int, str, int | None, list[int]]]]:
-    """Id, text, checkpoint and token ids of the completions of some comparisons, in the order of their ids."""
-    found: dict[int, list[tuple[int, str, int | None, list[int]]]] = {pk: [] for pk in comparison_ids}
+def completions_by_comparison(comparison_ids: set[int], *, with_token_ids: bool) -> dict[int, list[tuple]]:
+    """Id, text, checkpoint and, if asked for, token ids of the completions of some comparisons, by id."""
+    found: dict[int, list[tuple]] = {pk: [] for pk in comparison_ids}
     completions = Completion.objects.filter(comparison__in=comparison_ids).order_by("id")
-    columns = ("comparison_id", "id", "text", "checkpoint_id", "token_ids")
+    columns = ("comparison_id", "id", "text", "checkpoint_id", *["token_ids"] * with_token_ids)
     for comparison_id, *completion in completions.values_list(*columns):
         found[comparison_id].append(tuple(completion))
     return found

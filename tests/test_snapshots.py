@@ -4,6 +4,8 @@ import hashlib
 import json
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from annotate.errors import FrozenRanking, NothingToFreeze, WrongFilter
 from annotate.lineage import (
@@ -185,6 +187,18 @@ def test_a_row_says_where_each_completion_was_shown(cast, comparison):
     assert [each.position for each in row.completions] == [3, 2, 1]
     assert row.shown == [each.id for each in row.completions][::-1]
     assert row.guideline_version == 1
+
+
+def test_rows_have_token_ids_only_where_they_are_asked_for(cast, comparison):
+    first = comparison.completions.order_by("id").first()
+    first.token_ids = [7, 2]
+    first.save()
+    make_ranking(comparison, cast["alice"], [1, 2, 3])
+    with CaptureQueriesContext(connection) as without:
+        (plain,) = ranking_rows(Ranking.objects.all())
+    (whole,) = ranking_rows(Ranking.objects.all(), with_token_ids=True)
+    assert (plain.completions[0].token_ids, whole.completions[0].token_ids) == ((), (7, 2))
+    assert not any("token_ids" in query["sql"] for query in without.captured_queries)
 
 
 def test_reading_rows_takes_as_many_statements_for_many_as_for_few(cast, pool, django_assert_max_num_queries):

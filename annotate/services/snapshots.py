@@ -65,8 +65,8 @@ def freeze_preferences(
 
 def snapshot_rankings(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
     """The frozen rankings, oldest first, as the records of a run folder's `rankings.jsonl`."""
-    rows = ranking_rows(Ranking.objects.filter(snapshots=snapshot))
-    return (ranking_record(row, with_token_ids=snapshot.has_token_ids) for row in rows)
+    rows = ranking_rows(Ranking.objects.filter(snapshots=snapshot), with_token_ids=snapshot.has_token_ids)
+    return (ranking_record(row) for row in rows)
 
 
 def snapshot_demonstrations(snapshot: PreferenceSnapshot) -> Iterator[dict[str, Any]]:
@@ -84,12 +84,12 @@ def ranking_lines(snapshot: PreferenceSnapshot) -> Iterator[bytes]:
         yield json.dumps(each, ensure_ascii=False).encode() + b"\n"
 
 
-def ranking_record(row: RankingRow, *, with_token_ids: bool) -> dict[str, Any]:
+def ranking_record(row: RankingRow) -> dict[str, Any]:
     values = {
         "id": str(row.id),
         "prompt_id": str(row.prompt_id),
         "prompt": row.prompt,
-        "completions": [completion_record(each, with_token_ids) for each in row.completions],
+        "completions": [completion_record(each) for each in row.completions],
         "ranks": [1 if row.all_bad else each.rank for each in row.completions],
         "split": row.split,
         "annotator": row.annotator,
@@ -101,11 +101,10 @@ def ranking_record(row: RankingRow, *, with_token_ids: bool) -> dict[str, Any]:
     return values
 
 
-def completion_record(completion: RankedCompletion, with_token_ids: bool) -> dict[str, Any]:
+def completion_record(completion: RankedCompletion) -> dict[str, Any]:
     """Its text, and the tokens it was sampled as: a cut inside a character cannot be told from the text."""
     values = {"id": str(completion.id), "text": completion.text}
-    is_known = with_token_ids and completion.token_ids
-    return values | ({"token_ids": list(completion.token_ids)} if is_known else {})
+    return values | ({"token_ids": list(completion.token_ids)} if completion.token_ids else {})
 
 
 @transaction.atomic
