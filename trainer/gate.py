@@ -7,7 +7,7 @@ DEFAULT_THRESHOLDS = {
     "min_win_rate": 0.55,
     # … and does not lose by the independent judge, which saw other prompts' rankings. Few of them, so its win rate
     # of some fifty pairs is noisy: a little under a half is no loss, unless the interval is under it too while the
-    # reward model's is over it (`is_overoptimised`). At 0 the judge is not heard at all.
+    # reward model's is over it, and the judge beats chance (`is_overoptimised`). At 0 the judge is not heard at all.
     "min_judge_win_rate": 0.45,
     # Nats a completion, from the base model.
     "max_kl": 12.0,

@@ -9,7 +9,15 @@ import pytest
 from tests.rlhf.run_folders import make_run, run, with_reward_model
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.encoding import load_tokenizer, token_spans
-from trainer.rlhf.evaluation import Written, held_out_prompts, perplexity, run_evaluate, win_rate
+from trainer.rlhf.evaluation import (
+    Rate,
+    Written,
+    held_out_prompts,
+    is_overoptimised,
+    perplexity,
+    run_evaluate,
+    win_rate,
+)
 from trainer.rlhf.folder import COMPLETE, FAILED, StageError, Stopped, StopSignal
 from trainer.rlhf.intervals import wilson
 from trainer.rlhf.ppo import run_ppo
@@ -42,6 +50,22 @@ def test_its_interval_is_wilsons_and_wider_where_a_prompts_samples_agree():
     clustered, independent = (win_rate(side, base, lambda row: row.score) for side in (same, mixed))
     assert clustered.value == independent.value == 0.5
     assert clustered.high - clustered.low > 1.4 * (independent.high - independent.low)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "judge_accuracy", "is_so"),
+    [
+        (0.51, 0.49, 0.51, True),
+        (0.50, 0.49, 0.51, False),
+        (0.51, 0.50, 0.51, False),
+        (0.51, 0.49, 0.50, False),
+        (0.51, 0.49, None, False),
+    ],
+)
+def test_only_a_judge_that_beats_chance_can_say_that_a_candidate_is_overoptimised(low, high, judge_accuracy, is_so):
+    rate, judged = Rate(0.6, low, 0.7, 48, 12), Rate(0.4, 0.3, high, 48, 12)
+    assert is_overoptimised(rate, judged, judge_accuracy) is is_so
+    assert not is_overoptimised(rate, None, judge_accuracy)
 
 
 def test_its_perplexity_weighs_tokens_and_not_completions():

@@ -48,6 +48,7 @@ def test_the_gate_refuses_what_learned_to_please_a_reward_of_one_for_each_great(
     head = RewardHead((Reading("mean", 0),), great, low=0.0, high=1.0)
     model = RewardModel("probe", policy, policy, head, head._replace(weight=-great), {})
     save_reward_model(model, folder.stage("reward") / "model", {})
+    folder.product("reward").write_text('{"judge": {"value": 0.7, "low": 0.6, "high": 0.8}}')
 
     run_ppo(folder, StopSignal())
     run_evaluate(folder, StopSignal())

@@ -212,13 +212,13 @@ def evaluation(
     rate = win_rate(candidate, parent, lambda row: row.score)
     has_judge = candidate[0].judge is not None
     judged = win_rate(candidate, parent, lambda row: row.judge) if has_judge else None
-    accuracy, ece = _reward_report(report)
+    said = json.loads(report.read_text(encoding="utf-8")) if report is not None and report.exists() else {}
     return {
         "win_rate": rate._asdict(),
         "win_rate_base": win_rate(candidate, base, lambda row: row.score)._asdict(),
         "judge": judged._asdict() if judged else None,
         "judge_base": win_rate(candidate, base, lambda row: row.judge)._asdict() if has_judge else None,
-        "is_overoptimised": judged is not None and rate.low > 0.5 and judged.high < 0.5,
+        "is_overoptimised": is_overoptimised(rate, judged, (said.get("judge") or {}).get("low")),
         "kl": _mean(row.logprob - row.ref_logprob for row in candidate),
         "kl_parent": _mean(row.logprob - row.ref_logprob for row in parent),
         "length": {name: _mean(map(len, rows)) for name, rows in ids.items()},
@@ -229,10 +229,21 @@ def evaluation(
         "perplexity": perplexity(candidate),
         "perplexity_parent": perplexity(parent),
         "perplexity_base": perplexity(base),
-        "reward_accuracy": accuracy,
-        "ece": ece,
+        "reward_accuracy": (said.get("accuracy") or {}).get("value"),
+        "ece": (said.get("calibration") or {}).get("ece"),
         "samples": side_by_side(prompts, candidate, parent, base, config),
     }
+
+
+def is_overoptimised(rate: Rate, judged: Rate | None, judge_accuracy: float | None) -> bool:
+    """Whether a candidate beats its parent by the reward model, and surely loses to it by the judge.
+
+    Asked only of a judge that beats chance: the low end of its held-out accuracy's interval lies over a half. One that
+    guesses is at odds with the reward model as often as not.
+    """
+    if judged is None or judge_accuracy is None or judge_accuracy <= 0.5:
+        return False
+    return rate.low > 0.5 and judged.high < 0.5
 
 
 def perplexity(rows: Sequence[Written]) -> float:
@@ -276,13 +287,6 @@ def side_by_side(
         }
         for prompt, ours, theirs, first in list(rows)[: config.evaluate.shown]
     ]
-
-
-def _reward_report(path: Path | None) -> tuple[float | None, float | None]:
-    if path is None or not path.exists():
-        return None, None
-    report = json.loads(path.read_text(encoding="utf-8"))
-    return (report.get("accuracy") or {}).get("value"), (report.get("calibration") or {}).get("ece")
 
 
 def _read_chunks(state: Path, name: str, prompts: int) -> list[Written]:
