@@ -15,8 +15,8 @@ from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.evaluation import run_evaluate
 from trainer.rlhf.folder import COMPLETE, FAILED, STOPPED, RunFolder, Stopped, StopSignal
-from trainer.rlhf.inputs import key_of
-from trainer.rlhf.policy import load_policy
+from trainer.rlhf.inputs import content_of, key_of
+from trainer.rlhf.policy import is_same_model, load_policy
 from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.reward_model import save_reward_model
 from trainer.rlhf.reward_training import train_reward
@@ -187,6 +187,30 @@ def test_an_unfinished_ppo_goes_on_with_the_same_written_again(begun):
     (begun.path / "corpus.txt").write_text("Of no use beside demonstrations.")
     assert main(["ppo", str(begun.path)]) == COMPLETE
     assert len(metrics(begun)) == 3
+
+
+def test_of_a_model_only_what_it_computes_and_writes_by_counts(tmp_path):
+    """README, notes, a manifest and a hub's own folder do not; what lies in a folder of it does."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    for folder in (first, second):
+        (folder / "additional_chat_templates").mkdir(parents=True)
+        for name in ("config.json", "generation_config.json", "model.safetensors", "vocab.txt"):
+            (folder / name).write_text(name)
+        (folder / "additional_chat_templates" / "tool.jinja").write_text("{{ x }}")
+    before = content_of(second)
+    (second / ".cache").mkdir()
+    for name in ("README.md", "notes.txt", ".cache/a.json"):
+        (second / name).write_text("Good.")
+    assert content_of(second) == before == content_of(first)
+    (second / "manifest.json").write_text("{}")
+    assert is_same_model(first, second)
+    (second / "manifest.json").unlink()
+    for name in ("generation_config.json", "vocab.txt", "additional_chat_templates/tool.jinja"):
+        (second / name).write_text("other")
+        assert content_of(second) != before and not is_same_model(first, second)
+        (second / name).write_text((first / name).read_text())
+    assert content_of(second) == before and is_same_model(first, second)
+    assert not is_same_model("hub/one", "hub/two") and is_same_model("hub/one", "hub/one")
 
 
 def test_an_unfinished_ppo_refuses_another_reward_model_in_the_folder_that_was_named(tmp_path, tiny_base, capsys):

@@ -21,6 +21,12 @@ from torch import Tensor
 
 from trainer.rlhf.folder import StageError, files_under, new_folder
 
+# What a model computes and writes by: weights, settings, stop ids, tokenizer with its templates, code of its own. Not
+# what is written about it, such as a README or a manifest.
+MODEL_FILES = (
+    *("*.safetensors", "*.bin", "*.json", "*.py"),
+    *("*.model", "*.tiktoken", "*.jinja", "vocab.txt", "merges.txt"),
+)
 SAVING_SHARE = 0.1  # of the time may go into saving states
 
 
@@ -57,6 +63,18 @@ def check_manifest(folder: Path) -> dict[str, Any]:
         if sha256_of(folder / name) != digest:
             raise CheckpointError(f"{folder}: {name} is not the file its manifest describes")
     return manifest
+
+
+def model_files(folder: Path) -> dict[str, Path]:
+    """Those files of a model's folder, its folders' too, that make it the model it is, by their names in it."""
+    names = {file.relative_to(folder): file for file in files_under(folder)}
+    return {
+        name.as_posix(): file
+        for name, file in names.items()
+        if any(map(name.match, MODEL_FILES))
+        and name.name != "manifest.json"
+        and not any(part.startswith(".") for part in name.parts)
+    }
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, dict[str, Tensor]], dict[str, Any]]:

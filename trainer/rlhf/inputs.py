@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from trainer.rlhf.checkpoint import sha256_of
+from trainer.rlhf.checkpoint import model_files, sha256_of
 from trainer.rlhf.config import READ_BY, RunConfig
 from trainer.rlhf.folder import RunFolder, write_json, write_text
 from trainer.rlhf.processes import Processes
@@ -54,7 +54,7 @@ def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], proc
 
     Raises `StageError` with the names of those that are not what its saved state was made of.
     """
-    now = {name: _content(path) for name, path in inputs.items()}
+    now = {name: content_of(path) for name, path in inputs.items()}
     kept = folder.stage(stage) / "inputs.json"
     before = json.loads(kept.read_text(encoding="utf-8")) if folder.has_state(stage) and kept.exists() else now
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
@@ -69,14 +69,17 @@ def models_of(config: RunConfig) -> dict[str, Path]:
     return {key: Path(name) for key in ("base_model", "parent") if (name := getattr(config, key)) is not None}
 
 
-def _content(path: Path) -> str | None:
-    """A digest; of a checkpoint its manifest's, which has one of every file. Of what is not there, None."""
+def content_of(path: Path) -> str | None:
+    """A digest; of a checkpoint its manifest's, which has one of every file. Of what is not there, None.
+
+    So of a model that is named on a hub: what the name stands for there is not looked at.
+    """
     if not path.is_dir():
         return sha256_of(path) if path.exists() else None
     if (path / "manifest.json").exists():
         return sha256_of(path / "manifest.json")
-    files = sorted(file for file in path.glob("[!.]*") if file.is_file())
-    return hashlib.sha256(json.dumps([[file.name, sha256_of(file)] for file in files]).encode()).hexdigest()
+    files = [[name, sha256_of(file)] for name, file in model_files(path).items()]
+    return hashlib.sha256(json.dumps(files).encode()).hexdigest()
 
 
 def _name(path: Path) -> str:

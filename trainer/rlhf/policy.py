@@ -35,7 +35,7 @@ from transformers import (
 from transformers.pytorch_utils import Conv1D
 
 from trainer.rlhf import attention
-from trainer.rlhf.checkpoint import CheckpointError, check_manifest, write_manifest
+from trainer.rlhf.checkpoint import CheckpointError, check_manifest, model_files, write_manifest
 from trainer.rlhf.config import LoraConfig, RunConfig
 from trainer.rlhf.encoding import load_tokenizer
 from trainer.rlhf.folder import StageError, new_folder
@@ -348,13 +348,10 @@ def is_same_model(first: Path | str, second: Path | str) -> bool:
     first, second = Path(first), Path(second)
     if first.resolve() == second.resolve():
         return True
-    names = [
-        {"config.json"} | {file.name for pattern in ("*.safetensors", "tokenizer*") for file in folder.glob(pattern)}
-        for folder in (first, second)
-    ]
-    if names[0] != names[1] or not all((folder / name).exists() for folder in (first, second) for name in names[0]):
+    ours, theirs = model_files(first), model_files(second)
+    if not ours or ours.keys() != theirs.keys():
         return False
-    return all(filecmp.cmp(first / name, second / name, shallow=False) for name in names[0])
+    return all(filecmp.cmp(file, theirs[name], shallow=False) for name, file in ours.items())
 
 
 def best_device() -> torch.device:
