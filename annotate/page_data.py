@@ -85,6 +85,7 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "noStrength": _("How much better: left open"),
             "lost": _("You were away for a while, and somebody else has that comparison now. Here is the next one."),
             "noFeedback": _("What the right answer is cannot be loaded now."),
+            "noMarks": _("Marking words cannot be loaded now."),
             "noGuidelines": _("The guidelines cannot be loaded now."),
             "restored": _("What you had begun is back."),
             "raw": _("Texts as they were written"),

@@ -92,7 +92,10 @@ class Completion(models.Model):
 
 
 class Assignment(models.Model):
-    """A comparison lent to one annotator for a while. The token fences: an answer with an old one is refused."""
+    """A comparison lent to one annotator for a while; the token is needed to answer it.
+
+    One that ran out begins anew under the same token, if the same person comes back to it before others have its place.
+    """
 
     class Status(models.TextChoices):
         LEASED = "leased", _("leased")

@@ -7,7 +7,7 @@ on the newest version of the row: two people never get the last place. The const
 
 import random
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
@@ -16,7 +16,7 @@ from django.utils import timezone
 from annotate.errors import StaleLease
 from annotate.models import Assignment, Comparison, Prompt, PromptPool, User
 from annotate.models.comparisons import new_fencing_token
-from annotate.selectors import pools_to_lease_from, row
+from annotate.selectors import pools_to_lease_from, row, workable_pools
 
 NEWEST_GUIDELINES = """
         (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1)
@@ -74,7 +74,8 @@ RECLAIM = f"""
 WITH place AS (
     UPDATE annotate_comparison c SET taken = c.taken + 1 WHERE c.id = %(comparison)s AND {OPEN} RETURNING c.id
 )
-UPDATE annotate_assignment a SET status = 'leased', finished_at = NULL, expires_at = %(expires)s
+UPDATE annotate_assignment a
+SET status = 'leased', finished_at = NULL, leased_at = %(now)s, expires_at = %(expires)s
 FROM place WHERE a.id = %(assignment)s
 """  # noqa: S608 its parts stand here
 
@@ -92,10 +93,12 @@ WHERE c.id = a.comparison_id AND a.id = (
 RETURNING a.*, c.pool_id, c.prompt_id, c.kind
 """
 
+# Both rows at once: who waits for the comparison holds no assignment that another statement needs, and no lease of the
+# same comparison slips in before RECLAIM.
 HELD = """
 SELECT a.*, c.pool_id, c.prompt_id, c.kind
 FROM annotate_assignment a JOIN annotate_comparison c ON c.id = a.comparison_id
-WHERE a.id = %(assignment)s AND a.annotator_id = %(annotator)s FOR UPDATE OF a
+WHERE a.id = %(assignment)s AND a.annotator_id = %(annotator)s FOR UPDATE OF a, c
 """
 
 FINISH = """
@@ -225,7 +228,7 @@ def held_assignment(*, assignment_id: int, annotator: User, token: str) -> Assig
     assignment = lock_assignment(assignment_id, annotator)
     if assignment is None or assignment.token != token:
         raise StaleLease
-    if assignment.status == Assignment.Status.EXPIRED and not reclaim(assignment, until=timezone.now()):
+    if assignment.status == Assignment.Status.EXPIRED and not reclaim(assignment, annotator=annotator):
         raise StaleLease
     return assignment
 
@@ -234,12 +237,18 @@ def lock_assignment(assignment_id: int, annotator: User) -> Assignment | None:
     return one_assignment(HELD, {"assignment": assignment_id, "annotator": annotator.pk})
 
 
-def reclaim(assignment: Assignment, *, until: datetime) -> bool:
-    """Lend a comparison again under a locked lease that ran out. False: the place, or its texts, went elsewhere."""
+def reclaim(assignment: Assignment, *, annotator: User) -> bool:
+    """Begin a locked lease that ran out anew. False: the place or its texts went elsewhere, or the pool is closed."""
+    now = timezone.now()
+    pool = workable_pools(annotator, assignment.comparison.pool_id).first()
+    if pool is None:
+        return False
+    until = now + timedelta(minutes=pool.lease_minutes)
     values = {
         "assignment": assignment.pk,
         "comparison": assignment.comparison_id,
-        "annotator": assignment.annotator_id,
+        "annotator": annotator.pk,
+        "now": now,
         "expires": until,
         "with_known_texts": assignment.comparison.kind == Comparison.Kind.TRAINING,
     }
@@ -250,7 +259,8 @@ def reclaim(assignment: Assignment, *, until: datetime) -> bool:
     except IntegrityError:  # the same person has it anew, in another tab, since a moment ago
         return False
     if is_theirs:
-        assignment.status, assignment.finished_at, assignment.expires_at = Assignment.Status.LEASED, None, until
+        assignment.status, assignment.finished_at = Assignment.Status.LEASED, None
+        assignment.leased_at, assignment.expires_at = now, until
     return is_theirs
 
 

@@ -2,17 +2,16 @@
 
 Whoever reads on says so now and then, well before the lease ends. Each time the lease is as long again, but never
 past LONGEST_TERMS times its length from its start: a browser or a script that was forgotten holds no place for ever.
-Whoever comes back within that time has a lease that ran out again, unless somebody else took the place.
+Whoever comes back to one that ran out has it anew, unless somebody else took the place, which was open in between.
 """
 
 from collections.abc import Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from django.db import connection, transaction
 from django.utils import timezone
 
-from annotate.models import Assignment, PromptPool, User
-from annotate.selectors import row
+from annotate.models import Assignment, User
 from annotate.services.assignments import lock_assignment, reclaim
 
 LONGEST_TERMS = 8
@@ -31,24 +30,20 @@ RETURNING a.id, a.expires_at
 
 def renew_leases(*, annotator: User, holding: Collection[int]) -> dict[int, datetime]:
     """When each of the annotator's leases among `holding` ends now. One that is missing is theirs no longer."""
-    now = timezone.now()
-    values = {"annotator": annotator.pk, "holding": list(holding), "now": now, "terms": LONGEST_TERMS}
+    values = {"annotator": annotator.pk, "holding": list(holding), "now": timezone.now(), "terms": LONGEST_TERMS}
     with connection.cursor() as cursor:
         cursor.execute(RENEW_HELD, values)
         renewed = dict(cursor.fetchall())
     for assignment_id in sorted(set(holding) - renewed.keys()):
-        ends = renew_late(annotator, assignment_id, now)
-        if ends is not None:
-            renewed[assignment_id] = ends
+        assignment = late_lease_again(annotator, assignment_id)
+        if assignment is not None:
+            renewed[assignment_id] = assignment.expires_at
     return renewed
 
 
 @transaction.atomic
-def renew_late(annotator: User, assignment_id: int, now: datetime) -> datetime | None:
-    """The same of a lease that ran out: when it ends now, or None where that cannot be."""
+def late_lease_again(annotator: User, assignment_id: int) -> Assignment | None:
+    """The annotator's lease that ran out, begun anew; None where there is no such one, or it is theirs no longer."""
     assignment = lock_assignment(assignment_id, annotator)
-    if assignment is None or assignment.status != Assignment.Status.EXPIRED:
-        return None
-    term = timedelta(minutes=row(PromptPool, assignment.comparison.pool_id).lease_minutes)
-    ends = min(now + term, assignment.leased_at + LONGEST_TERMS * term)
-    return ends if ends > now and reclaim(assignment, until=ends) else None
+    is_late = assignment is not None and assignment.status == Assignment.Status.EXPIRED
+    return assignment if is_late and reclaim(assignment, annotator=annotator) else None

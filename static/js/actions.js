@@ -144,8 +144,7 @@ function dropSecondClicks(stage) {
   let clickedAt = 0;
   const drop = (event) => {
     const isMeantForAnother = event.detail > 1 && stage.shownAt > clickedAt;
-    clickedAt = performance.now();
-    if (!isMeantForAnother) return;
+    if (!isMeantForAnother) return (clickedAt = performance.now()); // a third click is as the second
     event.preventDefault();
     event.stopImmediatePropagation();
   };

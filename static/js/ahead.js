@@ -62,11 +62,12 @@ export class Ahead extends EventTarget {
   }
 
   drop(comparison) {
-    this.#ready.splice(this.#ready.indexOf(comparison), 1);
+    this.#ready = this.#ready.filter((one) => one !== comparison);
     this.leases.letGo(comparison.id);
   }
 
   async #add(comparison) {
+    if (await this.leases.isAnswered(comparison.id)) return; // its answer waits: it is lent for that one
     if (!(await this.leases.claim(comparison.id))) return; // another tab was quicker
     this.renewal.lent(comparison);
     this.#ready.push(comparison);

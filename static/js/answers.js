@@ -84,9 +84,13 @@ export class Answers extends EventTarget {
   }
 
   async keepWords(comparison) {
+    try {
+      await this.outbox.keepLost(comparison.id, comparison.answer());
+      this.drafts.drop(comparison);
+    } catch {
+      notice(say("notKept")); // the draft stays
+    }
     this.leases.letGo(comparison.id);
-    this.drafts.drop(comparison);
-    await this.outbox.keepLost(comparison.id, comparison.answer());
   }
 
   /* What was begun comes again after the answer that is had back; a correction in which nothing was corrected does not. */

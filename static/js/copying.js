@@ -4,8 +4,11 @@ for (const button of navigator.clipboard ? document.querySelectorAll("[data-copi
   button.hidden = false;
   button.addEventListener("click", async () => {
     const block = button.closest("details");
-    await navigator.clipboard.writeText(block.querySelector(button.dataset.copies).textContent);
-    block.querySelector('[role="status"]').textContent = button.dataset.done;
+    const [text, status] = [block.querySelector(button.dataset.copies), block.querySelector('[role="status"]')];
+    status.textContent = ""; // so that the second time is said as well
+    const isCopied = await navigator.clipboard.writeText(text.textContent).then(() => true, () => false);
+    if (isCopied) status.textContent = button.dataset.done;
+    else getSelection().selectAllChildren(text); // to be copied by hand
   });
 }
 

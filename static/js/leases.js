@@ -33,6 +33,11 @@ export class Leases {
     this.#releases.delete(id);
   }
 
+  /* Whether an answer to it waits in the outbox. */
+  async isAnswered(id) {
+    return (await this.outbox.waiting()).some((entry) => entry.assignment === id);
+  }
+
   /* Every assignment in any tab, and those whose answers wait in the outbox. */
   async held() {
     const ids = new Set(this.#releases.keys());

@@ -1,5 +1,8 @@
 /* Marking words. What does it (marks.js) is fetched with the first words that are selected, or with the first mark. */
 
+import { tell } from "./messages.js";
+import { say } from "./page.js";
+
 let fetched = null;
 
 function marks() {
@@ -13,10 +16,14 @@ document.addEventListener("selectionchange", () => {
 
 /* Draw the marks of the comparison that has come onto the stage, and no longer those of the one before. */
 export async function showMarks(comparison) {
-  if (fetched || comparison.spans.length) (await marks())?.show(comparison);
+  const mayHaveMarks = comparison.form.dataset.spans && fetched;
+  if (mayHaveMarks || comparison.spans.length) (await marks())?.show(comparison);
 }
 
 /* Mark the selected words as `label`, where the pool asks for that. */
 export async function markWords(comparison, label) {
-  if (comparison.form.dataset.spans) (await marks())?.add(comparison, label);
+  if (!comparison.form.dataset.spans) return;
+  const fetchedMarks = await marks();
+  if (fetchedMarks) fetchedMarks.add(comparison, label);
+  else tell(say("noMarks"));
 }

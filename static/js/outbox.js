@@ -20,6 +20,9 @@ const REFUSALS = new Set([400, 404, 409, 410, 413, 422]);
 const UNREACHABLE = new Set([425, 429, 502, 503]); // no answer would get through now
 const LATE = new Set([408, 504]); // it took too long, for the server or for what stands before it
 const STATES = new Set(["offline", "signed out", "forbidden"]); // of all answers
+const TIMEOUT_MS = 20_000;
+const NEXT_TIMEOUT_MS = 5_000; // once one has timed out and nothing was answered since
+const SAFE_MS = 1_000; // with more than this left of its pause, nothing sends an entry
 const FAILURE_SECONDS = [2, 10, 300]; // one answer's pauses after failures; at the last it is set aside
 
 function database() {
@@ -49,6 +52,7 @@ function isAside({ failures = 0 }) {
 export class Outbox extends EventTarget {
   #database = database();
   #timer = 0;
+  #queued = null; // the flush that waits for its turn: one is enough for all that is there by then
   #failures = 0;
   #channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("whetstone-outbox") : null;
 
@@ -104,11 +108,12 @@ export class Outbox extends EventTarget {
 
   /* Take back what is not sent yet; false where it is. */
   async withdraw(entry) {
-    return oneAtATime(async () => {
+    const takeOut = async () => {
       const isThere = (await this.waiting()).some((one) => one.id === entry.id);
       if (isThere) await this.dismiss(entry);
       return isThere;
-    });
+    };
+    return heldMs(entry) > SAFE_MS ? takeOut() : oneAtATime(takeOut);
   }
 
   async dismiss(entry) {
@@ -119,7 +124,11 @@ export class Outbox extends EventTarget {
   /* Send what waits, oldest first. */
   async flush() {
     clearTimeout(this.#timer);
-    await oneAtATime(() => this.#send());
+    this.#queued ??= oneAtATime(() => {
+      this.#queued = null;
+      return this.#send();
+    });
+    await this.#queued;
   }
 
   /* Send at once what was set aside as well. */
@@ -143,9 +152,9 @@ export class Outbox extends EventTarget {
         if (first.length) this.#timer = setTimeout(() => this.flush(), Math.min(...first.map(heldMs)));
         return this.#settle("saved");
       }
-      const result = await this.#post(entry);
+      const result = await this.#post(entry, late.length ? NEXT_TIMEOUT_MS : TIMEOUT_MS);
       if (STATES.has(result)) return this.#settle(result);
-      if (result === "late" && !isAnswering && !entry.failures) {
+      if (result === "late" && !isAnswering) {
         late.push(entry);
         this.state = "offline";
         await this.#tell();
@@ -176,14 +185,14 @@ export class Outbox extends EventTarget {
     if (isAside(entry)) this.#tellAll("aside", entry);
   }
 
-  async #post(entry) {
+  async #post(entry, timeoutMs) {
     let response;
     try {
       response = await ask(this.urls[entry.kind].replace("/0/", `/${entry.assignment}/`), {
         method: "POST",
         headers: { "Content-Type": "application/json", "Idempotency-Key": entry.key },
         body: JSON.stringify(entry.body),
-        signal: AbortSignal.timeout(20_000),
+        signal: AbortSignal.timeout(timeoutMs),
       });
     } catch ({ name }) {
       return name === "TimeoutError" ? "late" : "offline";

@@ -135,8 +135,9 @@ outbox.addEventListener("problem", ({ detail: entry }) => {
 
 async function arrived(comparison) {
   if (stage.onlyOne) return location.assign(stage.back);
-  await import("./replies.js").then(({ showFeedback }) => showFeedback(comparison)).catch(() => {});
+  const isTold = await import("./replies.js").then(({ showFeedback }) => showFeedback(comparison)).catch(() => false);
   goOn();
+  if (!isTold) tell(say("noFeedback"));
 }
 
 async function showProblems() {
@@ -171,10 +172,9 @@ async function renewLeases() {
   const held = [stage.current, ...ahead.comparisons].filter((comparison) => comparison?.mode === "ranking");
   const lost = await renewal.renew(held);
   const isLost = (one) => lost.includes(one) && one.mode === "ranking"; // not answered while the server was asked
-  for (const comparison of ahead.comparisons.filter(isLost)) {
-    ahead.drop(comparison);
-    await answers.keepWords(comparison);
-  }
+  const lostAhead = ahead.comparisons.filter(isLost);
+  lostAhead.forEach((comparison) => ahead.drop(comparison));
+  for (const comparison of lostAhead) await answers.keepWords(comparison);
   if (isLost(stage.current) && !answers.isSending) await answers.giveUp(stage.current);
   if (lost.length) showProblems();
 }

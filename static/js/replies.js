@@ -4,29 +4,29 @@
 
 import { readOut } from "./announcer.js";
 import { AS_FRAGMENT, fragment } from "./fragments.js";
-import { tell } from "./messages.js";
 import { $, say } from "./page.js";
 import { ask } from "./server.js";
 
 const PAUSES_MS = [0, 1_000, 4_000]; // before each attempt
 const HEARD_AFTER_MS = 200; // a live region that has just appeared is not listened to yet
 
-/* What a training answer should have been; resolves once it was read, or could not be had. */
+/* What a training answer should have been; resolves once it was read, to false where it cannot be had. */
 export async function showFeedback(comparison) {
   const response = await askAgain(comparison.form.dataset.feedback);
-  if (!response) return tell(say("noFeedback"));
+  if (!response) return false;
   const dialog = $("feedback-dialog");
   const content = dialog.querySelector(".content");
   content.replaceChildren(fragment(await response.text()));
   dialog.showModal();
   setTimeout(() => readOut(content, say("goesOn")), HEARD_AFTER_MS);
   await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  return true;
 }
 
 async function askAgain(url) {
   for (const pause of PAUSES_MS) {
     await new Promise((resolve) => setTimeout(resolve, pause));
-    const response = await ask(url, AS_FRAGMENT).catch(() => null);
+    const response = await ask(url, { ...AS_FRAGMENT, signal: AbortSignal.timeout(10_000) }).catch(() => null);
     if (response?.ok) return response;
   }
   return null;

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
-from annotate.models import Assignment, Comparison
+from annotate.models import Assignment, Comparison, PromptPool
 from annotate.services.assignments import release_expired_leases
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
@@ -89,9 +89,20 @@ def test_it_says_by_leaving_out_that_a_lease_is_lost(cast, alice, lease):
     assert Comparison.objects.get().taken == 1
 
 
-def test_what_ran_out_after_eight_terms_is_lost(alice, lease):
-    age(lease, 241, -1)
+def test_one_that_ran_out_after_eight_terms_begins_anew(alice, lease):
+    """Its place was open in between, to whoever came: over night, nobody did."""
+    age(lease, 960, -720)
     release_expired_leases()
+    renew(alice, lease["id"])
+    assert minutes_left(lease) == pytest.approx(30, abs=0.5)
+    assert Assignment.objects.get().leased_at > timezone.now() - timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("changed", [{"status": "paused"}, {"members_only": True}])
+def test_one_that_ran_out_is_lost_where_the_pool_is_no_work_of_theirs_any_more(alice, lease, changed):
+    age(lease, 31, -1)
+    release_expired_leases()
+    PromptPool.objects.update(**changed)
     assert renew(alice, lease["id"]) == {}
     assert Comparison.objects.get().taken == 0
 

@@ -399,6 +399,8 @@ def test_an_answer_that_waited_longer_than_its_lease_counts(open_browser, policy
     visit.context.set_offline(False)
     visit.wait_until_sent()
     assert stored_once(*done)
+    visit.page.wait_for_selector("#stage form")
+    assert visit.shown not in done  # and none of them comes to be ranked again
 
 
 def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy, cast):
