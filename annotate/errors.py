@@ -32,7 +32,7 @@ class StaleLease(Conflict):
 
 class AlreadyAnswered(Conflict):
     code = "already_answered"
-    sentence = _("You answered this comparison already, perhaps in another tab. The first answer stands.")
+    sentence = _("You answered this comparison already, in another tab or on another device. The first answer stands.")
 
 
 class KeyUsedTwice(Conflict):

@@ -22,20 +22,22 @@ LEAST_PROMPTS = 20  # fewer say nothing
 
 def own_numbers(annotator: User) -> dict[str, Any]:
     """Counts and seconds; `agreement` and `gold_percent` are None where there is nothing to compare with."""
-    answers = Ranking.objects.filter(annotator=annotator, is_current=True)
-    times = list(answers.exclude(active_ms=None).order_by("-id").values_list("active_ms", flat=True)[:NEWEST])
+    revisions = Ranking.objects.filter(annotator=annotator)
+    answers = revisions.filter(is_current=True)
+    first = revisions.filter(revision=1).exclude(active_ms=None)  # a correction takes a moment, and is no answer more
+    times = list(first.order_by("-id").values_list("active_ms", flat=True)[:NEWEST])
     taus = agreement_with_others(annotator)
     gold = gold_results(annotator)
     return {
         "count": answers.count(),
         "count_today": answers.filter(created_at__gte=timezone.localtime() - timedelta(hours=24)).count(),
-        "active_hours": (answers.aggregate(total=Sum("active_ms"))["total"] or 0) / 3_600_000,
+        "active_hours": (revisions.aggregate(total=Sum("active_ms"))["total"] or 0) / 3_600_000,
         "median_seconds": median(times) / 1000 if times else None,
         "agreement": mean(taus) if taus else None,
         "agreement_pairs": len(taus),
         "gold_percent": 100 * mean(gold) if gold else None,
         "gold_count": len(gold),
-        "corrections": Ranking.objects.filter(annotator=annotator, revision__gt=1).count(),
+        "corrections": revisions.filter(revision__gt=1).count(),
     }
 
 

@@ -67,6 +67,7 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "placed": _("{letter}: rank {rank}"),
             "unplaced": _("{letter}: no rank"),
             "complete": _("Every completion has a rank. Enter submits."),
+            "bothSaid": _("{one}. {other}"),
             "incomplete": _("Say first which of the two is better."),
             "noRank": _("{letters} have no rank yet."),
             "noRankOne": _("{letters} has no rank yet."),
@@ -80,10 +81,12 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "takenBack": _("Your last answer is back. Correct it and submit."),
             "unchanged": _("Nothing was changed."),
             "frozen": _("A snapshot has used this answer already; it can no longer be changed."),
-            "nothingToTakeBack": _("There is no answer to take back."),
+            "nothingToTakeBack": _("Nothing to take back since this page was loaded. My work has all your answers."),
             "strength": _("How much better? Press its number, or Enter to leave it open."),
             "noStrength": _("How much better: left open"),
-            "lost": _("You were away for a while, and somebody else has that comparison now. Here is the next one."),
+            "lost": _(
+                "Meanwhile somebody else has that comparison now, or you answered it elsewhere. Here is the next one."
+            ),
             "noFeedback": _("What the right answer is cannot be loaded now."),
             "noMarks": _("Marking words cannot be loaded now."),
             "noGuidelines": _("The guidelines cannot be loaded now."),

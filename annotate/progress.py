@@ -149,8 +149,8 @@ class Median(Aggregate):
 
 
 def median_seconds() -> dict[int, float]:
-    """Per person: median active seconds of an answer."""
-    times = Ranking.objects.filter(is_current=True).exclude(active_ms=None).values_list("annotator")
+    """Per person: median active seconds of an answer, without what its corrections took."""
+    times = Ranking.objects.filter(revision=1).exclude(active_ms=None).values_list("annotator")
     return {pk: median / 1000 for pk, median in times.annotate(median=Median("active_ms")).order_by()}
 
 

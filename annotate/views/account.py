@@ -38,6 +38,8 @@ class PasswordForm(Plain, SetPasswordMixin, forms.Form):
 def invitation(request, token: str):
     """The page behind an invitation link: a password, and one is at work."""
     invited = Invitation.objects.open().filter(token=token).first()
+    if invited is None and request.user.is_authenticated:
+        return redirect("home")  # the mail is some people's bookmark
     if invited is None:
         return render(request, "invitation.html", {"invitation": None}, status=410)
     form = PasswordForm(request.POST or None, email=invited.email)

@@ -81,7 +81,7 @@ function sayPlace(comparison, index) {
   if (index === null) return;
   const [letter, rank] = [comparison.letters[index], comparison.ranks[index]];
   const text = rank === null ? say("unplaced", { letter }) : say("placed", { letter, rank });
-  announce(comparison.isComplete ? `${text}. ${say("complete")}` : text);
+  announce(comparison.isComplete ? say("bothSaid", { one: text, other: say("complete") }) : text);
 }
 
 /* All keys, where the network is gone and with it what chooses among them. */

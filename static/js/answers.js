@@ -62,7 +62,7 @@ export class Answers extends EventTarget {
     if (this.isSending) return;
     const comparison = this.canTakeBack ? this.#last.pop() : null;
     const wasSkipped = this.#skips.has(comparison);
-    if (!comparison || (wasSkipped && !(await this.#withdrawSkip(comparison)))) return announce(say("nothingToTakeBack"));
+    if (!comparison || (wasSkipped && !(await this.#withdrawSkip(comparison)))) return tell(say("nothingToTakeBack"));
     this.#layAside(this.stage.current);
     if (!wasSkipped) {
       comparison.reopen();

@@ -22,6 +22,8 @@ import { Stage, showBeginning } from "./stage.js";
 
 const AHEAD = 2;
 const TICK_MS = 5_000;
+const AWAY_SECONDS = 30;
+const OF_A_LEASE = new Set(["stale_lease", "already_answered"]);
 const ACTIVITY = ["pointermove", "pointerdown", "keydown", "wheel", "scroll", "touchstart", "focusin", "input"];
 
 const stage = new Stage();
@@ -130,6 +132,7 @@ outbox.addEventListener("problem", ({ detail: entry }) => {
   outcome = "";
   const isAwaited = stage.awaited?.id === entry.assignment;
   if (!entry.isElsewhere || isAwaited) showProblems();
+  if (OF_A_LEASE.has(entry.problem.code)) lookAfterLeases(); // the others are hardly any better
   if (isAwaited) goOn();
 });
 
@@ -155,6 +158,7 @@ function goOn() {
 /* --- time: activity, leases, and a rest now and then --- */
 
 function somethingIsDone() {
+  if (renewal.secondsIdle > AWAY_SECONDS) lookAfterLeases();
   tick();
   noteActivity();
   renewal.noteActivity();
@@ -169,8 +173,17 @@ document.addEventListener("visibilitychange", tick);
 
 /* Say on the server that somebody is at work here; and here, at once, what was lent to somebody else meanwhile. */
 async function renewLeases() {
-  const held = [stage.current, ...ahead.comparisons].filter((comparison) => comparison?.mode === "ranking");
-  const lost = await renewal.renew(held);
+  await giveUpLost((held) => renewal.renew(held));
+}
+
+/* The same at once, whatever the leases' time: after a while without anything done here something may have been done
+ * elsewhere, on another device. */
+async function lookAfterLeases() {
+  await giveUpLost((held) => renewal.renewNow(held));
+}
+
+async function giveUpLost(renew) {
+  const lost = await renew([stage.current, ...ahead.comparisons].filter((one) => one?.mode === "ranking"));
   const isLost = (one) => lost.includes(one) && one.mode === "ranking"; // not answered while the server was asked
   const lostAhead = ahead.comparisons.filter(isLost);
   lostAhead.forEach((comparison) => ahead.drop(comparison));

@@ -13,7 +13,7 @@ const RETRY_MS = 20_000;
 
 export class Renewal {
   #since = new WeakMap(); // comparison → when its lease began or began anew
-  #lastActivity = 0;
+  #lastActivity = Date.now();
   #notBefore = 0;
 
   constructor(url) {
@@ -28,6 +28,10 @@ export class Renewal {
     this.#lastActivity = Date.now();
   }
 
+  get secondsIdle() {
+    return (Date.now() - this.#lastActivity) / 1000;
+  }
+
   /* Its lease is about to end: not one to begin with. */
   isStale(comparison) {
     return this.#share(comparison) > STALE;
@@ -36,7 +40,12 @@ export class Renewal {
   /* Renew what is due among this tab's comparisons. Returns those that are this person's no longer. */
   async renew(comparisons) {
     const isDue = (one) => this.#share(one) > DUE && this.#lastActivity > this.#since.get(one);
-    if (document.hidden || Date.now() < this.#notBefore || !comparisons.some(isDue)) return [];
+    return document.hidden || !comparisons.some(isDue) ? [] : this.renewNow(comparisons);
+  }
+
+  /* The same, due or not. */
+  async renewNow(comparisons) {
+    if (Date.now() < this.#notBefore || !comparisons.length) return [];
     this.#notBefore = Infinity; // one at a time
     const lost = await this.lost(comparisons.map((one) => one.id));
     this.#notBefore = lost ? 0 : Date.now() + RETRY_MS;

@@ -99,10 +99,15 @@ def test_it_says_so_when_nothing_is_left_and_the_network_is_gone(open_browser, p
 def test_it_keeps_answers_through_a_reload(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()
+    visit.expected = ("net::ERR_FAILED",)
     done = answer_offline(visit, 2)
+    visit.page.route("**/ranking/", lambda route: route.abort())  # else the page that ends may send them still
     visit.context.set_offline(False)
     visit.page.goto("/rank/")
-    visit.ready().wait_until_sent()
+    visit.ready().wait_for_text("2 waiting")
+    visit.page.unroute("**/ranking/")
+    visit.page.evaluate("dispatchEvent(new Event('focus'))")
+    visit.wait_until_sent()
     assert stored_once(*done)
 
 
@@ -401,6 +406,36 @@ def test_an_answer_that_waited_longer_than_its_lease_counts(open_browser, policy
     assert stored_once(*done)
     visit.page.wait_for_selector("#stage form")
     assert visit.shown not in done  # and none of them comes to be ranked again
+
+
+def test_what_was_answered_on_another_device_comes_no_second_time(open_browser, policy):
+    """Both have the same three, since whoever opens the page anew gets back what they hold."""
+    make_work(policy, 2, count=12)
+    phone, desk = open_browser().ready(), open_browser()
+    phone.expected = ("409",)
+    wait_until_fetched_ahead(phone)
+    wait_until_fetched_ahead(desk.ready())
+    done = []
+    for _n in range(3):
+        done.append(desk.wait_for_another_than(done[-1] if done else 0))
+        desk.press("ArrowLeft")
+    desk.wait_for_another_than(done[-1])
+    desk.wait_until_sent()
+    assert phone.shown == done[0]
+    phone.press("ArrowRight")
+    dialog = phone.page.locator("#problem-dialog")
+    dialog.wait_for()
+    assert "on another device" in dialog.inner_text()
+    dialog.get_by_role("button", name="I have read it").click()
+    phone.page.wait_for_function(
+        "done => { const form = document.querySelector('#stage form');"
+        " return form && !done.includes(Number(form.dataset.assignment)) }",
+        arg=done,
+    )
+    phone.press("ArrowRight")
+    phone.wait_until_sent()
+    assert stored_once(*done)
+    assert Ranking.objects.count() == 4
 
 
 def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy, cast):

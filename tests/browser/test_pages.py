@@ -539,7 +539,7 @@ def test_training_tells_after_a_reload_what_was_answered_before_it(open_browser,
     visit.page.route("**/ranking/", lambda route: route.abort())
     visit.press("ArrowLeft").wait_for_text("1 waiting")
     visit.page.reload()
-    visit.ready().press("u").wait_for_text("There is no answer to take back.")
+    visit.ready().press("u").wait_for_text("Nothing to take back since this page was loaded.")
     assert visit.shown == done
     visit.page.unroute("**/ranking/")
     visit.page.evaluate("dispatchEvent(new Event('focus'))")

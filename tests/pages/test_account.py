@@ -39,6 +39,21 @@ def test_it_closes_an_invitation_that_was_used_or_is_too_old(client):
     assert not User.objects.filter(email="alice@example.org").exists()
 
 
+def test_a_used_invitation_leads_whoever_is_signed_in_to_work(client):
+    link = reverse("invitation", args=[invite_person(email="alice@example.org", role="annotator").token])
+    client.post(link, {"password": "a rather long sentence"})
+    assert client.get(link, follow=True).request["PATH_INFO"] == reverse("rank")
+    client.logout()
+    assert client.get(link).status_code == 410
+
+
+def test_a_weak_password_is_refused_in_chinese(client):
+    link = reverse("invitation", args=[invite_person(email="alice@example.org", role="annotator").token])
+    client.cookies["django_language"] = "zh-hans"
+    assert "密码太短，至少要有 10 个字符。" in client.post(link, {"password": "short"}).text
+    assert "密码与邮箱地址太相似。" in client.post(link, {"password": "alice@example.org"}).text
+
+
 def test_it_says_nothing_of_an_invitation_that_never_was(client):
     assert client.get(reverse("invitation", args=["nonsense"])).status_code == 410
 

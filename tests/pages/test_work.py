@@ -9,7 +9,7 @@ from annotate.keys import ACTIONS
 from annotate.models import PolicyCheckpoint, PreferenceSnapshot, Ranking
 from annotate.own_work import LEAST_PROMPTS, changes_by_policy, own_numbers
 from annotate.progress import agreement
-from annotate.services.rankings import keep_better_answer
+from annotate.services.rankings import Answer, keep_better_answer, revise_ranking
 from annotate.views.work import ANSWERS_A_PAGE
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
 
@@ -32,16 +32,26 @@ def freeze(policy, *rankings) -> PreferenceSnapshot:
     return snapshot
 
 
+def answer_again(given, active_ms: int) -> None:
+    revise_ranking(
+        assignment_id=given.assignment_id,
+        annotator=given.annotator,
+        idempotency_key="corrected",
+        answer=Answer({int(pk): rank for pk, rank in given.ranks.items()}, rationale="Now why.", active_ms=active_ms),
+    )
+
+
 def test_it_counts_times_and_compares(cast, shared):
     for comparison, ms in zip(shared, (4000, 6000, 20_000), strict=True):
         make_ranking(comparison, cast["alice"], [1, 2, 3], active_ms=ms)
     make_ranking(shared[0], cast["bob"], [1, 2, 3])  # τ-b 1
     make_ranking(shared[1], cast["bob"], [3, 2, 1])  # τ-b −1
     make_ranking(shared[2], cast["bob"], [1, 3, 2])  # τ-b ⅓
+    answer_again(Ranking.objects.get(annotator=cast["alice"], active_ms=6000), active_ms=1000)
     numbers = own_numbers(cast["alice"])
-    assert (numbers["count"], numbers["count_today"], numbers["corrections"]) == (3, 3, 0)
-    assert numbers["median_seconds"] == 6
-    assert numbers["active_hours"] == pytest.approx(30 / 3600)
+    assert (numbers["count"], numbers["count_today"], numbers["corrections"]) == (3, 3, 1)
+    assert numbers["median_seconds"] == 6  # a correction takes a moment, and is no answer more
+    assert numbers["active_hours"] == pytest.approx(31 / 3600)
     assert numbers["agreement"] == pytest.approx(1 / 9)
     assert numbers["agreement_pairs"] == 3
 
