@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run demo test test-full lint lock bench-web bench-reward bench-reward-scaling bench-ppo bench-labels
+.PHONY: help run demo test test-full lint lock bench-web bench-page bench-reward bench-reward-scaling bench-ppo bench-labels
 .DEFAULT_GOAL := help
 
 help: ## list these commands
@@ -26,11 +26,12 @@ lint: .venv/installed ## style, and who may import whom
 	$(BIN)/lint-imports
 
 bench-web: ## the web server under many annotators
+bench-page: ## the ranking page in Chromium: next comparison on screen, bytes
 bench-reward: ## reward training against TRL's; hours on a processor without bf16 (python -m bench.reward --help)
 bench-reward-scaling: ## how the cost of rankings grows with K, prompt length and their number
 bench-ppo: ## PPO against TRL's
 bench-labels: ## win rate against the number of rankings
-bench-web bench-reward bench-reward-scaling bench-ppo bench-labels: bench-%: .venv/installed
+bench-web bench-page bench-reward bench-reward-scaling bench-ppo bench-labels: bench-%: .venv/installed
 	$(BIN)/python -m bench.$(subst -,_,$*)
 
 # Two packages are left out of the lock: this one, and the default model's (see below).

@@ -15,12 +15,8 @@ second count. The last line is the worse p95 of the two sizes with thought, in m
 import argparse
 import http.client
 import json
-import os
 import random
 import re
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -32,8 +28,8 @@ from urllib.parse import urlencode
 
 import psutil
 
+from bench.web_server import Site, site_in
 from bench.web_world import K, fill, make_world
-from launch.postgresql import PrivatePostgres
 
 THOUGHT = {"annotators": 50, "seconds": 2.0}
 SATURATION = {"annotators": 20, "seconds": 0.0}
@@ -168,24 +164,6 @@ def statements_per_request(session: str) -> tuple[int, int]:
     return len(lease), len(submit)
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(port: int, server: subprocess.Popen) -> None:
-    for _attempt in range(200):
-        if server.poll() is not None:
-            sys.exit("The web server stopped while starting.")
-        try:
-            http.client.HTTPConnection("127.0.0.1", port, timeout=1).request("GET", "/account/login/")
-            return
-        except OSError:
-            time.sleep(0.1)
-    sys.exit("The web server did not start within 20 seconds.")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.web", description="Lease and submit under load.")
     parser.add_argument("--rankings", default="100000,1000000", help="stored rankings, one size after the other")
@@ -197,48 +175,33 @@ def main() -> None:
 
 
 def run(folder: Path, sizes: list[int], seconds: float) -> None:
-    postgres = PrivatePostgres(folder / "postgres", folder / "postgres.log")
-    port = free_port()
-    os.environ |= {"DATA_DIR": str(folder), "DATABASE_URL": postgres.start(), "HOST": "127.0.0.1", "PORT": str(port)}
-    os.environ |= {"CELERY_BROKER_URL": "redis://127.0.0.1:1/0", "DJANGO_SETTINGS_MODULE": "config.settings"}
-    server = None
-    try:
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-
-        from config.environment import load_environment
-        from launch.programs import web
-
-        call_command("migrate", verbosity=0)
-        call_command("collectstatic", "--noinput", verbosity=0)
+    with site_in(folder) as site:
         world = make_world(annotators=max(THOUGHT["annotators"], SATURATION["annotators"]))
         fill(world, sizes[0])
         print("statements per request: lease {}, submit {}".format(*statements_per_request(world["sessions"][0])))
-        server = subprocess.Popen(web(load_environment()).command)
-        wait_for(port, server)
-        parts = {"web": psutil.Process(server.pid), "database": psutil.Process(postgres.process.pid)}
-        worst = [0.0, 0.0]
-        for size in sizes:
-            fill(world, size)
-            print(f"\n{size:,} rankings stored, K = {K}")
-            for name, plan in (("two seconds of thought", THOUGHT), ("no thought", SATURATION)):
-                before = {part: processor_seconds(process) for part, process in parts.items()}
-                load = measure(port, world["sessions"], **plan, warm_up=5, length=seconds)
-                cycles = max(1, load.cycles)
-                load.cpu = {part: (processor_seconds(p) - before[part]) / cycles for part, p in parts.items()}
-                print(load.line(f"{plan['annotators']} annotators, {name}"), flush=True)
-                for failure in load.failures[:3]:
-                    print("  ", failure)
-                if plan is THOUGHT:
-                    worst = [max(worst[0], quantile(load.lease, 0.95)), max(worst[1], quantile(load.submit, 0.95))]
-        print(f"\np95-ms: {worst[0]:.1f} {worst[1]:.1f}")
-    finally:
-        if server:
-            server.terminate()
-            server.wait(20)
-        postgres.stop()
+        with site.served() as server:
+            parts = {"web": psutil.Process(server.pid), "database": psutil.Process(site.postgres.process.pid)}
+            worst = [0.0, 0.0]
+            for size in sizes:
+                worst = [max(pair) for pair in zip(worst, at_size(site, world, parts, size, seconds), strict=True)]
+    print(f"\np95-ms: {worst[0]:.1f} {worst[1]:.1f}")
+
+
+def at_size(site: Site, world: dict, parts: dict[str, psutil.Process], size: int, seconds: float) -> list[float]:
+    """Prints both loads at one size. Returns the p95 of lease and submit with thought, in milliseconds."""
+    fill(world, size)
+    print(f"\n{size:,} rankings stored, K = {K}")
+    loads = []
+    for name, plan in (("two seconds of thought", THOUGHT), ("no thought", SATURATION)):
+        before = {part: processor_seconds(process) for part, process in parts.items()}
+        load = measure(site.port, world["sessions"], **plan, warm_up=5, length=seconds)
+        cycles = max(1, load.cycles)
+        load.cpu = {part: (processor_seconds(p) - before[part]) / cycles for part, p in parts.items()}
+        print(load.line(f"{plan['annotators']} annotators, {name}"), flush=True)
+        for failure in load.failures[:3]:
+            print("  ", failure)
+        loads.append(load)
+    return [quantile(loads[0].lease, 0.95), quantile(loads[0].submit, 0.95)]
 
 
 if __name__ == "__main__":

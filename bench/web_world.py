@@ -1,4 +1,4 @@
-"""A database full of rankings, for `bench.web`: made by SQL, as the services would have left it."""
+"""A database full of rankings, for `bench.web` and `bench.page`: made by SQL, as the services would have left it."""
 
 OPEN_COMPARISONS = 40_000
 K = 4
@@ -48,7 +48,7 @@ WHERE a.status = 'answered' AND NOT EXISTS (SELECT 1 FROM annotate_ranking r WHE
 """
 
 
-def make_world(*, annotators: int) -> dict:
+def make_world(*, annotators: int, k: int = K) -> dict:
     """Accounts, a pool, the annotators' sessions."""
     from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
     from django.contrib.auth.models import Group
@@ -70,19 +70,22 @@ def make_world(*, annotators: int) -> dict:
         sessions.append(session.session_key)
     policy = Policy.objects.create(name="bench", base_model="none")
     checkpoint = PolicyCheckpoint.objects.create(policy=policy, number=0, status="serving")
-    pool = PromptPool.objects.create(name="bench", policy=policy, k=K, overlap=OVERLAP)
-    values = {"pool": pool.pk, "checkpoint": checkpoint.pk, "k": K, "overlap": OVERLAP}
+    pool = PromptPool.objects.create(name="bench", policy=policy, k=k, overlap=OVERLAP)
+    values = {"pool": pool.pk, "checkpoint": checkpoint.pk, "k": k, "overlap": OVERLAP}
     return {"sessions": sessions, "values": values, "first": people[0].pk, "prompts": 0}
 
 
-def fill(world: dict, rankings: int) -> None:
-    """Bring the stored rankings up to `rankings`, and the open comparisons up to OPEN_COMPARISONS."""
+def fill(world: dict, rankings: int, open_comparisons: int | None = None) -> None:
+    """Bring the stored rankings up to `rankings`, and the open comparisons up to OPEN_COMPARISONS or so many."""
     from django.db import connection
 
     from annotate.models import Comparison, Ranking
 
     open_now = Comparison.objects.filter(answered=0, taken=0).count()
-    wanted = {OVERLAP: (rankings - Ranking.objects.count()) // OVERLAP, 0: OPEN_COMPARISONS - open_now}
+    wanted = {
+        OVERLAP: (rankings - Ranking.objects.count()) // OVERLAP,
+        0: (open_comparisons or OPEN_COMPARISONS) - open_now,
+    }
     with connection.cursor() as cursor:
         for taken, count in wanted.items():
             if count <= 0:
