@@ -11,9 +11,9 @@ from django.db.models import Count, Exists, OuterRef, QuerySet, Sum
 from django.utils import timezone
 
 from annotate.human_wins import human_win_rate
-from annotate.models import Comparison, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
+from annotate.models import Comparison, Policy, PolicyCheckpoint, PreferenceSnapshot, Ranking, User
 from annotate.ranking import kendall_tau_b
-from annotate.selectors import workable_pools
+from annotate.selectors import new_rankings, workable_pools
 from annotate.services.rankings import is_right
 
 NEWEST = 500
@@ -94,7 +94,8 @@ def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
     `accuracy` and `win_rate`, as the run's evaluation measured them, in percent: {"percent", "low_percent",
     "high_percent"}, or None. It is the run's own reward model that says which text of two wins. `people` is how often
     annotators, who saw both and not whose they were, preferred its text to its parent's; the same, with the `rankings`
-    and `prompts` it rests on, and None below LEAST_PROMPTS.
+    and `prompts` it rests on, and None below LEAST_PROMPTS. `gathered` is how many rankings of everybody's there are
+    for the next training; None where it begins by hand, or is due.
     """
     used = dict(
         Ranking.objects.filter(annotator=annotator, snapshots__isnull=False)
@@ -112,9 +113,15 @@ def changes_by_policy(annotator: User) -> list[dict[str, Any]]:
             "win_rate": in_percent(checkpoint.metrics.get("evaluation", {}).get("win_rate")),
             "people": people_on(checkpoint, without=annotator),
             "used": used.get(checkpoint.policy_id, 0),
+            "gathered": gathered(checkpoint.policy),
         }
         for checkpoint in serving.select_related("policy", "parent__policy").order_by("policy__name")
     ]
+
+
+def gathered(policy: Policy) -> int | None:
+    count = new_rankings(policy)[: policy.retrain_after].count() if policy.retrain_after else 0
+    return count if count < policy.retrain_after else None
 
 
 def people_on(checkpoint: PolicyCheckpoint, *, without: User) -> dict[str, int] | None:

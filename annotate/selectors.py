@@ -2,10 +2,20 @@
 
 from typing import Any
 
-from django.db.models import Count, F, Model, QuerySet
+from django.db.models import Count, F, Max, Model, QuerySet
 from django.db.models.expressions import RawSQL
 
-from annotate.models import Assignment, Comparison, Completion, Demonstration, PromptPool, Ranking, User
+from annotate.models import (
+    Assignment,
+    Comparison,
+    Completion,
+    Demonstration,
+    Policy,
+    PreferenceSnapshot,
+    PromptPool,
+    Ranking,
+    User,
+)
 
 WORKABLE = """
 SELECT p.id FROM annotate_promptpool p
@@ -68,6 +78,12 @@ def buffer_progress() -> tuple[int, int]:
     return sum(min(ready_by_pool.get(pk, 0), size) for pk, size in wanted.items()), sum(wanted.values())
 
 
-def rankings_of_policy(policy) -> QuerySet[Ranking]:
+def rankings_of_policy(policy: Policy) -> QuerySet[Ranking]:
     """Every answer that counts, of the pools of one policy."""
     return Ranking.objects.current().filter(pool__policy=policy)
+
+
+def new_rankings(policy: Policy) -> QuerySet[Ranking]:
+    """Answers that came after the last turn of the loop froze its snapshot. A correction counts as new."""
+    newest = PreferenceSnapshot.objects.filter(policy=policy, runs__isnull=False).aggregate(Max("newest_ranking_id"))
+    return rankings_of_policy(policy).filter(pk__gt=newest["newest_ranking_id__max"] or 0)

@@ -10,10 +10,10 @@ from django.utils import timezone
 
 from annotate.errors import Refused
 from annotate.models import Policy
+from annotate.selectors import new_rankings
 from annotate.services.assignments import release_expired_leases
 from config.celery import app
 from trainer.models import TrainingRun
-from trainer.selectors import new_rankings
 from trainer.services import finish, start_run
 
 logger = logging.getLogger("whetstone.trainer")

@@ -6,7 +6,7 @@ import pytest
 from django.urls import reverse
 
 from annotate.keys import ACTIONS
-from annotate.models import PolicyCheckpoint, PreferenceSnapshot, Ranking
+from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot, Ranking
 from annotate.own_work import LEAST_PROMPTS, changes_by_policy, own_numbers
 from annotate.progress import agreement
 from annotate.services.rankings import Answer, keep_better_answer, revise_ranking
@@ -232,6 +232,17 @@ def test_it_says_what_people_preferred_and_on_how_many_rankings_that_rests(alice
 
 def test_it_says_so_while_the_base_still_serves(alice, shared):
     assert "as it came" in alice.get("/work/changes/").text
+
+
+@pytest.mark.parametrize(("retrain_after", "gathered"), [(3, 2), (2, None), (0, None)])
+def test_it_says_how_many_rankings_the_next_training_still_waits_for(alice, cast, shared, retrain_after, gathered):
+    """Everybody's; nothing is said where it is due, or begins by hand."""
+    Policy.objects.update(retrain_after=retrain_after)
+    for name in ("alice", "bob"):
+        make_ranking(shared[0], cast[name], [1, 2, 3])
+    assert changes_by_policy(cast["alice"])[0]["gathered"] == gathered
+    said = "The next training begins at 3 new rankings; 2 are there." in alice.get("/work/changes/").text
+    assert said == (gathered is not None)
 
 
 def usual_keys() -> dict[str, str]:

@@ -11,12 +11,12 @@ from django_htmx.http import HttpResponseClientRefresh
 from annotate.errors import Refused
 from annotate.models import Policy
 from annotate.roles import MAY_MANAGE, MAY_RESEARCH
+from annotate.selectors import new_rankings
 from annotate.views.access import needs
 from annotate.views.outcome import told
 from trainer.charts import BY_NAME, CSS_SOURCE, draw, drawables
 from trainer.models import TrainingRun
 from trainer.report import evaluation, reward_plots, reward_report
-from trainer.selectors import new_rankings
 from trainer.services import cancel_run, resume_run, start_run
 
 RUNS_PER_PAGE = 30
