@@ -13,6 +13,7 @@ from typing import NamedTuple
 from django.db.models import Aggregate, Count, F, FloatField, Func, Max, OuterRef, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 
+from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
 from annotate.models import Assignment, Comparison, Prompt, PromptPool, Ranking, User
 from annotate.ranking import kendall_tau_b
 from annotate.roles import Role
@@ -22,6 +23,7 @@ from annotate.services.rankings import is_right
 # Agreement and gold accuracy look at the newest only: what counts is how people work now.
 NEWEST_COMPARISONS = 2000
 NEWEST_ANSWERS = 4000
+MOST_REASONS = 20
 
 
 class Agreement(NamedTuple):
@@ -56,8 +58,22 @@ def people_at_work(pool: PromptPool) -> list[dict]:
     )
 
 
-def skip_count(pool: PromptPool) -> int:
-    return Assignment.objects.filter(comparison__pool=pool, status=Assignment.Status.SKIPPED).count()
+def skips_of(pool: PromptPool) -> QuerySet[Assignment]:
+    return Assignment.objects.filter(comparison__pool=pool, status=Assignment.Status.SKIPPED)
+
+
+def why_skipped(pool: PromptPool) -> list[tuple[str, str, int]]:
+    """(reason, its words, how often), the most frequent and newest first; at most MOST_REASONS."""
+    counted = skips_of(pool).values_list("skip_reason").annotate(n=Count("id"), last=Max("finished_at"))
+    return [(*reason_in_words(reason), n) for reason, n, _last in counted.order_by("-n", "-last")[:MOST_REASONS]]
+
+
+def reason_in_words(reason: str) -> tuple[str, str]:
+    """What the page writes, `skip: other · in words`, as its buttons say it; what a program wrote, as it is."""
+    code, _dot, words = reason.partition(" · ")
+    kind, _colon, name = code.partition(": ")
+    label = {"skip": SKIP_REASONS, "not rankable": NOT_RANKABLE_REASONS}.get(kind, {}).get(name)
+    return (str(label), words) if label else ("", reason)
 
 
 def agreement(pool: PromptPool | None = None) -> Agreement:

@@ -8,7 +8,7 @@ from django.views.decorators.http import require_POST
 
 from annotate.forms import GuidelinesForm, NewPoolForm, PauseForm, PoolForm
 from annotate.models import Comparison, Policy, PromptPool
-from annotate.progress import agreement, people_at_work, pools_with_counts, skip_count
+from annotate.progress import agreement, people_at_work, pools_with_counts, skips_of, why_skipped
 from annotate.roles import MAY_MANAGE
 from annotate.services.pools import change_pool, make_pool, pause_pool, resume_pool, write_guidelines
 from annotate.views.access import needs
@@ -30,7 +30,8 @@ def pool(request, pool_id: int):
             "pool": shown,
             "agreement": agreement(shown),
             "people": people_at_work(shown),
-            "skips": skip_count(shown),
+            "skips": skips_of(shown).count(),
+            "reasons": why_skipped(shown),
             "gold_count": gold.filter(kind=Comparison.Kind.GOLD).count(),
             "training_ready": gold.filter(kind=Comparison.Kind.TRAINING).count(),
             "member_count": shown.memberships.count(),

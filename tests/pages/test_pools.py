@@ -3,7 +3,8 @@
 import pytest
 from django.urls import reverse
 
-from annotate.models import AuditEvent, Comparison, PromptPool
+from annotate.models import Assignment, AuditEvent, Comparison, PromptPool
+from annotate.progress import why_skipped
 from annotate.services.pools import change_pool, write_guidelines
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
 
@@ -102,6 +103,27 @@ def test_it_measures_agreement_by_kendalls_tau(maria, cast, policy):
     response = maria.get(reverse("pool", args=[pool.pk]))
     assert response.context["agreement"].tau == pytest.approx(2 / 3)
     assert "0.67" in response.text
+
+
+def test_it_says_why_comparisons_were_skipped(maria, cast, pool):
+    """As the page's buttons say it, with the words of whoever skipped; the most frequent first."""
+    assert "Why comparisons were skipped" not in maria.get(f"/pools/{pool.pk}/").text
+    reasons = ["skip: too_long", "skip: too_long", "not rankable: other · all <b> alike", "a script's own", ""]
+    for number, reason in enumerate(reasons):
+        ranking = make_ranking(make_comparison(make_prompt(pool, f"p{number}"), ["a", "b"]), cast["alice"], [1, 2])
+        assignment = ranking.assignment
+        ranking.delete()
+        Assignment.objects.filter(pk=assignment.pk).update(status="skipped", skip_reason=reason)
+    assert why_skipped(pool)[0] == ("It is too long to judge with care", "", 2)
+    assert set(why_skipped(pool)[1:]) == {
+        ("Another reason", "all <b> alike", 1),
+        ("", "a script's own", 1),
+        ("", "", 1),
+    }
+    page = maria.get(f"/pools/{pool.pk}/").text
+    assert "all &lt;b&gt; alike" in page
+    assert "none given" in page
+    assert "<dt>skipped</dt><dd>5</dd>" in page
 
 
 def test_it_pauses_with_a_reason_and_resumes(maria, pool):
