@@ -54,7 +54,9 @@ def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], proc
 
     Raises `StageError` with the names of those that are not what its saved state was made of.
     """
-    now = {name: content_of(path) for name, path in inputs.items()}
+    # The first process reads them for all: the base of eight would be read eight times from one disk.
+    own = {0: {name: content_of(path) for name, path in inputs.items()}} if processes.is_first else {}
+    [now] = processes.gather(own)
     kept = folder.stage(stage) / "inputs.json"
     before = json.loads(kept.read_text(encoding="utf-8")) if folder.has_state(stage) and kept.exists() else now
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
