@@ -154,20 +154,20 @@ export class Outbox extends EventTarget {
       }
       const result = await this.#post(entry, late.length ? NEXT_TIMEOUT_MS : TIMEOUT_MS);
       if (STATES.has(result)) return this.#settle(result);
-      if (result === "late" && !isAnswering) {
+      if (result === "late" && !isAnswering && !entry.isSlow) {
         late.push(entry);
         this.state = "offline";
         await this.#tell();
         continue;
       }
       isAnswering ||= result !== "late";
-      if (isAnswering) for (const one of late.splice(0)) await this.#putOff(one);
+      if (isAnswering) for (const one of late.splice(0)) await this.#putOff(one, "late");
       this.#failures = 0;
       if (result === "sent") {
         await this.#write((store) => store.delete(entry.id));
         this.#tellAll("sent", entry);
       } else if (result === "failed" || result === "late") {
-        await this.#putOff(entry);
+        await this.#putOff(entry, result);
       } else {
         entry.problem = result;
         await this.#write((store) => store.put(entry));
@@ -177,10 +177,12 @@ export class Outbox extends EventTarget {
     }
   }
 
-  async #putOff(entry) {
+  /* `isSlow`: it timed out while others were answered, so it is not the connection. */
+  async #putOff(entry, result) {
     const failures = (entry.failures ?? 0) + 1;
+    const isSlow = entry.isSlow || result === "late";
     const seconds = FAILURE_SECONDS[Math.min(failures, FAILURE_SECONDS.length) - 1];
-    Object.assign(entry, { failures, at: Date.now(), holdMs: seconds * 1000 });
+    Object.assign(entry, { failures, isSlow, at: Date.now(), holdMs: seconds * 1000 });
     await this.#write((store) => store.put(entry));
     if (isAside(entry)) this.#tellAll("aside", entry);
   }
