@@ -1,7 +1,7 @@
 /* How the page tells something: for a moment in the bar, or as a notice for as long as it is so. */
 
 import { announce } from "./announcer.js";
-import { $, page, say } from "./page.js";
+import { $ } from "./page.js";
 
 const TOAST_MS = 6_000;
 
@@ -36,32 +36,4 @@ export function notice(text, way = null) {
   element.hidden = !text;
   element.replaceChildren(text);
   if (way) element.append(" ", way);
-}
-
-export function noticeSignedOut(outbox) {
-  return noticeKept("signedOut", outbox, page.urls.signIn, "signIn");
-}
-
-/* The page that is loaded again tells what is no longer allowed, or has a new token. */
-export function noticeForbidden(outbox) {
-  return noticeKept("forbidden", outbox, location.pathname + location.search, "loadAgain");
-}
-
-/* `n` answers that the server fails at, or leaves without an answer. */
-export function noticeAside(outbox, n) {
-  const button = control("button", "tryNow", { type: "button", className: "small" });
-  button.addEventListener("click", async () => {
-    await outbox.retry();
-    if (button.isConnected) tell(say("stillAside"));
-  });
-  notice(say("kept", { trouble: say("aside"), n }), button);
-}
-
-async function noticeKept(trouble, outbox, href, words) {
-  const n = (await outbox.waiting()).length;
-  notice(say("kept", { trouble: say(trouble), n }), control("a", words, { href, className: "button small" }));
-}
-
-function control(tag, words, properties) {
-  return Object.assign(document.createElement(tag), { textContent: say(words), ...properties });
 }

@@ -11,7 +11,7 @@ import { fillCards } from "./fragments.js";
 import { Keyboard, printKeys } from "./keyboard.js";
 import { Leases } from "./leases.js";
 import { showMarks } from "./marking.js";
-import { notice, noticeAside, noticeForbidden, noticeSignedOut, tell } from "./messages.js";
+import { notice, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
@@ -80,12 +80,19 @@ ahead.addEventListener("none", ({ detail: words }) => {
   stage.showNone(words);
 });
 ahead.addEventListener("unreachable", () => stage.showUnreachable());
-ahead.addEventListener("signed out", () => shutOut(noticeSignedOut));
-ahead.addEventListener("forbidden", () => shutOut(noticeForbidden));
+ahead.addEventListener("signed out", () => shutOut("noticeSignedOut"));
+ahead.addEventListener("forbidden", () => shutOut("noticeForbidden"));
 
-function shutOut(noticeIt) {
+function shutOut(name) {
   isShutOut = true;
-  noticeIt(outbox);
+  noticeTrouble(name);
+}
+
+let troubles = 0;
+
+function noticeTrouble(name, n) {
+  const own = ++troubles;
+  import("./trouble.js").then((trouble) => own === troubles && trouble[name](outbox, n), () => {}); // the next time
 }
 
 /* The server knows the person again: what waits is sent, which also takes the notice away. */
@@ -106,10 +113,11 @@ outbox.addEventListener("change", ({ detail: { waiting, held, aside, state } }) 
   skips = held;
   $("saved").textContent = waiting ? say("waiting", { n: waiting }) : outcome && say(outcome);
   $("saved").classList.toggle("is-waiting", waiting > 0);
-  if (state === "signed out") noticeSignedOut(outbox);
-  else if (state === "forbidden") noticeForbidden(outbox);
-  else if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
-  else if (aside) noticeAside(outbox, aside);
+  if (state === "signed out") return noticeTrouble("noticeSignedOut");
+  if (state === "forbidden") return noticeTrouble("noticeForbidden");
+  if (aside && !(state === "offline" && waiting)) return noticeTrouble("noticeAside", aside);
+  troubles += 1; // none that would still be on its way
+  if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
   else {
     if (!waiting && !$("notice").hidden) announce(say("saved")); // a trouble is over
     notice("");

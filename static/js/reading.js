@@ -1,7 +1,6 @@
 /* Ways to read: the text as it was written, the guidelines beside it. What differs between two: diff.js. */
 
-import { fragment, AS_FRAGMENT } from "./fragments.js";
-import { ask } from "./server.js";
+import { tell } from "./messages.js";
 import { $, say } from "./page.js";
 
 export function toggleRaw(card) {
@@ -10,41 +9,23 @@ export function toggleRaw(card) {
   card.querySelector('[data-act="raw"]').setAttribute("aria-pressed", String(isRaw));
 }
 
-/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while open. */
+/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while open (guidelines.js). */
 export function offerGuidelines(address) {
   const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
   link.hidden = !address;
   link.href = address;
   panel.hidden ||= link.hidden;
-  if (!panel.hidden) fillPanel(panel, link.href);
+  if (!panel.hidden) withGuidelines(({ fillPanel }) => fillPanel(panel, link.href));
 }
 
-let opener = null; // what had the focus before the guidelines
-
-/* Closed, they give the focus back to where it was; to the comparison where that has gone. Who works on beside them
- * keeps it. */
 export function toggleGuidelines() {
-  const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
-  const hadFocus = panel.contains(document.activeElement);
-  panel.hidden = !panel.hidden || link.hidden;
-  if (!panel.hidden) {
-    opener = document.activeElement;
-    panel.focus();
-    fillPanel(panel, link.href);
-  } else if (hadFocus) {
-    const isThere = opener.isConnected && opener !== document.body;
-    (isThere ? opener : $("stage").querySelector("h1"))?.focus({ preventScroll: true });
-  }
+  return withGuidelines(({ toggle }) => toggle());
 }
 
-async function fillPanel(panel, url) {
-  if (panel.dataset.url === url) return;
-  panel.dataset.url = url;
-  const text = panel.querySelector(".text");
-  text.replaceChildren(); // those of another pool, or another version
-  const response = await ask(url, AS_FRAGMENT).catch(() => null);
-  const content = response?.ok ? fragment(await response.text()) : say("noGuidelines");
-  if (panel.dataset.url !== url) return; // another comparison has come meanwhile
-  if (!response?.ok) panel.dataset.url = ""; // asked for again when the panel is opened again
-  text.replaceChildren(content);
+let guidelines = null; // what shows them, once it was fetched
+
+async function withGuidelines(action) {
+  guidelines ??= await import("./guidelines.js").catch(() => null);
+  if (guidelines) action(guidelines);
+  else tell(say("noGuidelines"));
 }

@@ -386,7 +386,7 @@ def focused(visit) -> str:
 def test_closed_guidelines_give_the_focus_back_to_where_it_was(open_browser, policy):
     make_work(policy, 3)
     visit = open_browser().ready()
-    visit.press("b", "l")
+    visit.press("b", "l").page.locator("#guidelines-panel").wait_for()
     assert focused(visit) == "guidelines-panel"
     visit.press("Escape")
     assert focused(visit) == "B"
@@ -399,7 +399,8 @@ def test_closed_guidelines_take_the_focus_from_nobody_who_worked_on_beside_them(
     make_work(policy, 3)
     visit = open_browser().ready()
     done = visit.shown
-    visit.press("b", "l", "c", "Escape")
+    visit.press("b", "l").page.locator("#guidelines-panel").wait_for()
+    visit.press("c", "Escape")
     assert focused(visit) == "C"
     visit.press("l", "1", "2", "3", "Enter")  # with the focus in the panel
     visit.wait_for_another_than(done)
