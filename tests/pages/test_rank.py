@@ -163,7 +163,7 @@ def said_of(assignment: Assignment) -> dict:
 
 def filled_in(page: str) -> Counter:
     """Name and value of every field that a page of the form has filled in."""
-    boxes = re.findall(r'<input type="\w+" name="([\w-]+)" value="(\w+)" checked>', page)
+    boxes = re.findall(r'<input type="?\w+"? name="?([\w-]+)"? value="?(\w+)"? checked>', page)
     return Counter(boxes + re.findall(r'<textarea name="(\w+)"[^>]*>([^<]+)<', page))
 
 
