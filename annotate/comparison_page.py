@@ -65,16 +65,16 @@ def comparison_page(
     turns = [
         Turn(SPEAKERS.get(m["role"], m["role"]), m["role"], rendered(m["content"])) for m in comparison.prompt.messages
     ]
-    k = len(assignment.order)
+    k, each = len(assignment.order), any_completion(pool)
     return {
         "assignment": assignment,
         "pool": pool,
         "language": comparison.prompt.language,
         "earlier_turns": turns[:-TURNS_SHOWN],
         "turns": turns[-TURNS_SHOWN:],
-        "completions": list(completions_on_page(assignment, said)),
+        "completions": list(completions_on_page(assignment, each, said)),
         "in_full": in_full,
-        "each": any_completion(pool),
+        "each": each,
         "k": k,
         "is_pair": k == 2,
         "ranks": [str(rank) for rank in range(1, k + 1)],
@@ -97,13 +97,12 @@ def verdicts_on_page(pool: PromptPool, said: str | None) -> Iterator[tuple[str, 
             yield code, arrow, label, code == said
 
 
-def completions_on_page(assignment: Assignment, said: Answer) -> Iterator[CompletionOnPage]:
-    any_one = any_completion(assignment.comparison.pool)
+def completions_on_page(assignment: Assignment, each: CompletionOnPage, said: Answer) -> Iterator[CompletionOnPage]:
     for letter, completion in zip(ascii_lowercase, completions_as_shown(assignment), strict=False):
         rank = said.ranks.get(completion.pk)
         set_flags, ratings = said.flags.get(completion.pk, []), said.axes.get(completion.pk, {})
         yield replace(
-            any_one,
+            each,
             id=str(completion.pk),
             letter=letter,
             html=rendered(completion.text),
@@ -111,8 +110,8 @@ def completions_on_page(assignment: Assignment, said: Answer) -> Iterator[Comple
             is_cut=completion.finish_reason == Completion.FinishReason.LENGTH,
             names_its_model=completion.names_its_model,
             rank=None if rank is None else str(rank),
-            flags=[(code, label, code in set_flags) for code, label, _is_set in any_one.flags],
-            axes=[(code, label, ratings.get(code)) for code, label, _rating in any_one.axes],
+            flags=[(code, label, code in set_flags) for code, label, _is_set in each.flags],
+            axes=[(code, label, ratings.get(code)) for code, label, _rating in each.axes],
         )
 
 

@@ -34,7 +34,7 @@ function database() {
   });
 }
 
-export function randomKey() {
+function randomKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

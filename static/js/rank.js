@@ -116,6 +116,7 @@ outbox.addEventListener("change", ({ detail: { waiting, held, aside, state } }) 
   if (state === "signed out") return noticeTrouble("noticeSignedOut");
   if (state === "forbidden") return noticeTrouble("noticeForbidden");
   if (aside && !(state === "offline" && waiting)) return noticeTrouble("noticeAside", aside);
+  if (isShutOut) return; // what that says holds until comparisons come again
   troubles += 1; // none that would still be on its way
   if (state === "offline" && waiting) notice(say("offline", { n: waiting }));
   else {

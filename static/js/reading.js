@@ -1,4 +1,4 @@
-/* Ways to read: the text as it was written, the guidelines beside it. What differs between two: diff.js. */
+/* Ways to read: the text as it was written, the guidelines beside it (guidelines.js). What differs between two: diff.js. */
 
 import { tell } from "./messages.js";
 import { $, say } from "./page.js";
@@ -9,7 +9,7 @@ export function toggleRaw(card) {
   card.querySelector('[data-act="raw"]').setAttribute("aria-pressed", String(isRaw));
 }
 
-/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while open (guidelines.js). */
+/* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while open. */
 export function offerGuidelines(address) {
   const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];
   link.hidden = !address;

@@ -7,6 +7,6 @@ export function ask(url, { headers = {}, ...options } = {}) {
   return fetch(url, { redirect: "manual", headers: { ...own, ...headers }, ...options });
 }
 
-export function csrfToken() {
+function csrfToken() {
   return document.cookie.match(/(?:^|; )csrftoken=([^;]+)/)?.[1] ?? "";
 }

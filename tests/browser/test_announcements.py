@@ -3,10 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
 from tests.browser.test_outbox import wait_until_fetched_ahead
-from tests.browser.visit import make_work
+from tests.browser.visit import make_training, make_work
 from tests.worlds import make_comparison, make_pool, make_prompt
 
 
@@ -130,10 +129,7 @@ def test_a_mark_that_is_removed_leaves_the_focus_with_the_next_and_is_told(open_
 
 
 def test_feedback_is_read_out_inside_its_dialog(open_browser, policy):
-    pool = make_work(policy, 2, count=2, training_count=1)
-    comparison = pool.comparisons.first()
-    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
-    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    make_training(policy)
     visit = open_browser().ready()
     visit.press("ArrowLeft" if visit.words()[0] == "amber" else "ArrowRight")
     spoken = visit.page.locator("#feedback-dialog .announcer p")

@@ -220,6 +220,10 @@ def test_who_is_signed_out_before_any_answer_is_told_of_none(open_browser, polic
     visit.ready()
     Session.objects.all().delete()
     visit.wait_for_text("You are signed out. Sign in")
+    visit.page.evaluate("dispatchEvent(new Event('focus'))")  # nothing waits: that alone is no sign of a session
+    visit.page.wait_for_timeout(500)
+    assert visit.page.locator("#notice").is_visible()
+    assert "Saved" not in visit.all_said
     visit.sign_in()  # as if in another window
     visit.page.locator("#notice").wait_for(state="hidden")
 

@@ -5,11 +5,10 @@ from itertools import product
 import pytest
 
 from annotate.models import Assignment, Completion, Ranking
-from annotate.services.gold import make_gold
 from annotate.services.invitations import invite_person
 from annotate.services.rankings import keep_better_answer
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
-from tests.browser.visit import make_work, ranks_as_shown, violations
+from tests.browser.visit import make_training, make_work, ranks_as_shown, violations
 from tests.worlds import make_ranking
 
 PAGE_BYTES = 150_000
@@ -511,10 +510,7 @@ def test_a_correction_that_another_tab_made_already_is_taken_for_sent(open_brows
 
 
 def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast):
-    pool = make_work(policy, 2, count=3, training_count=1)
-    comparison = pool.comparisons.first()
-    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
-    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    make_training(policy)
     visit = open_browser().ready()
     better = 1 + visit.words().index("amber")
     visit.press("ArrowLeft" if better == 1 else "ArrowRight")
@@ -529,10 +525,7 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
 
 
 def test_training_tells_after_a_reload_what_was_answered_before_it(open_browser, policy):
-    pool = make_work(policy, 2, count=3, training_count=1)
-    comparison = pool.comparisons.first()
-    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
-    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    make_training(policy)
     visit = open_browser().ready()
     visit.expected = ("net::ERR_FAILED",)
     done = visit.shown
@@ -563,6 +556,7 @@ def test_the_second_click_of_a_double_click_answers_nothing(open_browser, policy
     visit.wait_until_sent()
     assert stored_once(done, following)
     assert Ranking.objects.count() == 2
+    assert ranks_as_shown(following) == [2, 1]  # by the key, and not by the second click
 
 
 LEFT_UNDER_THE_BAR = """() => {

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from annotate.models import Assignment, Comparison, PromptPool, Ranking, User
 from annotate.services.assignments import lease_next_comparison, release_expired_leases
+from annotate.services.gold import make_gold
 from tests.worlds import make_comparison, make_pool, make_prompt
 
 WORDS = ["amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris"]
@@ -32,6 +33,14 @@ def make_work(policy, k: int, count: int = 6, texts: list[str] | None = None, **
     for n in range(count):
         make_comparison(make_prompt(pool, f"Prompt {n}: which word is best?"), (texts or WORDS)[:k])
     return pool
+
+
+def make_training(policy) -> None:
+    """A pool whose annotators pass one training comparison: that of `amber`, the better, and `birch`."""
+    pool = make_work(policy, 2, count=3, training_count=1)
+    comparison = pool.comparisons.first()
+    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
+    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
 
 
 class Visit:
