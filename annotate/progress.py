@@ -141,8 +141,9 @@ def with_numbers(people: list[User]) -> list[User]:
     with_groups = User.objects.filter(pk__in=[person.pk for person in people], groups__isnull=False)
     for pk, name in with_groups.values_list("pk", "groups__name"):
         roles[pk].append(Role(name).label if name in Role.values else name)
-    answers = dict(Ranking.objects.filter(is_current=True).values_list("annotator").annotate(n=Count("id")).order_by())
-    seconds, agreements, gold = median_seconds(), agreement_by_annotator(), gold_answers_by_annotator()
+    current = Ranking.objects.filter(is_current=True, annotator__in=people)
+    answers = dict(current.values_list("annotator").annotate(n=Count("id")).order_by())
+    seconds, agreements, gold = median_seconds(people), agreement_by_annotator(), gold_answers_by_annotator()
     for person in people:
         person.role_names = roles[person.pk]
         person.answers = answers.get(person.pk, 0)
@@ -164,9 +165,10 @@ class Median(Aggregate):
     output_field = FloatField()
 
 
-def median_seconds() -> dict[int, float]:
+def median_seconds(people: list[User]) -> dict[int, float]:
     """Per person: median active seconds of an answer, without what its corrections took."""
-    times = Ranking.objects.filter(revision=1).exclude(active_ms=None).values_list("annotator")
+    first = Ranking.objects.filter(revision=1, annotator__in=people)
+    times = first.exclude(active_ms=None).values_list("annotator")
     return {pk: median / 1000 for pk, median in times.annotate(median=Median("active_ms")).order_by()}
 
 

@@ -5,13 +5,15 @@
 What a model writes is hostile input. Two walls stand before the reader: markdown-it, which never passes HTML through,
 and nh3's allow-list over what it made. There is no image, no style, no script, no form, no id; a link leads to the
 `leave` page, which shows its address before anybody follows it. A text that Markdown would hide in part (nested too
-deep) or would take too long over (LONGEST_MARKDOWN) is shown as it was written.
+deep) or would take too long over (LONGEST_MARKDOWN) is shown as it was written; so is a formula of which MathML would
+leave letters or digits out, and so are a code block's words that name no language.
 """
 
 import re
 import unicodedata
+from collections import Counter
 from functools import lru_cache
-from html import escape
+from html import escape, unescape
 from urllib.parse import quote
 
 import nh3
@@ -21,6 +23,7 @@ from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 from latex2mathml.converter import convert
 from markdown_it import MarkdownIt
+from markdown_it.rules_block.table import escapedSplit, getLine, table
 from markdown_it.token import Token
 from markdown_it.utils import OptionsDict
 from mdit_py_plugins.dollarmath import dollarmath_plugin
@@ -41,7 +44,7 @@ TEXT_TAGS = {"p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "em", "strong"
 LIST_TAGS = {"ul", "ol", "li", "table", "thead", "tbody", "tr", "th", "td", "a", "span", "div"}
 MATH_TAGS = {
     *("math", "mrow", "mi", "mn", "mo", "mtext", "mspace", "mfrac", "msqrt", "mroot", "msup", "msub", "msubsup"),
-    *("munder", "mover", "munderover", "mtable", "mtr", "mtd", "mstyle", "mpadded", "mphantom"),
+    *("munder", "mover", "munderover", "mtable", "mtr", "mtd", "mstyle", "mpadded"),  # no mphantom: it hides
 }
 BLOCKS = ("p", "h1", "h2", "h3", "h4", "h5", "h6", "li", "th", "td", "blockquote", "ul")
 ATTRIBUTES = {
@@ -72,6 +75,14 @@ ALLOWED = nh3.Cleaner(  # made once: that takes ten times as long as a short tex
 BRACKETED = re.compile(
     rf"\\\((?P<inline>.{{1,{LONGEST_FORMULA}}}?)\\\)|\\\[(?P<display>.{{1,{LONGEST_FORMULA}}}?)\\\]", re.DOTALL
 )
+
+# What of a formula's source is no part of its text: commands, environments, the columns of an array, lengths, colours.
+MARKUP = re.compile(
+    r"\\(?:begin|end)\{[a-zA-Z]+\*?\}(?:\{[lcr|\s]*\})?|\\[hv]space\*?\{[-\d.\s]*(?:em|ex|pt|cm|mm|in|mu|px)\}"
+    r"|\\(?:text)?color\{(?:red|green|blue|black|white|gray|orange|purple|brown|cyan|magenta)\}|\\[a-zA-Z]+"
+)
+COMMENT = re.compile(r"(\\.)|%", re.DOTALL)
+PARTS = re.compile(r'<(?:"[^"]*"|[^">])*>|[^<]+')  # of sanitised HTML: a tag, or the text up to the next
 
 # Joiners between two letters of these scripts, or between emoji, belong to the text.
 JOINING_SCRIPTS = ("ARABIC", "SYRIAC", "MONGOLIAN", "DEVANAGARI", "BENGALI", "TAMIL", "TELUGU", "KANNADA", "MALAYALAM")
@@ -138,16 +149,29 @@ def markdown(text: str, breaks: bool) -> str | None:
 
 
 def reveal(html: str) -> str:
-    """Show characters that cannot be seen or that turn the text around: ⟨U+202E⟩."""
+    """Show characters that cannot be seen or that turn the text around: ⟨U+202E⟩. In a tag they are but named."""
+    if not INVISIBLE.search(html):
+        return html
+    return PARTS.sub(lambda part: (named if part[0].startswith("<") else shown)(part[0]), html)
 
+
+def shown(text: str) -> str:
     def show(match: re.Match) -> str:
         character = match.group()
-        if is_a_joiner_in_its_place(html, match.start()):
+        if is_a_joiner_in_its_place(text, match.start()):
             return character
         name = NAMES.get(character) or unicodedata.name(character, "").lower() or _("control character")
-        return f'<span class="invisible" title="{name}">U+{ord(character):04X}</span>'
+        return f'<span class="invisible" title="{name}">{code_point(character)}</span>'
 
-    return INVISIBLE.sub(show, html)
+    return INVISIBLE.sub(show, text)
+
+
+def named(tag: str) -> str:
+    return INVISIBLE.sub(lambda match: code_point(match.group()), tag)
+
+
+def code_point(character: str) -> str:
+    return f"U+{ord(character):04X}"
 
 
 def is_a_joiner_in_its_place(text: str, at: int) -> bool:
@@ -160,15 +184,29 @@ def is_a_joiner_in_its_place(text: str, at: int) -> bool:
 
 
 def formula(latex: str, options: dict) -> str:
-    """One formula as MathML; what cannot be read as LaTeX is shown as it was written."""
+    """One formula as MathML; what cannot be read as LaTeX, or not as a whole, is shown as it was written."""
     mode = "block" if options["display_mode"] else "inline"
     if len(latex) <= LONGEST_FORMULA:
+        # To LaTeX a bare % begins a comment; to a model that writes $5%$ it does not.
+        source = COMMENT.sub(lambda match: match[1] or r"\%", latex)
         try:
-            return convert(latex, display=mode)
-        except Exception:  # noqa: BLE001, S110 hostile LaTeX fails in many ways, and all of them mean: show the source
-            pass
+            mathml = convert(source, display=mode)
+        except Exception:  # noqa: BLE001 hostile LaTeX fails in many ways, and all of them mean: show the source
+            mathml = None
+        if mathml is not None and is_whole(mathml, source):
+            return mathml
     mark = "$$" if options["display_mode"] else "$"
     return f'<code class="plain-code">{escape(mark + latex + mark)}</code>'
+
+
+def is_whole(mathml: str, latex: str) -> bool:
+    """Whether all letters and digits of a formula can be read: none was a macro's, a link's, an unknown command's."""
+    read = unescape("".join(part for part in PARTS.findall(mathml) if not part.startswith("<")))
+    return not letters(MARKUP.sub(" ", latex)) - letters(read)
+
+
+def letters(text: str) -> Counter[str]:
+    return Counter(character for character in unicodedata.normalize("NFKC", text) if character.isalnum())
 
 
 def bracketed_formula(state, silent: bool) -> bool:
@@ -184,12 +222,17 @@ def bracketed_formula(state, silent: bool) -> bool:
 
 
 def fence(renderer, tokens: list[Token], index: int, options, env) -> str:
-    """A code block, coloured where it names a language that Pygments knows."""
-    code, language = tokens[index].content, tokens[index].info.strip().split(" ")[0][:40]
+    """A code block, coloured where it names a language that Pygments knows; whatever else its fence says is shown."""
+    token = tokens[index]
+    language, _space, more = token.info.strip().partition(" ")
     try:
-        html = highlight(code, get_lexer_by_name(language, stripnl=False), CODE) if language else escape(code)
+        html = highlight(token.content, get_lexer_by_name(language, stripnl=False), CODE) if language else None
+        is_told = not more
     except ClassNotFound:
-        html = escape(code)
+        html, is_told = None, False
+    html = html or escape(token.content)
+    if not is_told:
+        html = f"{escape(token.markup + token.info)}\n{html}{token.markup}"
     return f'<pre class="code-block"><code>{html}</code></pre>\n'
 
 
@@ -205,7 +248,49 @@ def is_web_address(address: str) -> bool:
 
 def image(renderer, tokens: list[Token], index: int, options, env) -> str:
     """No image is ever fetched: its text and its address stand in its place."""
-    return escape(f"![{tokens[index].content}]({tokens[index].attrGet('src')})")
+    token = tokens[index]
+    title = f' "{token.attrGet("title")}"' if token.attrGet("title") else ""
+    return escape(f"![{token.content}]({token.attrGet('src')}{title})")
+
+
+def show_titles(state) -> None:
+    """A link's title, which only a pointer would find, behind the link."""
+    for token in state.tokens:
+        open_links, children = [], []
+        for child in token.children or []:
+            children.append(child)
+            if child.type == "link_open":
+                open_links.append(child)
+            elif child.type == "link_close" and (title := open_links.pop().attrGet("title")):
+                children.append(Token("text", "", 0, content=f' "{title}"'))
+        if children:
+            token.children = children
+
+
+def whole_table(state, start: int, end: int, silent: bool) -> bool:
+    """Markdown's rule for tables, but that cells beyond the head's stay in their row."""
+    first = len(state.tokens)
+    if not table(state, start, end, silent):
+        return False
+    tokens, wide = state.tokens[first:], 0
+    del state.tokens[first:]
+    for token in tokens:
+        wide += token.type == "th_open"
+        if token.type == "tr_open":
+            line = token.map[0]
+        if token.type == "tr_close" and token.level and line > start:
+            for text in cells(getLine(state, line))[wide:]:
+                state.push("td_open", "td", 1)
+                inline = state.push("inline", "", 0)
+                inline.map, inline.content, inline.children = [line, line + 1], text.strip(), []
+                state.push("td_close", "td", -1)
+        state.tokens.append(token)
+    return True
+
+
+def cells(line: str) -> list[str]:
+    found = escapedSplit(line.strip())
+    return found[found[:1] == [""] : len(found) - (found[-1:] == [""])]
 
 
 def fit_into_the_page(state) -> None:
@@ -231,7 +316,9 @@ def make_parser() -> MarkdownIt:
     )
     parser.inline.ruler.before("escape", "math_brackets", bracketed_formula)
     parser.validateLink = is_web_address
+    parser.block.ruler.at("table", whole_table, {"alt": ["paragraph", "reference"]})
     parser.core.ruler.push("fit", fit_into_the_page)
+    parser.core.ruler.push("titles", show_titles)
     for name, rule in {"fence": fence, "link_open": link, "image": image}.items():
         parser.add_render_rule(name, rule)
     return parser

@@ -53,6 +53,33 @@ def test_it_turns_latex_into_mathml(text):
     assert "$" not in html
 
 
+def test_a_percent_sign_in_a_formula_is_a_percent_sign():
+    assert "%" in words(rendered("It is $5%$ of it."))
+    assert words(rendered(r"\(20% of 50 = 10\)")).strip() == "20%of50=10"
+    assert words(rendered(r"$5\% \\ 6%$")).strip() == "5%6%"
+
+
+def test_what_a_formula_would_hide_in_a_phantom_is_read():
+    html = rendered(r"$x\phantom{secret}$")
+    assert words(html).strip() == "xsecret"
+    assert "mphantom" not in html
+
+
+@pytest.mark.parametrize(
+    "latex",
+    [
+        r"\mathbb{R}^n \in \mathcal{L}",
+        r"\begin{array}{cc}a & b\\c & d\end{array}",
+        r"\begin{aligned}x &= 1 \\ y &= 2\end{aligned}",
+        r"a \hspace{1cm} \textcolor{red}{b} \tag{1}",
+        r"\operatorname{argmax}_\theta \mathbb{1}[x > 0]",
+        r"\mathbf{x}^\top \mathfrak{g} \text{ if } \sqrt[3]{y}",
+    ],
+)
+def test_what_marks_up_a_formula_is_not_taken_for_lost(latex):
+    assert "<math" in rendered(f"${latex}$")
+
+
 def test_it_shows_broken_latex_as_written():
     assert r"\frac{" in words(rendered(r"$\frac{$"))
 
@@ -86,11 +113,12 @@ HOSTILE = [
     "<template><script>alert(1)</script></template>",
     "]]><![CDATA[<script>alert(1)</script>",
     "\x00<scr\x00ipt>alert(1)</script>",
+    "$\\genfrac(\\text{1<\u200b>}{0}{a}{b}$",
 ]
 SAFE_TAGS = (
     "p br hr h1 h2 h3 h4 h5 h6 em strong s code pre blockquote ul ol li table thead tbody tr th td a span div "
     "math mrow mi mn mo mtext mspace mfrac msqrt mroot msup msub msubsup munder mover munderover mtable mtr mtd "
-    "mstyle mpadded mphantom"
+    "mstyle mpadded"
 )
 SAFE_ATTRIBUTES = (
     "dir start href target title rel class display xmlns mathvariant stretchy fence separator form lspace rspace"
@@ -100,6 +128,7 @@ SAFE_ATTRIBUTES = (
 @pytest.mark.parametrize("text", HOSTILE)
 def test_it_makes_hostile_output_harmless(text):
     html = rendered(text)
+    assert html.count("<") == len(re.findall(r"<[^<>]*>", html))  # none stands inside an attribute
     for tag, attributes in re.findall(r"<([a-zA-Z0-9!?-]+)((?:\s+[^<>]*)?)/?>", html):
         assert tag in SAFE_TAGS.split()
         assert set(re.findall(r"([a-zA-Z-]+)=\"", attributes)) <= set(SAFE_ATTRIBUTES.split())
@@ -122,6 +151,17 @@ def test_it_sends_every_link_through_the_warning_page():
         "<div>deep inside</div>",
         "<!-- deep inside -->",
         "![deep inside](x.png)",
+        '![x](https://example.org/x.png "deep inside")',
+        '[x](https://example.org "deep inside")',
+        "a | b\n--|--\n1 | 2 | deep inside",
+        "> | a |\n> |--|\n> | 1 | deep inside |",
+        "```python deep inside\n1\n```",
+        "~~~deep inside\n1\n~~~",
+        r"$\newcommand{\a}{deep inside}x$",
+        r"$\href{deep inside}{x}$",
+        r"$\color{deep inside}{x}$",
+        r"$\hspace{deep inside}x$",
+        r"$\class{deep inside}{x}$",
         "deep inside " + "x" * LONGEST_MARKDOWN,
     ],
 )
@@ -138,6 +178,12 @@ def test_it_never_hides_words(text):
 def test_it_comes_to_an_end_whatever_it_gets(text):
     """Each of these once took minutes or more; it takes a second or two now."""
     assert rendered(text)
+
+
+def test_a_row_keeps_the_cells_beyond_its_tables_head():
+    html = rendered("a | b\n--|--\n1 | 2 | **three** | 4 |\n5 | 6")
+    rows = [re.findall(r"<td[^>]*>(.*?)</td>", row) for row in re.findall(r"<tr>.*?</tr>", html, re.DOTALL)]
+    assert rows == [[], ["1", "2", "<strong>three</strong>", "4"], ["5", "6"]]
 
 
 def test_it_shows_characters_that_hide_or_turn_the_text():
