@@ -95,7 +95,7 @@ def main() -> None:
 
 def starter_prompts() -> list[dict[str, Any]]:
     """The prompts with the split that every run of this benchmark has."""
-    lines = PROMPTS_FILE.read_text(encoding="utf-8").splitlines()
+    lines = PROMPTS_FILE.read_bytes().splitlines()
     return [
         json.loads(line) | {"split": "held_out" if number % HELD_OUT_EVERY == 3 else "train"}
         for number, line in enumerate(lines)
@@ -123,7 +123,7 @@ def written_by_base(options: argparse.Namespace) -> Texts:
 
 def texts_in(path: Path) -> Texts:
     texts: Texts = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         record = json.loads(line)
         texts.setdefault(record["prompt_id"], []).append(record["completion"])
     return texts

@@ -49,7 +49,7 @@ def main() -> None:
     prepare_base(options)
     if options.peer_folds:
         REWARD_PEER.python()  # a missing package is found before hours of training
-    rankings = [json.loads(line) for line in options.rankings.read_text(encoding="utf-8").splitlines()]
+    rankings = [json.loads(line) for line in options.rankings.read_bytes().splitlines()]
     keys = sorted({key_of(ranking) for ranking in rankings})
     random.Random(options.seed).shuffle(keys)
     print(f"{len(rankings)} rankings of {len(keys)} prompts, {options.folds} folds")

@@ -98,7 +98,7 @@ def _result(device: str, seconds: list[float], tokens: list[int], **phases: floa
 
 
 def _prompts() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in PROMPTS_FILE.read_text(encoding="utf-8").splitlines()]
+    return [json.loads(line) for line in PROMPTS_FILE.read_bytes().splitlines()]
 
 
 def our_run(path: Path, options: argparse.Namespace, *, updates: int) -> Any:

@@ -14,6 +14,7 @@ HEADINGS = [
     "KL to base, nats",
     "oracle's win rate over the base, 95 % interval",
     "mean words",
+    "mean tokens",
     "minutes of the turn",
 ]
 
@@ -26,6 +27,7 @@ class CheckpointRow(NamedTuple):
     evaluation: dict
     win_rate: WinRate | None
     mean_words: float
+    mean_tokens: float
     minutes: float
     example: tuple[str, str]
 
@@ -39,6 +41,7 @@ class CheckpointRow(NamedTuple):
             f"{self.evaluation['kl']:.1f}" if "kl" in self.evaluation else "0.0",
             str(self.win_rate) if self.win_rate else "–",
             f"{self.mean_words:.1f}",
+            f"{self.mean_tokens:.1f}",
             f"{self.minutes:.1f}" if self.minutes else "–",
         ]
 

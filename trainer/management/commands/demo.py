@@ -5,7 +5,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
+from statistics import mean
 
 from django.conf import settings
 from django.core.management import call_command
@@ -90,10 +93,11 @@ class Command(BaseCommand):
         prompts = Prompt.objects.in_bulk([int(pk) for pk in written[0]])
         asked = [prompts[int(pk)].messages[-1]["content"] for pk in written[0]]
         self.say(f"measured {len(checkpoints)} checkpoints on {len(prompts)} held-out prompts")
-        base = list(written[0].values())
+        base = texts_of(written[0].values())
         rows = []
         for checkpoint in checkpoints:
-            texts = [written[checkpoint.number][pk] for pk in written[0]]
+            lines = [written[checkpoint.number][pk] for pk in written[0]]
+            texts = texts_of(lines)
             run = TrainingRun.objects.filter(candidate=checkpoint).first()
             rows.append(
                 CheckpointRow(
@@ -103,15 +107,16 @@ class Command(BaseCommand):
                     reward=checkpoint.metrics.get("reward", {}),
                     evaluation=checkpoint.metrics.get("evaluation", {}),
                     win_rate=win_rate(oracle, asked, texts, base) if checkpoint.number else None,
-                    mean_words=mean_words(texts),
+                    mean_words=mean(len(line["completion"].split()) for line in chain(*lines)),
+                    mean_tokens=mean(len(line["token_ids"]) for line in chain(*lines)),
                     minutes=turn_seconds.get(checkpoint.number, 0.0) / 60,
                     example=(asked[0], texts[0][0]),
                 )
             )
         return rows
 
-    def write_completions(self, checkpoint: PolicyCheckpoint, run: TrainingRun, options) -> dict[str, list[str]]:
-        """Fresh completions of the run folder's held-out prompts, by the trainer's own `generate`."""
+    def write_completions(self, checkpoint: PolicyCheckpoint, run: TrainingRun, options) -> dict[str, list[dict]]:
+        """Fresh completions of the run folder's held-out prompts by prompt: lines of the trainer's own `generate`."""
         adapter = adapter_path(checkpoint)
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "completions.jsonl"
@@ -120,11 +125,10 @@ class Command(BaseCommand):
             # A seed of its own for each checkpoint: completions of two of them are independent draws.
             command += ["--seed", str(options["seed"] + checkpoint.number), "--samples", str(options["samples"])]
             subprocess.run([*command, "--out", str(target)], check=True, cwd=PROJECT_ROOT, capture_output=True)
-            texts: dict[str, list[str]] = {}
-            for line in target.read_text("utf-8").splitlines():
-                row = json.loads(line)
-                texts.setdefault(row["prompt_id"], []).append(row["completion"])
-        return texts
+            by_prompt: dict[str, list[dict]] = {}
+            for line in map(json.loads, target.read_bytes().splitlines()):
+                by_prompt.setdefault(line["prompt_id"], []).append(line)
+        return by_prompt
 
     def report(self, rows: list[CheckpointRow], policy: Policy, options) -> None:
         minutes = (time.monotonic() - self.started) / 60
@@ -141,6 +145,5 @@ class Command(BaseCommand):
         self.stdout.flush()
 
 
-def mean_words(texts: list[list[str]]) -> float:
-    words = [len(text.split()) for row in texts for text in row]
-    return sum(words) / max(1, len(words))
+def texts_of(prompts: Iterable[list[dict]]) -> list[list[str]]:
+    return [[line["completion"] for line in lines] for lines in prompts]
