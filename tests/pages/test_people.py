@@ -3,6 +3,7 @@
 import pytest
 from django.urls import reverse
 
+from annotate import progress
 from annotate.models import AuditEvent, Invitation, PolicyCheckpoint, User
 from annotate.roles import roles_of
 from annotate.services.assignments import lease_next_comparison
@@ -64,6 +65,14 @@ def test_it_measures_each_person(maria, cast, policy, pool):
     assert alice.median_seconds == 10
     assert alice.gold_accuracy == pytest.approx(2 / 3)
     assert alice.agreement.tau is None
+
+
+def test_the_median_time_is_of_the_newest_answers(maria, cast, pool, monkeypatch):
+    monkeypatch.setattr(progress, "NEWEST_TIMES", 3)
+    for number, seconds in enumerate((100, 100, 4, 10, 30)):
+        comparison = make_comparison(make_prompt(pool, f"Prompt {number}"), ["a", "b"])
+        make_ranking(comparison, cast["alice"], [1, 2], active_ms=1000 * seconds)
+    assert person_of(maria.get(reverse("people")), "alice").median_seconds == 10
 
 
 def test_it_measures_agreement_with_everybody_else(maria, cast, pool):
