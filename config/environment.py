@@ -89,6 +89,11 @@ def email_address(value: str) -> str:
     return value
 
 
+def login(value: str) -> str:
+    """The address of an account, which is kept in small letters."""
+    return email_address(value).lower()
+
+
 def secret_key(value: str) -> str:
     if value and len(value) < 32:
         raise ValueError("at least 32 characters, or unset: then one is made and kept in DATA_DIR")
@@ -151,7 +156,7 @@ class Environment:
         "The language model everything starts from: a Hugging Face id or a folder. The default comes with the "
         "installation and needs no hub.",
     )
-    admin_email: str = variable("manager@localhost", email_address, "Login of the first manager.")
+    admin_email: str = variable("manager@localhost", login, "Login of the first manager.")
     admin_password: str = variable(
         "", text, "Password of the first manager, read when the account is made.", "generated, printed once"
     )

@@ -5,7 +5,7 @@ from django.core.management import call_command
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 
-from annotate.models import AuditEvent, Comparison, PreferenceSnapshot, Ranking
+from annotate.models import AuditEvent, Comparison, PreferenceSnapshot, Ranking, User
 from annotate.services.gold import make_gold
 from annotate.services.snapshots import freeze_preferences, snapshot_rankings
 from tests.worlds import make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
@@ -68,3 +68,15 @@ def test_a_snapshot_of_an_earlier_version_still_has_the_records_that_were_hashed
     migrate_to("0005_snapshots_know_their_tokens")
     snapshot = PreferenceSnapshot.objects.get()
     assert not any("token_ids" in each for record in snapshot_rankings(snapshot) for each in record["completions"])
+
+
+def test_addresses_of_an_earlier_version_are_in_small_letters_but_for_one_that_another_account_has(migrate_to):
+    people = migrate_to("0005_snapshots_know_their_tokens").get_model("annotate", "User").objects
+    addresses = ["Emil@example.org", "dora@example.org", "Dora@example.org", "ADA@example.org", "Ada@example.org"]
+    for number, address in enumerate(addresses):
+        people.create(username=address, email=address, pseudonym=f"a-{number}")
+    people.create(username="Root", email="Root@example.org", pseudonym="a-root")
+    migrate_to("0006_addresses_in_small_letters")
+    small = ["emil@example.org", "dora@example.org", "Dora@example.org", "ada@example.org", "Ada@example.org"]
+    expected = [*((address, address) for address in small), ("Root", "root@example.org")]
+    assert list(User.objects.order_by("pk").values_list("username", "email")) == expected

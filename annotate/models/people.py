@@ -2,7 +2,7 @@
 
 import secrets
 
-from django.contrib.auth.models import AbstractUser
+from django.contrib.auth.models import AbstractUser, UserManager
 from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +18,15 @@ def new_invitation_token() -> str:
     return secrets.token_urlsafe(24)
 
 
+class Accounts(UserManager["User"]):
+    use_in_migrations = False
+
+    @classmethod
+    def normalize_email(cls, email: str | None) -> str:
+        """In small letters as a whole: the sign-in writes what is typed so, and looks for exactly that."""
+        return (email or "").strip().lower()
+
+
 class User(AbstractUser):
     """An account. What it may do is decided by the groups named in `annotate.roles`."""
 
@@ -26,6 +35,8 @@ class User(AbstractUser):
     language = models.CharField(max_length=12, blank=True, default="")
     keys = models.JSONField(default=dict, blank=True, help_text=_("Keys remapped on the ranking page."))
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+
+    objects = Accounts()
 
     def __str__(self) -> str:
         return self.email or self.username

@@ -28,7 +28,7 @@ class InvitationOver(Refused):
 @transaction.atomic
 def make_account(*, email: str, role: str, password: str | None = None, by: User | None = None) -> User:
     """A new account with one role; without a password nobody can sign in to it. Raises AlreadyHere."""
-    email = User.objects.normalize_email(email).strip()
+    email = User.objects.normalize_email(email)
     if User.objects.filter(email__iexact=email).exists():
         raise AlreadyHere
     user = User.objects.create_user(username=email[:150], email=email, password=password)
@@ -40,7 +40,7 @@ def make_account(*, email: str, role: str, password: str | None = None, by: User
 @transaction.atomic
 def invite_person(*, email: str, role: str, by: User | None = None) -> Invitation:
     """A link that makes one account, once, within two weeks. An older open one for the same address ends."""
-    email = User.objects.normalize_email(email).strip()
+    email = User.objects.normalize_email(email)
     if User.objects.filter(email__iexact=email).exists():
         raise AlreadyHere
     Invitation.objects.open().filter(email__iexact=email).update(expires_at=timezone.now())

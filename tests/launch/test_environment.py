@@ -34,6 +34,10 @@ def test_it_reads_each_type(load):
     assert environment.log_level == "INFO"
 
 
+def test_the_first_managers_address_is_in_small_letters_as_every_account(load):
+    assert load(ADMIN_EMAIL="Admin@Example.org").admin_email == "admin@example.org"
+
+
 def test_it_takes_a_data_folder_from_the_project_not_from_where_it_was_started(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     environment = load_environment({"SECRET_KEY": "k" * 40})

@@ -1,8 +1,11 @@
 """The way in: invitation, sign-in, language, and the page that sends everybody to their work."""
 
+from dataclasses import replace
 from datetime import timedelta
+from io import StringIO
 
 import pytest
+from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
@@ -20,6 +23,25 @@ def test_it_makes_the_invited_account_signs_it_in_and_sends_it_to_work(client):
     alice = User.objects.get(email="alice@example.org")
     assert alice.check_password("a rather long sentence")
     assert [group.name for group in alice.groups.all()] == ["annotator"]
+
+
+@pytest.mark.parametrize("typed", ["Emil@Example.ORG", "emil@example.org"])
+def test_whoever_was_invited_with_capitals_signs_in_again_however_the_address_is_written(client, typed):
+    link = reverse("invitation", args=[invite_person(email=" Emil@Example.org", role="annotator").token])
+    client.post(link, {"password": "a rather long sentence"})
+    client.post(reverse("account_logout"))
+    assert "_auth_user_id" not in client.session
+    response = client.post(reverse("account_login"), {"login": typed, "password": "a rather long sentence"})
+    assert (response.status_code, response.url) == (302, reverse("home"))
+    assert client.get("/rank/").status_code == 200
+
+
+def test_the_first_manager_signs_in_whatever_the_case_of_the_address(client, settings):
+    first = {"admin_email": "Admin@Example.org", "admin_password": "a rather long sentence"}
+    settings.ENVIRONMENT = replace(settings.ENVIRONMENT, **first)
+    call_command("bootstrap", empty=True, verbosity=0, stdout=StringIO())
+    client.post(reverse("account_login"), {"login": "Admin@Example.org", "password": "a rather long sentence"})
+    assert client.get(reverse("people")).status_code == 200
 
 
 @pytest.mark.parametrize("password", ["short", "password123456"[:10], "alice@example.org"])

@@ -20,7 +20,7 @@ def test_it_invites_and_shows_the_link_to_copy(maria):
     response = maria.post(reverse("people"), {"email": "Emil@Example.org", "role": "annotator"}, follow=True)
     invitation = Invitation.objects.get()
     assert f"http://testserver{reverse('invitation', args=[invitation.token])}" in response.text
-    assert (invitation.email, invitation.role) == ("Emil@example.org", "annotator")
+    assert (invitation.email, invitation.role) == ("emil@example.org", "annotator")
     assert AuditEvent.objects.filter(action="make.invitation").exists()
 
 
