@@ -4,15 +4,19 @@ comparison_page(assignment)                  a new one
 comparison_page(assignment, in_full=True)    the same without a script, each completion with all that is asked of it
 comparison_page(assignment, given=ranking)   the annotator's own answer, to be corrected; in full
 comparison_page(…, said=answer)              what a form that was refused said, to be gone on with; in full
+
+What was said is there also where the pool no longer asks it: what a correction does not say is taken back.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import chain
 from string import ascii_lowercase
 from typing import Any
 
 from django.utils.crypto import get_random_string
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
 
 from annotate.answer_form import verdict_of
 from annotate.labels import AXES, CHIPS, FLAGS, SPEAKERS, STRENGTHS, VERDICTS, labelled
@@ -65,7 +69,8 @@ def comparison_page(
     turns = [
         Turn(SPEAKERS.get(m["role"], m["role"]), m["role"], rendered(m["content"])) for m in comparison.prompt.messages
     ]
-    k, each = len(assignment.order), any_completion(pool)
+    k, each = len(assignment.order), any_completion(pool, said)
+    chips = labelled([*pool.rationale_chips, *said.chips], CHIPS)
     return {
         "assignment": assignment,
         "pool": pool,
@@ -80,9 +85,10 @@ def comparison_page(
         "ranks": [str(rank) for rank in range(1, k + 1)],
         "is_training": comparison.kind == comparison.Kind.TRAINING,
         "verdicts": list(verdicts_on_page(pool, verdict_of(said, assignment.order))) if k == 2 else [],
-        "strengths": list(enumerate(STRENGTHS.get(pool.strength_scale, []), start=1)),
-        "chips": [(code, label, code in said.chips) for code, label in labelled(pool.rationale_chips, CHIPS)],
-        "asks_why": bool(pool.rationale_chips or pool.asks_rationale),
+        "strengths": list(enumerate(strengths_on_page(pool, said), start=1)),
+        "chips": [(code, label, code in said.chips) for code, label in chips],
+        "asks_rationale": pool.asks_rationale or said.rationale,
+        "asks_better_answer": pool.asks_better_answer or said.better_answer,
         "given": given,
         "said": said,
         "seconds": pool.lease_minutes * 60,
@@ -95,6 +101,13 @@ def verdicts_on_page(pool: PromptPool, said: str | None) -> Iterator[tuple[str, 
     for code, (arrow, label) in VERDICTS.items():
         if code != "tie" or pool.ties_allowed or said == "tie":
             yield code, arrow, label, code == said
+
+
+def strengths_on_page(pool: PromptPool, said: Answer) -> list[str]:
+    """The words of the pool's scale, and numbers up to what was said on a longer one: its words are not known by now."""
+    words = [str(word) for word in STRENGTHS.get(pool.strength_scale, [])]
+    most = min(said.strength or 0, max(STRENGTHS))
+    return words + [_("step %(n)d") % {"n": n} for n in range(len(words) + 1, most + 1)]
 
 
 def completions_on_page(assignment: Assignment, each: CompletionOnPage, said: Answer) -> Iterator[CompletionOnPage]:
@@ -115,12 +128,13 @@ def completions_on_page(assignment: Assignment, each: CompletionOnPage, said: An
         )
 
 
-def any_completion(pool: PromptPool) -> CompletionOnPage:
-    """What is asked of all completions alike; its id stands for theirs."""
+def any_completion(pool: PromptPool, said: Answer) -> CompletionOnPage:
+    """What is asked of all completions alike, or was said of any; its id stands for theirs."""
+    flags, axes = [*pool.flags, *chain(*said.flags.values())], [*pool.axes, *chain(*said.axes.values())]
     return CompletionOnPage(
         id="each",
-        flags=[(code, label, False) for code, label in labelled(pool.flags, FLAGS)],
-        axes=[(code, label, None) for code, label in labelled(pool.axes, AXES)],
+        flags=[(code, label, False) for code, label in labelled(flags, FLAGS)],
+        axes=[(code, label, None) for code, label in labelled(axes, AXES)],
     )
 
 

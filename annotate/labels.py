@@ -66,5 +66,5 @@ NOT_RANKABLE_REASONS = {
 
 
 def labelled(codes: list[str], labels: dict) -> list[tuple[str, str]]:
-    """(code, label) of each code a pool names, in the language of whoever reads now."""
-    return [(code, str(labels.get(code, str(code).replace("_", " ")))) for code in codes]
+    """(code, label) of each code, once, in the language of whoever reads now."""
+    return [(code, str(labels.get(code, str(code).replace("_", " ")))) for code in dict.fromkeys(codes)]

@@ -104,6 +104,7 @@ def revise_ranking(
     current = assignment.rankings.select_for_update().get(is_current=True)
     if current.snapshots.exists():
         raise FrozenRanking
+    let_stand(current, assignment.comparison.pool)
     answer = storable(answer)
     ranking = checked_ranking(
         assignment=assignment, revision=current.revision + 1, idempotency_key=idempotency_key, answer=answer
@@ -116,6 +117,12 @@ def revise_ranking(
     store(ranking)
     keep_better_answer(ranking, answer.better_answer)
     return ranking, True
+
+
+def let_stand(current: Ranking, pool: PromptPool) -> None:
+    """What an answer says already may be said in its correction, whatever the pool, never saved here, asks by now."""
+    pool.ties_allowed = pool.ties_allowed or (has_ties(current.ranks) and not current.all_bad)
+    pool.strength_scale = max(pool.strength_scale, current.strength or 0)
 
 
 def refuse_unstorable(idempotency_key: str) -> None:

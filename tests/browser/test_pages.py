@@ -4,7 +4,7 @@ from itertools import product
 
 import pytest
 
-from annotate.models import Assignment, Completion, Ranking
+from annotate.models import Assignment, Completion, PromptPool, Ranking
 from annotate.services.invitations import invite_person
 from annotate.services.rankings import keep_better_answer
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
@@ -446,9 +446,20 @@ def make_rich_answer(policy, cast, k: int, ranks: list[int], **fields) -> Rankin
     return given
 
 
+NOTHING_ASKED = {
+    "strength_scale": 0,
+    **dict.fromkeys(("axes", "flags", "rationale_chips"), []),
+    **dict.fromkeys(("asks_rationale", "asks_spans", "asks_better_answer"), False),
+}
+
+
 @pytest.mark.parametrize("has_script", [True, False])
-def test_a_correction_shows_all_that_was_said(open_browser, policy, cast, has_script):
+@pytest.mark.parametrize(("asked", "strength"), [({}, "better"), (NOTHING_ASKED, "step 2")])
+def test_a_correction_shows_all_that_was_said_also_what_is_no_longer_asked(
+    open_browser, policy, cast, asked, strength, has_script
+):
     given = make_rich_answer(policy, cast, 4, [1, 2, 2, 3])
+    PromptPool.objects.update(**{"ties_allowed": True, **asked})
     visit = open_browser(path=f"/work/{given.assignment_id}/", java_script_enabled=has_script)
     stage = visit.page.locator("#stage")
     stage.locator("summary", has_text="Why?").wait_for()
@@ -458,7 +469,7 @@ def test_a_correction_shows_all_that_was_said(open_browser, policy, cast, has_sc
     last = stage.locator(".completion").first
     assert first.locator("label:has(:checked)", has_text="un").all_inner_texts() == ["unsafe", "untrue"]
     assert last.locator(".axis:visible :checked").evaluate_all("all => all.map(one => one.value)") == ["4", "2"]
-    assert stage.locator(".strengths label:visible:has(:checked)").inner_text() == "better"
+    assert stage.locator(".strengths label:visible:has(:checked)").inner_text() == strength
     assert stage.locator(".why label:visible:has(:checked)").inner_text() == "clearer"
     assert stage.get_by_label("In your words").input_value() == "two\nlines"
     assert stage.get_by_label("What should it have said?").input_value() == "A better\none."

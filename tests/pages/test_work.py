@@ -1,12 +1,13 @@
 """My work: the numbers are right, answers can be corrected until they are used, and keys are one's own."""
 
 import re
+from html.parser import HTMLParser
 
 import pytest
 from django.urls import reverse
 
 from annotate.keys import ACTIONS
-from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot, Ranking
+from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot, PromptPool, Ranking
 from annotate.own_work import LEAST_PROMPTS, changes_by_policy, own_numbers
 from annotate.progress import agreement
 from annotate.services.rankings import Answer, keep_better_answer, revise_ranking
@@ -141,6 +142,60 @@ def test_a_plain_correction_keeps_the_marks_that_no_form_can_show(alice, cast, p
     address = reverse("correction", args=[given.assignment_id])
     assert "Corrected." in alice.post(address, {"verdict": "first", "key": "k"}, follow=True).text
     assert Ranking.objects.get(is_current=True).spans == marks
+
+
+@pytest.mark.parametrize("ranks", [[1, 2], [1, 1]])
+def test_a_correction_keeps_what_the_pool_no_longer_asks(alice, cast, policy, ranks):
+    """Sent as a browser sends the form: every control that is set, and a reason that is new."""
+    asked = {"strength_scale": 3, "axes": ["kind"], "flags": ["unsafe", "untrue"], "rationale_chips": ["clearer"]}
+    pool = make_pool(policy, "Rich", k=2, **asked)
+    comparison = make_comparison(make_prompt(pool, "p"), ["a", "b"])
+    first, second = comparison.completions.values_list("pk", flat=True)
+    given = make_ranking(
+        comparison,
+        cast["alice"],
+        ranks,
+        strength=3 if ranks == [1, 2] else None,
+        axes={str(first): {"kind": 4}},
+        flags={str(second): ["untrue"]},
+        chips=["clearer"],
+        rationale="So it is.",
+    )
+    keep_better_answer(given, "Better so.")
+    nothing = {"axes": [], "flags": [], "rationale_chips": [], "strength_scale": 0}
+    PromptPool.objects.update(**nothing, ties_allowed=False, asks_rationale=False, asks_better_answer=False)
+    address = reverse("correction", args=[given.assignment_id])
+    sent = Form(alice.get(address).text).sent
+    assert alice.post(address, sent | {"rationale": "So it is, I think."}).status_code == 302
+    corrected = Ranking.objects.get(is_current=True)
+    assert (corrected.revision, corrected.rationale) == (2, "So it is, I think.")
+    same = ("ranks", "strength", "axes", "flags", "chips")
+    assert [getattr(corrected, name) for name in same] == [getattr(given, name) for name in same]
+    assert corrected.demonstration.text == "Better so."
+
+
+class Form(HTMLParser):
+    """What a browser sends of a page's form: the controls that are set, and of a pair the button that is pressed."""
+
+    def __init__(self, page: str):
+        super().__init__()
+        self.sent: dict[str, list[str]] = {}
+        self.area = None  # the one whose text comes next
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        given = dict(attrs)
+        is_set = "checked" in given or given.get("type") == "hidden" or given.get("aria-pressed") == "true"
+        if tag in ("input", "button") and is_set and "name" in given:
+            self.sent.setdefault(given["name"], []).append(given.get("value", ""))
+        self.area = given.get("name") if tag == "textarea" else None
+
+    def handle_endtag(self, tag):
+        self.area = None
+
+    def handle_data(self, data):
+        if self.area:
+            self.sent[self.area] = [data]
 
 
 def test_a_correction_leads_back_to_the_page_of_my_work_it_was_opened_from(alice, cast, policy):
