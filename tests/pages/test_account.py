@@ -1,5 +1,6 @@
 """The way in: invitation, sign-in, language, and the page that sends everybody to their work."""
 
+import re
 from dataclasses import replace
 from datetime import timedelta
 from io import StringIO
@@ -135,6 +136,46 @@ def test_it_speaks_the_accounts_language_after_signing_in_on_another_machine(cli
     )
     assert response.status_code == 302
     assert response.cookies["django_language"].value == "zh-hans"
+
+
+@pytest.mark.parametrize("path", ["email/", "confirm-email/", "reauthenticate/", "login/code/", ""])
+def test_nobody_changes_an_address_or_comes_in_by_a_way_that_no_page_leads_to(client, path):
+    alice = make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    client.force_login(alice)
+    form = {"email": "mallory@example.org", "action_add": "", "action_primary": ""}
+    for response in (client.get(f"/account/{path}"), client.post(f"/account/{path}", form)):
+        assert response.status_code == 404
+
+
+def test_a_forgotten_password_is_made_anew_by_the_link_in_the_mail(client, mailoutbox):
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    asked = client.post(reverse("account_reset_password"), {"email": "alice@example.org"}, follow=True)
+    assert asked.request["PATH_INFO"] == reverse("account_reset_password_done")
+    [link] = re.findall(r"http://testserver(/\S+)", mailoutbox[0].body)
+    form = client.get(link, follow=True)
+    assert form.redirect_chain and form.status_code == 200
+    sentences = dict.fromkeys(("password1", "password2"), "another long sentence")
+    done = client.post(form.request["PATH_INFO"], sentences, follow=True)
+    assert done.request["PATH_INFO"] == reverse("account_reset_password_from_key_done")
+    assert sign_in(client, "another long sentence").status_code == 302
+    assert "Send a new one" in client.get(link).text  # it works once
+
+
+def test_a_stranger_who_asks_for_a_new_password_is_told_by_mail_and_whoever_would_sign_up_on_the_page(
+    client, mailoutbox
+):
+    client.post(reverse("account_reset_password"), {"email": "stranger@example.org"})
+    assert mailoutbox[0].to == ["stranger@example.org"]
+    assert "Accounts are made by invitation." in client.get(reverse("account_signup")).text
+
+
+def test_whoever_is_signed_in_changes_the_password(client):
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    sign_in(client, "a rather long sentence")
+    sentences = dict.fromkeys(("password1", "password2"), "another long sentence")
+    client.post(reverse("account_change_password"), {"oldpassword": "a rather long sentence", **sentences})
+    client.post(reverse("account_logout"))
+    assert sign_in(client, "another long sentence").status_code == 302
 
 
 def test_it_asks_for_the_address_and_the_password_and_links_a_forgotten_one_once(client):
