@@ -24,13 +24,13 @@ def own_numbers(annotator: User) -> dict[str, Any]:
     """Counts and seconds; `agreement` and `gold_percent` are None where there is nothing to compare with."""
     revisions = Ranking.objects.filter(annotator=annotator)
     answers = revisions.filter(is_current=True)
-    first = revisions.filter(revision=1).exclude(active_ms=None)  # a correction takes a moment, and is no answer more
-    times = list(first.order_by("-id").values_list("active_ms", flat=True)[:NEWEST])
+    first = revisions.filter(revision=1)  # a correction takes a moment, and is no answer more
+    times = list(first.exclude(active_ms=None).order_by("-id").values_list("active_ms", flat=True)[:NEWEST])
     taus = agreement_with_others(annotator)
     gold = gold_results(annotator)
     return {
         "count": answers.count(),
-        "count_today": answers.filter(created_at__gte=timezone.localtime() - timedelta(hours=24)).count(),
+        "count_today": first.filter(created_at__gte=timezone.localtime() - timedelta(hours=24)).count(),
         "active_hours": (revisions.aggregate(total=Sum("active_ms"))["total"] or 0) / 3_600_000,
         "median_seconds": median(times) / 1000 if times else None,
         "agreement": mean(taus) if taus else None,

@@ -55,9 +55,10 @@ export class Comparison extends EventTarget {
     return this.form.dataset.mode;
   }
 
-  /* An answer that was sent, to be corrected: undone is from here on only what is corrected. */
+  /* An answer that was sent, to be corrected: undone and counted is from here on only what is corrected. */
   reopen() {
     this.#history = [];
+    this.effort = new Effort();
     this.form.dataset.mode = "revision";
     this.#given = this.#said;
   }

@@ -1,10 +1,12 @@
 """My work: the numbers are right, answers can be corrected until they are used, and keys are one's own."""
 
 import re
+from datetime import timedelta
 from html.parser import HTMLParser
 
 import pytest
 from django.urls import reverse
+from django.utils import timezone
 
 from annotate.keys import ACTIONS
 from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot, PromptPool, Ranking
@@ -55,6 +57,14 @@ def test_it_counts_times_and_compares(cast, shared):
     assert numbers["active_hours"] == pytest.approx(31 / 3600)
     assert numbers["agreement"] == pytest.approx(1 / 9)
     assert numbers["agreement_pairs"] == 3
+
+
+def test_a_correction_is_no_answer_of_its_day(cast, shared):
+    given = make_ranking(shared[0], cast["alice"], [1, 2, 3])
+    Ranking.objects.update(created_at=timezone.now() - timedelta(days=3))
+    answer_again(given, active_ms=1000)
+    numbers = own_numbers(cast["alice"])
+    assert (numbers["count"], numbers["count_today"], numbers["corrections"]) == (1, 0, 1)
 
 
 def test_agreement_on_gold_is_no_agreement_with_others(cast, shared):
