@@ -8,6 +8,7 @@ from django.shortcuts import resolve_url
 from django_htmx.http import HttpResponseClientRedirect
 
 from annotate.roles import has_role
+from annotate.same_person import HEADER
 
 
 def needs(roles: frozenset[str]):
@@ -32,8 +33,11 @@ def needs(roles: frozenset[str]):
 
 
 def to_sign_in(request):
-    """The sign-in page, and from there back. A fragment asked for by htmx moves the whole page, not its own place."""
-    if request.htmx:
+    """The sign-in page, and from there back. A fragment asked for by htmx moves the whole page, not its own place.
+
+    The ranking page's script asks for fragments too, but stays where it is: there may be words on it not stored yet.
+    """
+    if request.htmx and HEADER not in request.headers:
         back = request.htmx.current_url_abs_path or resolve_url("home")
         return HttpResponseClientRedirect(redirect_to_login(back).url)
     return redirect_to_login(request.get_full_path() if request.method == "GET" else resolve_url("home"))

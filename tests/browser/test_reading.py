@@ -1,6 +1,7 @@
 """A corpus of hostile completions on the real page: no script runs, no request leaves, the policy has no complaint."""
 
 import pytest
+from django.contrib.sessions.models import Session
 
 from annotate.models import GuidelineVersion
 from tests.browser.test_outbox import wait_until_fetched_ahead
@@ -109,6 +110,18 @@ def test_open_guidelines_are_those_of_the_comparison_on_the_screen(open_browser,
         visit.press("ArrowLeft").wait_for_another_than(done)
     visit.wait_for_text("Be brief.")
     assert visit.page.get_by_text("Be kind.").count() == 0
+
+
+def test_guidelines_opened_while_signed_out_say_so_and_are_there_after_signing_in(open_browser, policy):
+    make_work(policy, 2, count=1)
+    visit = open_browser()
+    visit.expected = ("401", "403")
+    visit.ready()
+    Session.objects.all().delete()
+    visit.press("l").wait_for_text("The guidelines cannot be loaded now.")
+    visit.press("l")
+    visit.sign_in()  # as if in another window
+    visit.press("l").wait_for_text("Be kind.")
 
 
 def test_a_comparison_without_guidelines_closes_those_of_the_one_before_and_opens_none(open_browser, policy):

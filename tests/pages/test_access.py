@@ -124,6 +124,14 @@ def test_it_moves_the_whole_page_to_sign_in_when_a_fragment_was_asked_for(addres
     assert response.headers["HX-Redirect"] == f"{reverse('account_login')}?next=/runs/1/"
 
 
+@pytest.mark.parametrize("name", ["guidelines", "rank_feedback", "correction"])
+def test_a_fragment_for_the_ranking_pages_script_is_no_page_where_one_is_signed_out(client, cast, name):
+    """It takes any answer of 200 for the fragment; htmx alone would go where HX-Redirect says."""
+    headers = {"HX-Request": "true", "X-Whetstone-Person": str(cast["alice"].pk)}
+    response = client.get(reverse(name, args=[1]), headers=headers)
+    assert (response.status_code, "HX-Redirect" in response.headers) == (302, False)
+
+
 def test_it_knows_who_may_see_each_of_these_pages():
     topics = ["audit", "gold", "members", "people", "pools", "preferences", "prompts", "snapshots"]
     modules = {f"annotate.views.{topic}" for topic in topics}
