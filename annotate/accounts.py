@@ -9,12 +9,21 @@ from django.utils.translation import gettext_lazy as _
 from annotate.models import User
 from annotate.roles import remember_roles
 
+CHOSEN_AT_THE_DOOR = "language"  # in the session of whoever is not signed in yet
+
 PERSON = """
 SELECT person.*, ARRAY(
     SELECT g.name FROM auth_group g JOIN annotate_user_groups m ON m.group_id = g.id WHERE m.user_id = person.id
 ) AS group_names
 FROM annotate_user person WHERE person.id = %s
 """
+
+
+def keep_language(user: User, code: str) -> None:
+    """Keep a language in the account, for every browser to come."""
+    if code and code != user.language:
+        user.language = code
+        user.save(update_fields=["language"])
 
 
 def remember_language(response: HttpResponse, code: str) -> HttpResponse:
@@ -51,4 +60,5 @@ class InvitedOnly(DefaultAccountAdapter):
         return False
 
     def post_login(self, request, user, **kwargs) -> HttpResponse:
+        keep_language(user, request.session.pop(CHOSEN_AT_THE_DOOR, ""))
         return remember_language(super().post_login(request, user, **kwargs), user.language)

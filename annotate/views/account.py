@@ -5,11 +5,11 @@ from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.forms import SetPasswordMixin
 from django.shortcuts import redirect, render
-from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from django.views.i18n import set_language
 
+from annotate.accounts import CHOSEN_AT_THE_DOOR, keep_language
 from annotate.errors import Refused
 from annotate.forms import Plain
 from annotate.models import Invitation, User
@@ -50,15 +50,23 @@ def invitation(request, token: str):
             form.add_error(None, str(refusal))
         else:
             login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
+            keep_language(user, request.session.pop(CHOSEN_AT_THE_DOOR, ""))
             return redirect("home")
     return render(request, "invitation.html", {"invitation": invited, "form": form})
 
 
 @require_POST
 def language(request):
-    """Change the language of the pages; the cookie keeps it in this browser, the account everywhere else."""
+    """Change the language of the pages; the cookie keeps it in this browser, the account everywhere else.
+
+    Whoever is not signed in yet has no account to keep it in: it is kept there at the sign-in.
+    """
     response = set_language(request)
     chosen = request.POST.get("language", "")
-    if request.user.is_authenticated and translation.check_for_language(chosen):
-        User.objects.filter(pk=request.user.pk).update(language=chosen[:12])
+    if chosen not in dict(settings.LANGUAGES):
+        return response
+    if request.user.is_authenticated:
+        keep_language(request.user, chosen)
+    else:
+        request.session[CHOSEN_AT_THE_DOOR] = chosen
     return response

@@ -10,6 +10,7 @@ from django.core.management import call_command
 from django.urls import reverse
 from django.utils import timezone
 
+from annotate.accounts import CHOSEN_AT_THE_DOOR
 from annotate.models import Invitation, User
 from annotate.services.invitations import invite_person, make_account
 
@@ -136,6 +137,39 @@ def test_it_speaks_the_accounts_language_after_signing_in_on_another_machine(cli
     )
     assert response.status_code == 302
     assert response.cookies["django_language"].value == "zh-hans"
+
+
+@pytest.mark.parametrize("before", ["", "en"])
+def test_a_language_chosen_at_the_door_stays_after_signing_in_and_is_the_accounts(client, before):
+    make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
+    User.objects.update(language=before)
+    client.post(reverse("language"), {"language": "zh-hans", "next": "/account/login/"})
+    assert sign_in(client, "a rather long sentence").status_code == 302
+    assert client.cookies["django_language"].value == "zh-hans"
+    assert User.objects.get().language == "zh-hans"
+    client.post(reverse("account_logout"))
+    client.cookies.clear()
+    User.objects.update(language="en")  # meanwhile, on another machine
+    assert sign_in(client, "a rather long sentence").cookies["django_language"].value == "en"
+
+
+def test_a_language_chosen_on_the_invitation_is_the_accounts(client):
+    link = reverse("invitation", args=[invite_person(email="alice@example.org", role="annotator").token])
+    client.post(reverse("language"), {"language": "zh-hans", "next": link})
+    client.post(link, {"password": "a rather long sentence"})
+    assert User.objects.get(email="alice@example.org").language == "zh-hans"
+
+
+@pytest.mark.parametrize("language", ["", "xx", "zh-hans' --", "fr"])
+def test_it_keeps_no_language_that_it_does_not_speak(client, language):
+    alice = make_account(email="alice@example.org", role="annotator")
+    for person in (None, alice):
+        if person:
+            client.force_login(person)
+        client.post(reverse("language"), {"language": language, "next": "/account/login/"})
+        assert CHOSEN_AT_THE_DOOR not in client.session
+    alice.refresh_from_db()
+    assert alice.language == ""
 
 
 @pytest.mark.parametrize("path", ["email/", "confirm-email/", "reauthenticate/", "login/code/", ""])
