@@ -186,19 +186,19 @@ export class Comparison extends EventTarget {
 
   /* None, then each of the scale in turn, then none again; returns its words, or null for none. */
   nextStrength() {
-    const radios = [...this.form.querySelectorAll('input[name="strength"]')];
-    const at = radios.findIndex((radio) => radio.checked);
+    const n = (this.#strength ?? 0) + 1;
     this.#remember();
+    if (this.setStrength(n)) return this.form.querySelector('[name="strength"]:checked').parentElement.textContent.trim();
     this.setStrength(null);
-    if (at + 1 === radios.length) return null;
-    radios[at + 1].checked = true;
-    return radios[at + 1].parentElement.textContent.trim();
+    return null;
   }
 
+  /* Nothing, where the scale has no such step. */
   setStrength(n) {
-    const radios = [...this.form.querySelectorAll('input[name="strength"]')];
+    const radios = this.form.querySelectorAll('[name="strength"]');
+    if (n > radios.length) return false;
     for (const radio of radios) radio.checked = Number(radio.value) === n;
-    return radios.some((radio) => radio.checked);
+    return true;
   }
 
   undo() {

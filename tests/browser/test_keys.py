@@ -295,6 +295,19 @@ def test_a_correction_asks_again_how_much_better(open_browser, policy):
     assert Ranking.objects.get(is_current=True).strength == 1
 
 
+def test_a_digit_beyond_the_scale_takes_no_strength_away(open_browser, policy):
+    make_work(policy, 2, strength_scale=3)
+    visit = open_browser().ready()
+    done = answer(visit, "ArrowRight", "2")
+    following = visit.shown
+    visit.press("u")
+    assert visit.wait_for_another_than(following) == done
+    visit.press("4", "9")
+    assert visit.shown == done
+    assert visit.page.locator("#stage .strengths :checked").get_attribute("value") == "2"
+    visit.press("Enter").wait_for_text("Nothing was changed.")
+
+
 def test_it_keeps_still_while_an_input_method_composes(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()
