@@ -23,6 +23,7 @@ import { Stage, showBeginning } from "./stage.js";
 const AHEAD = 2;
 const TICK_MS = 5_000;
 const AWAY_SECONDS = 30;
+const REST_SECONDS = 300;
 const OF_A_LEASE = new Set(["stale_lease", "already_answered"]);
 const ACTIVITY = ["pointermove", "pointerdown", "keydown", "wheel", "scroll", "touchstart", "focusin", "input"];
 
@@ -168,6 +169,7 @@ function goOn() {
 
 function somethingIsDone() {
   if (renewal.secondsIdle > AWAY_SECONDS) lookAfterLeases();
+  if (renewal.secondsIdle > REST_SECONDS) workedMs = 0;
   tick();
   noteActivity();
   renewal.noteActivity();
@@ -181,15 +183,10 @@ for (const type of ACTIVITY) document.addEventListener(type, somethingIsDone, { 
 document.addEventListener("visibilitychange", tick);
 
 /* Say on the server that somebody is at work here; and here, at once, what was lent to somebody else meanwhile. */
-async function renewLeases() {
-  await giveUpLost((held) => renewal.renew(held));
-}
+const renewLeases = () => giveUpLost((held) => renewal.renew(held));
 
-/* The same at once, whatever the leases' time: after a while without anything done here something may have been done
- * elsewhere, on another device. */
-async function lookAfterLeases() {
-  await giveUpLost((held) => renewal.renewNow(held));
-}
+/* The same, whatever the leases' time: after a while something may have been done on another device. */
+const lookAfterLeases = () => giveUpLost((held) => renewal.renewNow(held));
 
 async function giveUpLost(renew) {
   const lost = await renew([stage.current, ...ahead.comparisons].filter((one) => one?.mode === "ranking"));

@@ -133,3 +133,22 @@ def test_the_first_action_may_be_a_mark_and_one_that_is_removed_is_a_change(open
 def test_to_call_all_bad_what_had_ranks_and_to_take_it_back_are_changes(open_browser, policy, keys, changes):
     visit = before_the_second(open_browser, policy, 3, *"123", "Enter")
     assert answer(visit, *keys, "Enter").changes == changes
+
+
+def work(visit, seconds: int) -> bool:
+    """Something is done every five seconds; returns whether a rest was proposed."""
+    proposed = False
+    for _step in range(seconds // 5):
+        visit.press("a")
+        wait(visit, 5)
+        proposed |= "A short rest" in visit.page.locator("#toast").inner_text()
+    return proposed
+
+
+def test_a_rest_is_proposed_after_work_without_one(open_browser, policy, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.BREAK_AFTER_MINUTES", 1)
+    visit = before_the_second(open_browser, policy, 2, "ArrowLeft")
+    assert not work(visit, 40)
+    visit.page.clock.fast_forward(600_000)  # a rest of ten minutes
+    assert not work(visit, 40)
+    assert work(visit, 30)
