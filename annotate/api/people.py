@@ -12,7 +12,7 @@ from annotate.api.errors import ERRORS
 from annotate.api.permissions import MayManage
 from annotate.api.strict import EmptySerializer, StrictSerializer, checked
 from annotate.models import AuditEvent, Invitation, User
-from annotate.roles import Role, roles_of
+from annotate.roles import Role, remember_roles, roles_of
 from annotate.services.invitations import invite_person, revoke_invitation
 from annotate.services.people import change_role, deactivate_person, reactivate_person, withdraw_person
 
@@ -26,7 +26,10 @@ class PersonSerializer(serializers.Serializer):
     withdrawn_at = serializers.DateTimeField(allow_null=True)
 
     def get_roles(self, person: User) -> list[str]:
-        return sorted(roles_of(person) | {group.name for group in person.groups.all()} & set(Role.values))
+        """Also of an account that is closed: what it may again once it is open."""
+        groups = {group.name for group in person.groups.all()}  # read with all the people of the list
+        remember_roles(person, groups)
+        return sorted(roles_of(person) | groups & set(Role.values))
 
 
 class PersonChangeSerializer(StrictSerializer):

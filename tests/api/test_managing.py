@@ -1,12 +1,14 @@
 """What managers do on pages, done by a program: people, invitations, members, gold, prompts, policies."""
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
 from annotate.models import Comparison, Invitation, Policy, PoolMember
 from annotate.services.snapshots import freeze_preferences
 from tests.api.callers import Caller
-from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt, make_ranking
+from tests.worlds import make_cast, make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
 
 pytestmark = pytest.mark.django_db
 
@@ -31,9 +33,20 @@ def pool(policy):
     return make_pool(policy)
 
 
-def test_people_are_listed_with_their_roles(maria):
+def test_listing_more_people_takes_no_more_statements(maria, django_assert_max_num_queries):
+    with CaptureQueriesContext(connection) as few:
+        maria.get("/api/v1/people/")
+    for number in range(20):
+        make_person(f"person-{number}", "annotator")
+    with django_assert_max_num_queries(len(few)):
+        assert len(maria.get("/api/v1/people/").json()["results"]) == 26
+
+
+def test_people_are_listed_with_their_roles(maria, cast):
+    type(cast["bob"]).objects.filter(pk=cast["bob"].pk).update(is_active=False)
     people = {person["email"]: person["roles"] for person in maria.get("/api/v1/people/").json()["results"]}
     assert people["alice@example.org"] == ["annotator"]
+    assert people["bob@example.org"] == ["annotator"]  # whose account is closed
     assert people["olaf@example.org"] == []
     assert people["sue@example.org"] == ["annotator", "manager", "researcher"]
 
