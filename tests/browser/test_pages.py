@@ -1,8 +1,10 @@
 """The page for everyone: axe finds nothing, it fits a phone, it works without a script, it is small and it is quick."""
 
+import re
 from itertools import product
 
 import pytest
+from django.test import Client
 
 from annotate.models import Assignment, Completion, PromptPool, Ranking
 from annotate.services.invitations import invite_person
@@ -56,6 +58,8 @@ def paths_of_an_annotator(cast, policy) -> list[str]:
     pool = make_work(policy, 3, count=2)
     given = make_ranking(pool.comparisons.last(), cast["alice"], [1, 2, 3])
     guidelines = pool.guidelines.pk
+    cast["alice"].set_password("a rather long sentence")  # whoever has none is sent to another page than to change it
+    cast["alice"].save()
     return [
         *("/rank/", "/rank/keys/", "/work/", "/work/changes/", f"/work/{given.assignment_id}/"),
         *(f"/guidelines/{guidelines}/", "/leave/?to=https%3A%2F%2Fexample.org%2F", "/nothing/", "/account/logout/"),
@@ -84,21 +88,30 @@ DOORS = [
     "/account/login/",
     "/account/password/reset/",
     "/account/password/reset/done/",
+    "/account/password/reset/key/done/",
+    "/account/password/reset/key/0-none/",
     "/account/inactive/",
+    "/account/signup/",
     "/invitations/no/",
 ]
 
 
+def link_to_a_new_password(mailoutbox) -> str:
+    Client().post("/account/password/reset/", {"email": "alice@example.org"})
+    return re.search(r"/account/password/reset/key/\S+", mailoutbox[-1].body)[0]
+
+
 @pytest.mark.parametrize(("scheme", "language"), LOOKS)
-def test_axe_finds_nothing_at_the_door(open_browser, cast, scheme, language):
+def test_axe_finds_nothing_at_the_door(open_browser, cast, mailoutbox, scheme, language):
     invitation = invite_person(email="dora@example.org", role="annotator")
     visit = open_browser(None, color_scheme=scheme)
     visit.expected = ("410",)
     visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
     found = {}
-    for path in (*DOORS, f"/invitations/{invitation.token}/"):
+    for path in (*DOORS, f"/invitations/{invitation.token}/", link_to_a_new_password(mailoutbox)):
         visit.page.goto(path)
         found[path] = violations(visit.page)
+    assert visit.page.locator("[type=password]").count() == 2  # it was the form
     assert {path: problems for path, problems in found.items() if problems} == {}
 
 
@@ -694,16 +707,39 @@ def test_a_newcomer_gets_from_the_invitation_to_the_tenth_ranking(open_browser, 
     assert Ranking.objects.filter(annotator__email="dora@example.org").count() == 10
 
 
-@pytest.mark.parametrize(
-    "options", [{"forced_colors": "active"}, {"contrast": "more"}, {"contrast": "more", "color_scheme": "dark"}]
-)
-def test_high_contrast_is_followed(open_browser, policy, options):
+def test_forced_colours_still_show_which_completion_is_marked(open_browser, policy):
     make_work(policy, 4, count=3, strength_scale=3)
-    visit = open_browser(**options).ready().press("1", "2", "t")
+    visit = open_browser(forced_colors="active").ready().press("1", "2", "t")
     assert violations(visit.page) == []
-    look = "card => { const { outlineStyle, boxShadow } = getComputedStyle(card); return [outlineStyle, boxShadow] }"
-    outline, shadow = visit.page.locator("#stage .completion.is-active").evaluate(look)
-    assert (outline if "forced_colors" in options else shadow) != "none"
+    look = "card => getComputedStyle(card).outlineStyle"
+    assert visit.page.locator("#stage .completion.is-active").evaluate(look) != "none"
+
+
+def luminance(colour: str) -> float:
+    """Relative luminance of `rgb(…)` (WCAG 2.2)."""
+    shares = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+    red, green, blue = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    darker, lighter = sorted((luminance(one), luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_more_contrast_is_given_to_who_wants_it(open_browser, policy, scheme):
+    """Without it a text has 13 : 1 at least, a quieter word 7 : 1, and the edge of a completion 1.4 : 1."""
+    make_work(policy, 4, count=3, strength_scale=3)
+    visit = open_browser(contrast="more", color_scheme=scheme).ready().press("1", "2", "t")
+    assert violations(visit.page) == []
+    card = visit.page.locator("#stage .completion:not(.is-active)").first
+    look = "one => { const { color, borderTopColor: edge, backgroundColor: ground } = getComputedStyle(one);"
+    text, edge, ground = card.evaluate(f"{look} return [color, edge, ground] }}")
+    quiet = card.locator("h2").evaluate(f"{look} return color }}")
+    assert contrast(text, ground) == pytest.approx(21)  # black and white: all there is
+    assert contrast(quiet, ground) > 16
+    assert contrast(edge, ground) > 7
 
 
 def test_nothing_moves_for_who_wants_less_motion(open_browser, policy):
