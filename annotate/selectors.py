@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.db.models import Count, F, Max, Model, QuerySet
+from django.db.models import Count, Exists, F, Max, Model, OuterRef, QuerySet
 from django.db.models.expressions import RawSQL
 
 from annotate.models import (
@@ -65,9 +65,13 @@ def better_answer(ranking: Ranking) -> str:
 
 
 def open_comparisons() -> QuerySet[Comparison]:
-    """Fresh comparisons with a place left; not those that wait for a second opinion, which not everybody can give."""
+    """Fresh comparisons that wait for anybody at all: with a place left, and nobody has answered or skipped them.
+
+    Those others may still have, but not who had them; if they counted, one who ranks alone would soon wait for ever.
+    """
     fresh = Comparison.objects.filter(kind=Comparison.Kind.FRESH, is_withdrawn=False, asked_again_at=None)
-    return fresh.filter(taken__lt=F("overlap"))
+    skips = Assignment.objects.filter(comparison=OuterRef("pk"), status=Assignment.Status.SKIPPED)
+    return fresh.filter(~Exists(skips), taken__lt=F("overlap"), answered=0)
 
 
 def buffer_progress() -> tuple[int, int]:

@@ -43,7 +43,7 @@ def write_next_batch() -> bool:
 
 
 def fresh_comparisons(pool: PromptPool) -> int:
-    """Open comparisons written since the serving checkpoint began to serve."""
+    """Comparisons that wait for anybody, written since the serving checkpoint began to serve."""
     return open_comparisons().filter(pool=pool, priority=pool.policy.serving_epoch).count()
 
 

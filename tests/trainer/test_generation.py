@@ -4,10 +4,13 @@ from itertools import cycle
 import pytest
 import torch
 
-from annotate.models import Completion, PolicyCheckpoint, PromptPool
+from annotate.models import Assignment, Completion, PolicyCheckpoint, PromptPool
+from annotate.progress import pools_with_counts
 from annotate.selectors import buffer_progress
+from annotate.services.assignments import lease_next_comparison, skip_comparison
+from annotate.services.rankings import Answer, submit_ranking
 from tests.tiny_models import make_llama
-from tests.worlds import make_pool, make_prompt
+from tests.worlds import make_person, make_pool, make_prompt
 from trainer import generation
 from trainer.generation import chat, check_languages, loaded_model, sample_texts, write_next_batch
 from trainer.services import make_serving
@@ -54,6 +57,36 @@ def test_it_fills_the_buffer_and_stops_there(pool):
     fill()
     assert buffer_progress() == (4, 4)
     assert pool.comparisons.count() == 4
+
+
+def skip(assignment: Assignment) -> None:
+    lease = {"assignment_id": assignment.pk, "annotator": assignment.annotator, "token": assignment.token}
+    skip_comparison(**lease, reason="skip: language")
+
+
+def answer(assignment: Assignment) -> None:
+    lease = {"assignment_id": assignment.pk, "annotator": assignment.annotator, "token": assignment.token}
+    ranks = {pk: rank for rank, pk in enumerate(assignment.order, start=1)}
+    submit_ranking(**lease, idempotency_key=f"key-{assignment.pk}", answer=Answer(ranks=ranks))
+
+
+@pytest.mark.parametrize(("end", "overlap"), [(skip, 1), (answer, 2)])
+def test_it_writes_on_for_one_who_works_alone(pool, end, overlap):
+    """What she skipped, or answered as the first of two, is open to others, and never again to her."""
+    pool.overlap = overlap
+    pool.save()
+    alice = make_person("alice", "annotator")
+    fill()
+    for _ in range(4):
+        end(lease_next_comparison(annotator=alice))
+    assert lease_next_comparison(annotator=alice) is None
+    assert buffer_progress() == (0, 4)
+    assert pools_with_counts().get().ready_count == 0
+    fill()
+    fill()  # and no more than that while nobody works
+    assert (buffer_progress(), pool.comparisons.count()) == ((4, 4), 8)
+    assert lease_next_comparison(annotator=alice) is not None
+    assert pool.comparisons.filter(taken__lt=overlap).count() == (7 if overlap == 1 else 8), "others may have the first"
 
 
 def test_each_comparison_has_k_distinct_completions_that_are_not_empty(pool):
