@@ -128,6 +128,7 @@ def save_comparison(pool: PromptPool, prompt: Prompt, completions: list[Completi
     )
     for completion in completions:
         completion.comparison = comparison
+    random.shuffle(completions)  # they came writer by writer, and whoever ranks sees their numbers
     Completion.objects.bulk_create(completions)
     return comparison
 

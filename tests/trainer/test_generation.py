@@ -12,7 +12,7 @@ from annotate.services.rankings import Answer, submit_ranking
 from tests.tiny_models import make_llama
 from tests.worlds import make_person, make_pool, make_prompt
 from trainer import generation
-from trainer.generation import chat, check_languages, loaded_model, sample_texts, write_next_batch
+from trainer.generation import chat, check_languages, loaded_model, sample_texts, save_comparison, write_next_batch
 from trainer.services import make_serving
 
 SHORT = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6}
@@ -87,6 +87,16 @@ def test_it_writes_on_for_one_who_works_alone(pool, end, overlap):
     assert (buffer_progress(), pool.comparisons.count()) == ((4, 4), 8)
     assert lease_next_comparison(annotator=alice) is not None
     assert pool.comparisons.filter(taken__lt=overlap).count() == (7 if overlap == 1 else 8), "others may have the first"
+
+
+def test_the_numbers_of_completions_do_not_tell_who_wrote_them(pool, candidate):
+    """They are drafted writer by writer; whoever ranks sees the numbers, and 1 of 3 comes first by chance."""
+    prompt, serving = pool.prompts.first(), pool.policy.serving
+    firsts = set()
+    for _ in range(40):
+        drafts = [Completion(checkpoint=writer, text=str(n)) for n, writer in enumerate([candidate, serving, serving])]
+        firsts.add(save_comparison(pool, prompt, drafts).completions.order_by("id").first().text)
+    assert firsts == {"0", "1", "2"}  # all but once in four million times
 
 
 def test_each_comparison_has_k_distinct_completions_that_are_not_empty(pool):
