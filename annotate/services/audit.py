@@ -1,6 +1,6 @@
 """The audit log: every write by a person leaves a line, in the same transaction as the write."""
 
-from django.db.models import Model
+from django.db.models import Model, QuerySet
 
 from annotate.models import AuditEvent, User
 
@@ -10,5 +10,14 @@ def record(actor: User | None, action: str, target: Model | str, **detail) -> Au
 
     `detail` is kept as JSON: what changed, in values that JSON knows.
     """
-    name = target if isinstance(target, str) else f"{target._meta.verbose_name} {target.pk}: {target}"
+    name = target if isinstance(target, str) else f"{kind_and_number(target)}{target}"
     return AuditEvent.objects.create(actor=actor, action=action, target=name[:120], detail=detail)
+
+
+def events_of(target: Model, action: str) -> QuerySet[AuditEvent]:
+    """How often and when this was done to `target`, whatever its name was then."""
+    return AuditEvent.objects.filter(action=action, target__startswith=kind_and_number(target))
+
+
+def kind_and_number(target: Model) -> str:
+    return f"{target._meta.verbose_name} {target.pk}: "

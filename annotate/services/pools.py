@@ -1,5 +1,8 @@
 """Pools as managers change them: settings, guidelines, pause, members, prompts."""
 
+from datetime import datetime
+from typing import Any
+
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -7,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from annotate.errors import Refused
 from annotate.models import Comparison, GuidelineVersion, PoolMember, Prompt, PromptPool, User
 from annotate.roles import MAY_ANNOTATE, has_role
-from annotate.services.audit import record
+from annotate.services.audit import events_of, record
 
 
 class NoAnnotator(Refused):
@@ -47,6 +50,12 @@ def change_pool(*, pool: PromptPool, by: User | None, **fields) -> PromptPool:
     if changes:
         record(by, "change.pool", pool, **changes)
     return pool
+
+
+def earlier_values(pool: PromptPool, setting: str, since: datetime) -> list[Any]:
+    """What a setting was at some time since then and is no more, as `change_pool` noted it."""
+    changes = events_of(pool, "change.pool").filter(created_at__gte=since, detail__has_key=setting)
+    return [event.detail[setting][0] for event in changes]
 
 
 def plain(value):

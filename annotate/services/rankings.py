@@ -1,6 +1,7 @@
 """Answers: submitted once and only once, corrected as revisions, never edited."""
 
 from dataclasses import dataclass, field, fields, replace
+from datetime import timedelta
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -20,8 +21,10 @@ from annotate.models import Assignment, Comparison, Demonstration, PoolMember, P
 from annotate.ranking import dense_ranks, has_ties, is_complete, kendall_tau_b
 from annotate.selectors import better_answer, row
 from annotate.services.assignments import finish, held_assignment
+from annotate.services.pools import earlier_values
 
 LONGEST_TEXT = 20_000
+AGE_OF_A_FORM = timedelta(days=7)  # at most, when its lease begins: one that ran out begins anew under the form it had
 SAID = ("ranks", "all_bad", "flags", "axes", "spans", "strength", "rationale", "chips")  # not how long it took
 
 
@@ -147,7 +150,10 @@ def storable(answer: Answer) -> Answer:
 
 
 def checked_ranking(*, assignment: Assignment, revision: int, idempotency_key: str, answer: Answer) -> Ranking:
-    """What is to be stored of a storable answer, not saved yet. Raises IncompleteRanking."""
+    """What is to be stored of a storable answer, not saved yet. Raises IncompleteRanking.
+
+    Where the pool's settings changed meanwhile, an answer may keep to those under which it was begun.
+    """
     comparison, pool = assignment.comparison, assignment.comparison.pool
     return Ranking(
         assignment=assignment,
@@ -155,12 +161,12 @@ def checked_ranking(*, assignment: Assignment, revision: int, idempotency_key: s
         annotator_id=assignment.annotator_id,
         revision=revision,
         counts=comparison.kind != Comparison.Kind.TRAINING,
-        ranks=checked_ranks(answer, assignment.order, pool),
+        ranks=checked_ranks(answer, assignment),
         all_bad=answer.all_bad,
         flags=checked_keys(answer.flags, assignment.order),
         axes=checked_axes(answer.axes, assignment.order),
         spans=checked_spans(answer.spans, assignment.order),
-        strength=checked_strength(answer.strength, pool),
+        strength=checked_strength(answer.strength, assignment),
         rationale=answer.rationale,
         chips=answer.chips,
         active_ms=answer.active_ms,
@@ -196,13 +202,14 @@ def without_nul(value: Any) -> Any:
     return value
 
 
-def checked_ranks(answer: Answer, order: list[int], pool: PromptPool) -> dict[str, int]:
+def checked_ranks(answer: Answer, assignment: Assignment) -> dict[str, int]:
     """Dense ranks by completion id. All bad needs no ranks: everything is tied."""
     if answer.all_bad and not answer.ranks:
-        return {str(completion): 1 for completion in order}
-    if not is_complete(answer.ranks, order):
+        return {str(completion): 1 for completion in assignment.order}
+    if not is_complete(answer.ranks, assignment.order):
         raise IncompleteRanking
-    if has_ties(answer.ranks) and not pool.ties_allowed and not answer.all_bad:
+    may_tie = answer.all_bad or assignment.comparison.pool.ties_allowed or not has_ties(answer.ranks)
+    if not may_tie and True not in earlier_settings(assignment, "ties_allowed"):
         raise IncompleteRanking(_("Ties are not allowed in this pool."))
     return {str(completion): rank for completion, rank in dense_ranks(answer.ranks).items()}
 
@@ -225,10 +232,18 @@ def checked_spans(spans: list[dict], order: list[int]) -> list[dict]:
     return spans
 
 
-def checked_strength(strength: int | None, pool: PromptPool) -> int | None:
-    if strength is not None and not 1 <= strength <= max(pool.strength_scale, 1):
+def checked_strength(strength: int | None, assignment: Assignment) -> int | None:
+    """On the pool's scale, or on a longer one that it had when the answer was begun."""
+    if strength is None or 1 <= strength <= max(assignment.comparison.pool.strength_scale, 1):
+        return strength
+    if not 1 <= strength <= max(earlier_settings(assignment, "strength_scale"), default=0):
         raise IncompleteRanking(_("The strength is outside this pool's scale."))
     return strength
+
+
+def earlier_settings(assignment: Assignment, name: str) -> list[Any]:
+    """What a setting of the pool has been since the form can have been drawn, and is no more."""
+    return earlier_values(assignment.comparison.pool, name, assignment.leased_at - AGE_OF_A_FORM)
 
 
 def note_training_answer(ranking: Ranking) -> None:

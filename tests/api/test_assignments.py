@@ -9,9 +9,19 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from rest_framework.test import APIClient
 
-from annotate.models import Assignment, Comparison, Demonstration, GuidelineVersion, PoolMember, PromptPool, Ranking
+from annotate.models import (
+    Assignment,
+    AuditEvent,
+    Comparison,
+    Demonstration,
+    GuidelineVersion,
+    PoolMember,
+    PromptPool,
+    Ranking,
+)
 from annotate.preferences import ranking_rows
 from annotate.services.assignments import release_expired_leases
+from annotate.services.pools import change_pool
 from annotate.services.snapshots import freeze_preferences
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt
@@ -386,6 +396,36 @@ def test_skipping_gives_the_place_to_somebody_else(alice, bob, comparison):
     assert Comparison.objects.get().taken == 0
     assert alice.lease().status_code == 204
     bob.leased()
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+@pytest.mark.parametrize(("steps", "name"), [(0, "pool"), (2, "renamed")])
+def test_what_was_begun_before_the_settings_changed_counts(alice, pool, comparison, steps, name, is_late):
+    """Ties and a strength of 3 were right when the form was drawn; its lease may have begun anew since."""
+    PromptPool.objects.update(strength_scale=3)
+    assignment = alice.leased()
+    change_pool(pool=pool, by=None, ties_allowed=False, strength_scale=steps, name=name)
+    if is_late:
+        run_out()
+    first, second, third = in_order(assignment)
+    ranks = {first: 1, second: 2, third: 2}
+    assert alice.send(assignment, ranks=ranks, strength=3).status_code == 201
+    assert (Ranking.objects.get().ranks, Ranking.objects.get().strength) == (ranks, 3)
+    turned = {first: 2, second: 2, third: 1}
+    assert alice.send(assignment, "revision", key="key-2", ranks=turned, strength=3).status_code == 201
+
+
+@pytest.mark.parametrize("said", [{"ties": True}, {"strength": 3}])
+def test_what_is_begun_long_after_the_settings_changed_keeps_to_them(alice, pool, comparison, said):
+    PromptPool.objects.update(strength_scale=3)
+    change_pool(pool=pool, by=None, ties_allowed=False, strength_scale=2)
+    AuditEvent.objects.update(created_at=timezone.now() - timedelta(days=8))
+    assignment = alice.leased()
+    change_pool(pool=pool, by=None, flags=[])  # which has nothing to do with it
+    first, second, third = in_order(assignment)
+    ranks = {first: 1, second: 2, third: 2 if "ties" in said else 3}
+    response = alice.send(assignment, ranks=ranks, strength=said.get("strength"))
+    assert (response.status_code, response.json()["code"]) == (422, "incomplete_ranking")
 
 
 def test_an_answered_comparison_cannot_be_skipped_away(alice, comparison):
