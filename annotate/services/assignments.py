@@ -22,6 +22,8 @@ NEWEST_GUIDELINES = """
         (SELECT g.id FROM annotate_guidelineversion g WHERE g.pool_id = %(pool)s ORDER BY g.version DESC LIMIT 1)
 """.strip()
 
+NOT_RANKABLE = "not rankable: "  # so begin the reasons of what is for nobody
+
 # A place that this person may have.
 OPEN = """
 c.taken < c.overlap AND NOT c.is_withdrawn
@@ -106,7 +108,9 @@ WITH finished AS (
     UPDATE annotate_assignment SET status = %(status)s, finished_at = %(now)s, skip_reason = %(skip_reason)s
     WHERE id = %(assignment)s RETURNING comparison_id
 )
-UPDATE annotate_comparison c SET taken = c.taken - %(given_back)s, answered = c.answered + %(answered)s
+UPDATE annotate_comparison c
+SET taken = c.taken - %(given_back)s, answered = c.answered + %(answered)s,
+    is_withdrawn = c.is_withdrawn OR (%(is_for_nobody)s AND c.taken = %(given_back)s)
 FROM finished WHERE c.id = finished.comparison_id
 """
 
@@ -274,9 +278,12 @@ def skip_comparison(*, assignment_id: int, annotator: User, token: str, reason: 
 
 
 def finish(assignment: Assignment, status: Assignment.Status, *, skip_reason: str = "") -> None:
-    """End a locked lease, and count it on its comparison: an answer keeps its place, a skip gives it back."""
+    """End a locked lease, and count it on its comparison: an answer keeps its place, a skip gives it back.
+
+    A fresh comparison that cannot be ranked is shown to nobody after that, unless somebody else has a place on it.
+    """
     assignment.status, assignment.finished_at, assignment.skip_reason = status, timezone.now(), skip_reason
-    is_answer = status == Assignment.Status.ANSWERED
+    is_answer, is_fresh = status == Assignment.Status.ANSWERED, assignment.comparison.kind == Comparison.Kind.FRESH
     values = {
         "assignment": assignment.pk,
         "status": str(status),
@@ -284,6 +291,7 @@ def finish(assignment: Assignment, status: Assignment.Status, *, skip_reason: st
         "skip_reason": skip_reason,
         "answered": int(is_answer),
         "given_back": int(not is_answer),
+        "is_for_nobody": is_fresh and skip_reason.startswith(NOT_RANKABLE),
     }
     with connection.cursor() as cursor:
         cursor.execute(FINISH, values)

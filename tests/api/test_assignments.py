@@ -398,6 +398,35 @@ def test_skipping_gives_the_place_to_somebody_else(alice, bob, comparison):
     bob.leased()
 
 
+def test_what_cannot_be_ranked_is_shown_to_nobody_else(alice, bob, comparison):
+    alice.send(alice.leased(), "skip", reason="not rankable: unsafe")
+    comparison.refresh_from_db()
+    assert (comparison.is_withdrawn, comparison.taken) == (True, 0)
+    assert bob.lease().status_code == 204
+
+
+@pytest.mark.parametrize("has_answered", [True, False])
+def test_what_cannot_be_ranked_stays_where_somebody_else_has_a_place(alice, bob, prompt, has_answered):
+    comparison = make_comparison(prompt, ["a", "b"], overlap=3)
+    first, second = bob.leased(), alice.leased()
+    if has_answered:
+        bob.send(first, ranks=in_order(first))
+    alice.send(second, "skip", reason="not rankable: no_sense")
+    comparison.refresh_from_db()
+    assert (comparison.is_withdrawn, comparison.taken) == (False, 1)
+
+
+def test_gold_stays_whatever_one_says_of_it(alice, comparison):
+    Comparison.objects.update(kind="gold", overlap=100)
+    PromptPool.objects.update(gold_share=0.5)
+    response = alice.lease()
+    while response.status_code == 204:  # gold comes by chance
+        response = alice.lease()
+    alice.send(response.json(), "skip", reason="not rankable: no_sense")
+    comparison.refresh_from_db()
+    assert (comparison.is_withdrawn, comparison.taken) == (False, 0)
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize(("steps", "name"), [(0, "pool"), (2, "renamed")])
 def test_what_was_begun_before_the_settings_changed_counts(alice, pool, comparison, steps, name, is_late):
