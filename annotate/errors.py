@@ -45,6 +45,13 @@ class FrozenRanking(Conflict):
     sentence = _("A snapshot has used this answer already; it can no longer be changed.")
 
 
+class NoSkipInTraining(Refused):
+    code = "no_skip_in_training"
+    sentence = _(
+        "A training comparison cannot be skipped. Rank it as well as you can; the right answer comes afterwards."
+    )
+
+
 class NothingChanged(Refused):
     code = "nothing_changed"
     sentence = _("Nothing was changed: your answer stands as it was.")

@@ -9,7 +9,7 @@ from annotate.views.gold import pool_gold, pool_gold_new, pool_gold_withdraw
 from annotate.views.home import home
 from annotate.views.keys import keys
 from annotate.views.leave import leave
-from annotate.views.members import pool_member_remove, pool_members
+from annotate.views.members import pool_member_let_through, pool_member_remove, pool_members
 from annotate.views.people import (
     invitation_revoke,
     people,
@@ -50,6 +50,11 @@ urlpatterns = [
     path("pools/<int:pool_id>/guidelines/", pool_guidelines, name="pool_guidelines"),
     path("pools/<int:pool_id>/members/", pool_members, name="pool_members"),
     path("pools/<int:pool_id>/members/<int:member_id>/remove/", pool_member_remove, name="pool_member_remove"),
+    path(
+        "pools/<int:pool_id>/members/<int:member_id>/let-through/",
+        pool_member_let_through,
+        name="pool_member_let_through",
+    ),
     path("pools/<int:pool_id>/prompts/", pool_prompts, name="pool_prompts"),
     path("pools/<int:pool_id>/prompts/<int:prompt_id>/retire/", pool_prompt_retire, name="pool_prompt_retire"),
     path("pools/<int:pool_id>/prompts/<int:prompt_id>/restore/", pool_prompt_restore, name="pool_prompt_restore"),

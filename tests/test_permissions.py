@@ -37,7 +37,8 @@ MATRIX = {
     "leave": WITH_ROLE,
     # managers
     **dict.fromkeys(("pools", "pool_new", "pool", "pool_edit", "pool_pause", "pool_resume", "pool_guidelines"), MANAGE),
-    **dict.fromkeys(("pool_members", "pool_member_remove", "pool_prompts", "pool_prompt_retire"), MANAGE),
+    **dict.fromkeys(("pool_members", "pool_member_remove", "pool_member_let_through"), MANAGE),
+    **dict.fromkeys(("pool_prompts", "pool_prompt_retire"), MANAGE),
     **dict.fromkeys(("pool_prompt_restore", "pool_import", "pool_gold", "pool_gold_new"), MANAGE),
     **dict.fromkeys(("pool_gold_withdraw", "people", "person", "person_role", "person_deactivate"), MANAGE),
     **dict.fromkeys(("person_reactivate", "person_withdraw", "invitation_revoke", "audit"), MANAGE),
@@ -51,6 +52,7 @@ MATRIX = {
     **dict.fromkeys(("api_assignments", "api_assignment_ranking", "api_assignment_revision"), ANNOTATE),
     **dict.fromkeys(("api_assignment_skip", "api_assignment_renewal"), ANNOTATE),
     **dict.fromkeys(("api_pool_prompt", "api_pool_members", "api_pool_member", "api_pool_gold"), MANAGE),
+    "api_pool_member_let_through": MANAGE,
     **dict.fromkeys(("api_pool_gold_comparison", "api_people", "api_person", "api_person_withdraw"), MANAGE),
     **dict.fromkeys(("api_invitations", "api_invitation", "api_audit", "api_policy"), MANAGE),
     "api_pools": (WITH_ROLE, MANAGE),

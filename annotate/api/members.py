@@ -8,10 +8,10 @@ from rest_framework.views import APIView
 
 from annotate.api.errors import ERRORS
 from annotate.api.permissions import MayManage
-from annotate.api.strict import ByCompletionField, IdField, StrictSerializer, checked
+from annotate.api.strict import ByCompletionField, EmptySerializer, IdField, StrictSerializer, checked
 from annotate.models import Comparison, PoolMember, PromptPool, User
 from annotate.services.gold import make_gold, withdraw_gold
-from annotate.services.pools import add_member, remove_member
+from annotate.services.pools import add_member, let_through, remove_member
 
 
 class MemberSerializer(serializers.Serializer):
@@ -65,6 +65,21 @@ class PoolMemberDetail(APIView):
     def delete(self, request, pk: int, member: int):
         remove_member(member=get_object_or_404(PoolMember, pk=member, pool=pk), by=request.user)
         return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+class PoolMemberLetThrough(APIView):
+    permission_classes = [MayManage]
+
+    @extend_schema(
+        summary="Let somebody through without the training",
+        request=EmptySerializer,
+        responses={200: MemberSerializer, **ERRORS},
+    )
+    def post(self, request, pk: int, member: int):
+        checked(EmptySerializer, request)
+        found = get_object_or_404(PoolMember, pk=member, pool=pk)
+        let_through(member=found, by=request.user)
+        return Response(MemberSerializer(found).data)
 
 
 class PoolGold(APIView):

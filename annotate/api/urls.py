@@ -3,7 +3,7 @@
 from django.urls import path
 
 from annotate.api.assignments import AssignmentRanking, AssignmentRevision, Assignments, AssignmentSkip
-from annotate.api.members import PoolGold, PoolGoldDetail, PoolMemberDetail, PoolMembers
+from annotate.api.members import PoolGold, PoolGoldDetail, PoolMemberDetail, PoolMemberLetThrough, PoolMembers
 from annotate.api.people import AuditEvents, InvitationDetail, Invitations, People, PersonDetail, PersonWithdraw
 from annotate.api.pools import PoolDetail, Pools
 from annotate.api.preferences import Preferences, SnapshotCard, SnapshotDetail, Snapshots
@@ -22,6 +22,11 @@ urlpatterns = [
     path("pools/<int:pk>/prompts/<int:prompt>/", PoolPromptDetail.as_view(), name="api_pool_prompt"),
     path("pools/<int:pk>/members/", PoolMembers.as_view(), name="api_pool_members"),
     path("pools/<int:pk>/members/<int:member>/", PoolMemberDetail.as_view(), name="api_pool_member"),
+    path(
+        "pools/<int:pk>/members/<int:member>/let-through/",
+        PoolMemberLetThrough.as_view(),
+        name="api_pool_member_let_through",
+    ),
     path("pools/<int:pk>/gold/", PoolGold.as_view(), name="api_pool_gold"),
     path("pools/<int:pk>/gold/<int:comparison>/", PoolGoldDetail.as_view(), name="api_pool_gold_comparison"),
     path("preferences/", Preferences.as_view(), name="api_preferences"),

@@ -13,7 +13,7 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone
 
-from annotate.errors import StaleLease
+from annotate.errors import NoSkipInTraining, StaleLease
 from annotate.models import Assignment, Comparison, Prompt, PromptPool, User
 from annotate.models.comparisons import new_fencing_token
 from annotate.selectors import pools_to_lease_from, row, workable_pools
@@ -270,9 +270,14 @@ def reclaim(assignment: Assignment, *, annotator: User) -> bool:
 
 @transaction.atomic
 def skip_comparison(*, assignment_id: int, annotator: User, token: str, reason: str) -> Assignment:
-    """Leave a comparison to somebody else, and say why. Skipping twice is skipping once."""
+    """Leave a comparison to somebody else, and say why. Skipping twice is skipping once.
+
+    Raises NoSkipInTraining: one that is skipped never comes again, and too few would be left to pass with.
+    """
     assignment = held_assignment(assignment_id=assignment_id, annotator=annotator, token=token)
     if assignment.status == Assignment.Status.LEASED:
+        if assignment.comparison.kind == Comparison.Kind.TRAINING:
+            raise NoSkipInTraining
         finish(assignment, Assignment.Status.SKIPPED, skip_reason=reason.replace("\0", "")[:200])
     return assignment
 

@@ -105,6 +105,15 @@ def add_member(*, pool: PromptPool, user: User, by: User | None) -> PoolMember:
 
 
 @transaction.atomic
+def let_through(*, member: PoolMember, by: User | None) -> None:
+    """Have somebody rank for good without passing the pool's training: who failed has nothing left to pass it with."""
+    if member.qualified_at is None:
+        member.qualified_at = timezone.now()
+        member.save(update_fields=["qualified_at"])
+        record(by, "let-through.member", member.pool, person=str(member.user))
+
+
+@transaction.atomic
 def remove_member(*, member: PoolMember, by: User | None) -> None:
     """Take somebody's place in the pool away, and with it what they passed in training. Their answers stay."""
     member.delete()

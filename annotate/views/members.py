@@ -7,7 +7,7 @@ from django.views.decorators.http import require_POST
 from annotate.forms import MemberForm
 from annotate.models import PoolMember, PromptPool
 from annotate.roles import MAY_MANAGE
-from annotate.services.pools import add_member, remove_member
+from annotate.services.pools import add_member, let_through, remove_member
 from annotate.views.access import needs
 from annotate.views.outcome import told
 
@@ -31,4 +31,13 @@ def pool_member_remove(request, pool_id: int, member_id: int):
     member = get_object_or_404(PoolMember.objects.select_related("user", "pool"), pk=member_id, pool=pool_id)
     with told(request, _("%(person)s is no longer a member.") % {"person": member.user}):
         remove_member(member=member, by=request.user)
+    return redirect("pool_members", pool_id)
+
+
+@needs(MAY_MANAGE)
+@require_POST
+def pool_member_let_through(request, pool_id: int, member_id: int):
+    member = get_object_or_404(PoolMember.objects.select_related("user", "pool"), pk=member_id, pool=pool_id)
+    with told(request, _("%(person)s is through the training.") % {"person": member.user}):
+        let_through(member=member, by=request.user)
     return redirect("pool_members", pool_id)

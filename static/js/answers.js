@@ -44,7 +44,7 @@ export class Answers extends EventTarget {
 
   async skip(reason) {
     const comparison = this.stage.current;
-    if (!comparison || this.isSending || comparison.mode === "revision") return;
+    if (!comparison?.canBeSkipped || this.isSending) return;
     const body = { token: comparison.form.dataset.token, reason: reason.slice(0, 200) };
     const entry = await this.#keep(comparison, "skip", { body, holdMs: page.skipHeldSeconds * 1000 });
     if (!entry) return;

@@ -55,6 +55,11 @@ export class Comparison extends EventTarget {
     return this.form.dataset.mode;
   }
 
+  /* In training nothing is. */
+  get canBeSkipped() {
+    return this.mode === "ranking" && !this.isTraining;
+  }
+
   /* An answer that was sent, to be corrected: undone and counted is from here on only what is corrected. */
   reopen() {
     this.#history = [];

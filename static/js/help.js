@@ -9,7 +9,7 @@ export function listKeys(dialog, comparison) {
 }
 
 /* Whether an action of the keyboard means anything here. */
-function uses({ form, k, isPair, tiesAllowed, asksStrength, mode }, action) {
+function uses({ form, k, isPair, tiesAllowed, asksStrength, canBeSkipped }, action) {
   const [name, n] = action.split(/_(?=\d)/);
   const isThere = (selector) => form.querySelector(selector) !== null;
   const conditions = {
@@ -21,8 +21,8 @@ function uses({ form, k, isPair, tiesAllowed, asksStrength, mode }, action) {
     ...Object.fromEntries(["pick_first", "pick_second", "pick_bad"].map((pick) => [pick, () => isPair])),
     all_bad: () => !isPair,
     strength: () => asksStrength && !isPair,
-    skip: () => mode === "ranking",
-    not_rankable: () => mode === "ranking",
+    skip: () => canBeSkipped,
+    not_rankable: () => canBeSkipped,
     more: () => isThere(".more"),
     mark_good: () => isThere(".marking"),
     mark_bad: () => isThere(".marking"),

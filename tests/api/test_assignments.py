@@ -427,6 +427,14 @@ def test_gold_stays_whatever_one_says_of_it(alice, comparison):
     assert (comparison.is_withdrawn, comparison.taken) == (False, 0)
 
 
+def test_nothing_is_skipped_in_training(alice, comparison):
+    Comparison.objects.update(kind="training", gold_ranks={}, overlap=100)
+    PromptPool.objects.update(training_count=1)
+    response = alice.send(alice.leased(), "skip", reason="skip: language")
+    assert (response.status_code, response.json()["code"]) == (422, "no_skip_in_training")
+    assert Assignment.objects.get().status == "leased"
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 @pytest.mark.parametrize(("steps", "name"), [(0, "pool"), (2, "renamed")])
 def test_what_was_begun_before_the_settings_changed_counts(alice, pool, comparison, steps, name, is_late):

@@ -5,7 +5,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import resolve
 
-from annotate.models import Comparison, Invitation, Policy, PoolMember
+from annotate.models import AuditEvent, Comparison, Invitation, Policy, PoolMember
 from annotate.services.snapshots import freeze_preferences
 from tests.api.callers import Caller
 from tests.worlds import make_cast, make_comparison, make_person, make_policy, make_pool, make_prompt, make_ranking
@@ -93,6 +93,16 @@ def test_members_come_and_go(maria, cast, pool):
     assert maria.post(path, {"person": cast["olaf"].pk}).status_code == 422
     assert maria.client.delete(f"{path}{member['id']}/").status_code == 204
     assert not PoolMember.objects.exists()
+
+
+def test_somebody_is_let_through_without_the_training(maria, cast, pool):
+    member = PoolMember.objects.create(pool=pool, user=cast["alice"])
+    path = f"/api/v1/pools/{pool.pk}/members/{member.pk}/let-through/"
+    first = maria.post(path).json()
+    assert first["qualified_at"]
+    assert maria.post(path).json() == first
+    assert AuditEvent.objects.filter(action="let-through.member").count() == 1
+    assert maria.post(f"/api/v1/pools/999/members/{member.pk}/let-through/").status_code == 404
 
 
 def test_gold_is_made_from_a_comparison(maria, pool):

@@ -3,8 +3,9 @@
 import pytest
 from django.urls import reverse
 
-from annotate.models import Assignment, AuditEvent, Comparison, PromptPool
+from annotate.models import Assignment, AuditEvent, Comparison, PoolMember, PromptPool
 from annotate.progress import why_skipped
+from annotate.services.assignments import lease_next_comparison
 from annotate.services.pools import change_pool, write_guidelines
 from tests.worlds import make_comparison, make_pool, make_prompt, make_ranking
 
@@ -175,6 +176,24 @@ def test_it_offers_only_people_who_may_annotate_as_members(maria, cast, pool):
     response = maria.post(reverse("pool_members", args=[pool.pk]), {"person": cast["olaf"].pk})
     assert "person" in response.context["form"].errors
     assert not pool.memberships.exists()
+
+
+def test_it_lets_somebody_through_who_did_not_pass(maria, cast, pool):
+    pool.training_count = 1
+    pool.save()
+    training = make_comparison(make_prompt(pool, "Train"), ["a", "b"], kind="training", overlap=9)
+    fresh = make_comparison(make_prompt(pool, "One"), ["a", "b"])
+    make_ranking(training, cast["alice"], [1, 2])
+    member = PoolMember.objects.create(pool=pool, user=cast["alice"], training_seen=1)
+    assert lease_next_comparison(annotator=cast["alice"]) is None
+    address = reverse("pool_member_let_through", args=[pool.pk, member.pk])
+    page = reverse("pool_members", args=[pool.pk])
+    assert address in maria.get(page).text
+    assert "alice@example.org is through the training." in maria.post(address, follow=True).text
+    assert address not in maria.get(page).text
+    assert lease_next_comparison(annotator=cast["alice"]).comparison_id == fresh.pk
+    event = AuditEvent.objects.get(action="let-through.member")
+    assert (event.actor, event.detail) == (cast["maria"], {"person": "alice@example.org"})
 
 
 def test_it_finds_no_member_of_one_pool_under_another(maria, cast, pool, policy):

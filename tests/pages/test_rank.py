@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.urls import reverse
 
-from annotate.models import Assignment, Comparison, Ranking
+from annotate.models import Assignment, Comparison, PromptPool, Ranking
 from annotate.services.assignments import lease_next_comparison
 from annotate.services.gold import make_gold
 from tests.worlds import make_comparison, make_policy, make_pool, make_prompt, make_ranking
@@ -235,6 +235,18 @@ def test_a_comparison_that_is_left_without_a_reason_is_not_answered(alice, pairs
     assignment.refresh_from_db()
     assert (assignment.status, assignment.skip_reason) == ("skipped", stored)
     assert not Ranking.objects.exists()
+
+
+def test_a_training_comparison_offers_no_skip_and_takes_none(alice, pairs):
+    Comparison.objects.update(kind="training", gold_ranks={}, overlap=9)
+    PromptPool.objects.update(training_count=3)
+    page = alice.get("/rank/?in_full=1").text
+    assert 'data-act="skip"' not in page
+    assert 'name="leave"' not in page
+    page = alice.post("/rank/", plain_answer(leased_by("alice"), leave="skip: language"))
+    assert page.status_code == 422
+    assert "A training comparison cannot be skipped." in page.text
+    assert leased_by("alice")
 
 
 def test_it_is_nobody_elses_lease(alice, pairs, cast, signed_in):
