@@ -15,6 +15,11 @@ from annotate.services.audit import record
 from annotate.services.snapshots import withdraw_annotator
 
 
+class Withdrawn(Refused):
+    code = "withdrawn"
+    sentence = _("This person took all answers back: the account stays closed, since no new answer would count.")
+
+
 class LastManager(Refused):
     code = "last_manager"
     sentence = _("This is the only manager. Make somebody else a manager first.")
@@ -50,7 +55,9 @@ def deactivate_person(*, user: User, by: User) -> None:
 
 @transaction.atomic
 def reactivate_person(*, user: User, by: User) -> None:
-    """Open a deactivated account again. Answers that were withdrawn stay withdrawn."""
+    """Open a deactivated account again. Raises Withdrawn: that cannot be undone."""
+    if user.withdrawn_at:
+        raise Withdrawn
     user.is_active = True
     user.save(update_fields=["is_active"])
     record(by, "reactivate.person", user)

@@ -69,6 +69,8 @@ def test_withdrawing_somebody_names_the_checkpoints(maria, cast, pool):
     assert maria.post(f"/api/v1/people/{cast['alice'].pk}/withdraw/").json() == []
     cast["alice"].refresh_from_db()
     assert cast["alice"].withdrawn_at and not cast["alice"].is_active
+    response = maria.patch(f"/api/v1/people/{cast['alice'].pk}/", {"is_active": True})
+    assert (response.status_code, response.json()["code"]) == (422, "withdrawn")
 
 
 def test_an_invitation_is_a_link_that_can_be_ended(maria):

@@ -135,6 +135,15 @@ def test_it_withdraws_answers_and_lists_the_checkpoints_they_touched(maria, cast
     assert AuditEvent.objects.filter(action="withdraw.person", actor=cast["maria"]).exists()
 
 
+def test_who_withdrew_stays_out(maria, cast):
+    """A new answer would not count, and the page says that it cannot be undone."""
+    maria.post(reverse("person_withdraw", args=[cast["alice"].pk]))
+    address = reverse("person_reactivate", args=[cast["alice"].pk])
+    assert address not in maria.get(reverse("person", args=[cast["alice"].pk])).text
+    assert "the account stays closed" in maria.post(address, follow=True).text
+    assert not User.objects.get(pk=cast["alice"].pk).is_active
+
+
 def test_it_shows_the_audit_log_by_person_and_action(maria, cast):
     maria.post(reverse("people"), {"email": "emil@example.org", "role": "annotator"})
     maria.post(reverse("person_role", args=[cast["bob"].pk]), {"role": "researcher"})
