@@ -18,6 +18,7 @@ from annotate.errors import Conflict, Refused
 from annotate.keys import key_groups
 from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
 from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
+from annotate.nothing_to_rank import nothing_page
 from annotate.page_data import page_data
 from annotate.rendering import prose
 from annotate.roles import MAY_ANNOTATE
@@ -41,8 +42,10 @@ def next_page(request, *, lost_words: str = "", status: int = 200):
     """The page with the next comparison; `lost_words` are of an answer to another that can no longer be sent."""
     pool_id = whole_number(request.GET.get("pool"))
     assignment = lease_next_comparison(annotator=request.user, pool_id=pool_id, holding=())
-    in_full = "in_full" in request.GET
-    comparison = comparison_page(assignment, in_full=in_full) if assignment else {"assignment": None}
+    if assignment:
+        comparison = comparison_page(assignment, in_full="in_full" in request.GET)
+    else:
+        comparison = nothing_page(request.user, pool_id)
     return ranking_page(request, comparison | {"lost_words": lost_words}, status)
 
 
@@ -66,7 +69,7 @@ def rank_next(request):
     pool_id = whole_number(request.POST.get("pool"))
     assignment = lease_next_comparison(annotator=request.user, pool_id=pool_id, holding=holding)
     if assignment is None:
-        return render(request, "rank.html#nothing", {"assignment": None})
+        return render(request, "rank.html#nothing", nothing_page(request.user, pool_id))
     return render(request, "rank.html#comparison", comparison_page(assignment) | {"has_script": True})
 
 

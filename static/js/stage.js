@@ -43,9 +43,10 @@ export class Stage extends EventTarget {
     this.element.replaceChildren();
   }
 
-  /* The server's words for having none, which stay until there is one. */
+  /* The server's words for having none, which stay until there is one or the reason is another. */
   showNone(words) {
-    if (!this.element.querySelector("[data-nothing]")) this.#showInstead(words);
+    const why = (node) => node.querySelector("[data-why]")?.textContent;
+    if (why(this.element) !== why(words)) this.#showInstead(words);
   }
 
   showUnreachable() {
@@ -55,7 +56,7 @@ export class Stage extends EventTarget {
   #showInstead(words) {
     if (!this.isFree) return;
     this.element.replaceChildren(words);
-    announce(this.element.querySelector("h1, p").textContent);
+    for (const part of this.element.querySelectorAll("h1, [data-why] p, .nothing > p:first-child")) announce(part.textContent);
     this.dispatchEvent(new Event("empty"));
   }
 }

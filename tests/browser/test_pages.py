@@ -6,7 +6,7 @@ from itertools import product
 import pytest
 from django.test import Client
 
-from annotate.models import Assignment, Completion, PromptPool, Ranking
+from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking
 from annotate.services.invitations import invite_person
 from annotate.services.rankings import keep_better_answer
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
@@ -546,6 +546,27 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
     visit.press("Enter")
     visit.wait_for_another_than(done)
     assert not Ranking.objects.get().counts
+
+
+def test_training_that_was_not_passed_is_said_and_none_of_it_is_skipped(open_browser, policy):
+    make_training(policy)
+    visit = open_browser().ready()
+    assert not visit.page.get_by_role("button", name="Skip").is_visible()
+    visit.press("s", "x")
+    assert not visit.page.locator("dialog[open]").count()
+    better = 1 + visit.words().index("amber")
+    visit.press("ArrowRight" if better == 1 else "ArrowLeft").wait_for_text("Amber glows.")
+    visit.press("Enter").wait_for_text("You did not pass the training of “pool of 2”: 0 of 1 answers were right")
+
+
+def test_why_there_is_nothing_is_said_anew_when_it_changes(open_browser, policy):
+    pool = make_work(policy, 2, count=1)
+    Comparison.objects.update(is_withdrawn=True)
+    visit = open_browser().wait_for_text("The next comparisons are being written.")
+    visit.page.wait_for_selector("html[data-ready]")
+    PromptPool.objects.filter(pk=pool.pk).update(status="paused", status_reason="We go on on Monday.")
+    visit.wait_for_text("is paused: We go on on Monday.")
+    assert "“pool of 2” is paused: We go on on Monday." in visit.all_said
 
 
 def test_training_tells_after_a_reload_what_was_answered_before_it(open_browser, policy):

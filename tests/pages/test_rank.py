@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 from django.urls import reverse
 
-from annotate.models import Assignment, Comparison, PromptPool, Ranking
+from annotate.models import Assignment, Comparison, PoolMember, PromptPool, Ranking
 from annotate.services.assignments import lease_next_comparison
 from annotate.services.gold import make_gold
 from tests.worlds import make_comparison, make_policy, make_pool, make_prompt, make_ranking
@@ -247,6 +247,97 @@ def test_a_training_comparison_offers_no_skip_and_takes_none(alice, pairs):
     assert page.status_code == 422
     assert "A training comparison cannot be skipped." in page.text
     assert leased_by("alice")
+
+
+WRITTEN = "The next comparisons are being written. They appear here by themselves."
+NO_POOL = "No pool is open to you. As soon as one is, its comparisons appear here by themselves."
+
+
+def said_where_nothing_is(browser, **chosen) -> list[str]:
+    """The reasons, which the whole page and what its script fetches give alike."""
+    page, fetched = browser.get("/rank/", chosen).text, browser.post(NEXT, chosen).text
+    [reasons] = re.findall(r"<div data-why>(.*?)</div>", fetched)
+    assert f"<div data-why>{reasons}</div>" in page
+    return re.findall(r"<p>(.*?)</p>", reasons)
+
+
+@pytest.fixture
+def empty(cast):
+    """A pool with a prompt and nothing written yet."""
+    pool = make_pool(make_policy(), "Letters", k=2)
+    make_prompt(pool, "prompt")
+    return pool
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentences"),
+    [
+        ({}, [WRITTEN]),
+        ({"members_only": True}, [NO_POOL]),
+        (
+            {"status": "paused", "status_reason": "We go on on Monday."},
+            [NO_POOL, "“Letters” is paused: We go on on Monday."],
+        ),
+        ({"status": "paused"}, [NO_POOL, "“Letters” is paused."]),
+        (
+            {"status": "checking"},
+            [NO_POOL, "“Letters” is not open yet: it is being checked whether the model writes its language."],
+        ),
+    ],
+)
+def test_where_nothing_is_lent_it_says_why(alice, empty, fields, sentences):
+    PromptPool.objects.update(**fields)
+    assert said_where_nothing_is(alice) == sentences
+
+
+def test_a_pool_without_prompts_is_not_written_for(alice, empty):
+    empty.prompts.update(retired_at=empty.created_at)
+    assert said_where_nothing_is(alice) == [NO_POOL, "“Letters” has no prompts at the moment."]
+
+
+def test_it_says_of_a_chosen_pool_that_it_is_paused_and_leads_to_the_others(alice, empty):
+    PromptPool.objects.update(status="paused", status_reason="We go on on Monday.")
+    other = make_pool(empty.policy, "Other", members_only=True)
+    assert said_where_nothing_is(alice, pool=empty.pk) == ["“Letters” is paused: We go on on Monday."]
+    assert said_where_nothing_is(alice, pool=other.pk) == ["This pool is not open to you."]
+    assert "All pools" not in alice.post(NEXT, {"pool": empty.pk}).text
+    other.members_only = False
+    other.save()
+    assert '<a class="button primary" href="/rank/">All pools</a>' in alice.post(NEXT, {"pool": empty.pk}).text
+
+
+def test_it_speaks_of_no_closed_pool_while_another_is_written_for(alice, empty):
+    make_pool(empty.policy, "Old", status="paused", status_reason="It is done.")
+    assert said_where_nothing_is(alice) == [WRITTEN]
+
+
+@pytest.mark.parametrize(
+    ("seen", "right", "sentence"),
+    [
+        (None, 0, "You are not through the training of “Letters”, and it has nothing more for you."),
+        (1, 1, "You are not through the training of “Letters”, and it has nothing more for you."),
+        (
+            2,
+            1,
+            "You did not pass the training of “Letters”: 1 of 2 answers were right, and it has nothing more for you.",
+        ),
+    ],
+)
+def test_it_says_that_the_training_was_not_passed(alice, cast, empty, seen, right, sentence):
+    PromptPool.objects.update(training_count=2)
+    if seen:
+        PoolMember.objects.create(pool=empty, user=cast["alice"], training_seen=seen, training_right=right)
+    assert said_where_nothing_is(alice) == [f"{sentence} A manager can let you through."]
+    PoolMember.objects.update_or_create(pool=empty, user=cast["alice"], defaults={"qualified_at": empty.created_at})
+    assert said_where_nothing_is(alice) == [WRITTEN]
+
+
+def test_training_that_is_open_in_another_tab_is_not_failed(alice, empty):
+    PromptPool.objects.update(training_count=1)
+    make_comparison(make_prompt(empty, "p"), ["a", "b"], kind="training", gold_ranks={}, overlap=9)
+    alice.get("/rank/")
+    fetched = alice.post(NEXT, {"holding": [leased_by("alice").pk]}).text
+    assert WRITTEN in fetched
 
 
 def test_it_is_nobody_elses_lease(alice, pairs, cast, signed_in):
