@@ -104,7 +104,7 @@ def verdicts_on_page(pool: PromptPool, said: str | None) -> Iterator[tuple[str, 
 
 
 def strengths_on_page(pool: PromptPool, said: Answer) -> list[str]:
-    """The words of the pool's scale, and numbers up to what was said on a longer one: its words are not known by now."""
+    """The words of the pool's scale; beyond them numbers, up to what was said on a longer one that it had."""
     words = [str(word) for word in STRENGTHS.get(pool.strength_scale, [])]
     most = min(said.strength or 0, max(STRENGTHS))
     return words + [_("step %(n)d") % {"n": n} for n in range(len(words) + 1, most + 1)]
