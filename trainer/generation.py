@@ -16,7 +16,7 @@ from django.db.models import Count, Q
 from annotate.models import Comparison, Completion, Policy, PolicyCheckpoint, Prompt, PromptPool
 from annotate.selectors import open_comparisons
 from annotate.services.audit import record
-from trainer.run_folder import adapter_path, base_model_path
+from trainer.run_folder import MAX_PROMPT_TOKENS, adapter_path, base_model_path
 from trainer.selectors import incumbent
 from trainer.self_naming import names_its_model, own_name
 
@@ -178,7 +178,13 @@ def sample_texts(checkpoint: PolicyCheckpoint, prompts: list[list[dict]], sampli
     from trainer.rlhf.rollout import SamplingSettings
     from trainer.rlhf.rollout import sample as sample_from
 
-    return sample_from(ready_policy(checkpoint), prompts, settings=SamplingSettings(**sampling), seeds=seeds)
+    return sample_from(
+        ready_policy(checkpoint),
+        prompts,
+        settings=SamplingSettings(**sampling),
+        seeds=seeds,
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+    )
 
 
 def ready_policy(checkpoint: PolicyCheckpoint):

@@ -14,6 +14,8 @@ from annotate.services.snapshots import snapshot_demonstrations, snapshot_rankin
 from config.environment import DEFAULT_BASE_MODEL
 from trainer.models import TrainingRun
 
+MAX_PROMPT_TOKENS = 1024  # of a longer prompt the last are kept, where people rank and where a run learns
+
 
 def run_folder(run: TrainingRun) -> Path:
     return settings.DATA_DIR / "runs" / run.policy.name / str(run.pk)
@@ -67,7 +69,8 @@ def write_run_folder(run: TrainingRun) -> Path:
 def run_config(run: TrainingRun) -> dict:
     """What the trainer needs to know; hyper-parameters are the policy's recipe over the trainer's own defaults."""
     adapter = adapter_path(run.parent)
-    # PPO and evaluation sample as the pools do, so that what is trained and judged is what people read.
+    # PPO and evaluation sample as the pools do, so that what is trained and judged is what people read; but all that
+    # the policy may say (top-p 1): a cut distribution is not the one whose log-probs are trained.
     sampling = [pool.sampling for pool in run.policy.pools.filter(status=PromptPool.Status.ACTIVE)]
     temperature = max((each.get("temperature", 1.0) for each in sampling), default=1.0)
     config = {
@@ -76,6 +79,7 @@ def run_config(run: TrainingRun) -> dict:
         "base_model": base_model_path(run.policy),
         "trust_remote_code": run.policy.trust_remote_code,
         "parent": str(adapter) if adapter else None,
+        "max_prompt_tokens": MAX_PROMPT_TOKENS,
         "max_completion_tokens": max((each.get("max_new_tokens", 40) for each in sampling), default=40),
         "ppo": {"temperature": temperature},
         "evaluate": {"temperature": temperature},

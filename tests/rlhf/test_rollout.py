@@ -1,6 +1,7 @@
 """Sampling: seeds, distributions, stops, and log-probs that are those of the policy that sampled."""
 
 import collections
+from functools import partial
 
 import pytest
 import torch
@@ -8,12 +9,14 @@ import torch
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.encoding import encode_prompt
 from trainer.rlhf.policy import Policy, load_policy
-from trainer.rlhf.rollout import SamplingSettings, choose, derived_seed, sample, sample_ids, uniform
+from trainer.rlhf.rollout import SamplingSettings, choose, derived_seed, sample_ids, uniform
+from trainer.rlhf.rollout import sample as sample_from
 
 PROMPTS = [
     [{"role": "user", "content": text}]
     for text in ("Write about rain.", "A fox?", "What do you think about the train?")
 ]
+sample = partial(sample_from, max_prompt_tokens=1024)
 SETTINGS = SamplingSettings(temperature=0.7, top_p=1.0, max_new_tokens=9)
 
 

@@ -7,6 +7,7 @@ from annotate.models import Prompt, PromptPool
 from annotate.services.rankings import keep_better_answer
 from annotate.services.snapshots import freeze_preferences
 from tests.worlds import make_pool, make_prompt
+from trainer.generation import sample_texts
 from trainer.models import TrainingRun
 from trainer.rlhf.data import read_demonstrations
 from trainer.run_folder import checkpoint_folder, keep_candidate, run_config, run_folder, write_run_folder
@@ -80,6 +81,14 @@ def test_a_recipe_changes_what_it_names_and_nothing_else(run):
     config = run_config(run)
     assert config["seed"] == 7
     assert config["ppo"] == {"temperature": 1.0, "updates": 3}
+
+
+def test_a_run_learns_from_as_much_of_a_prompt_as_people_rank_on(run, monkeypatch):
+    asked = {}
+    monkeypatch.setattr("trainer.rlhf.rollout.sample", lambda *_given, **named: asked.update(named) or [])
+    monkeypatch.setattr("trainer.generation.ready_policy", lambda _checkpoint: None)
+    sample_texts(run.parent, [[{"role": "user", "content": "Long."}]], {}, [1])
+    assert asked["max_prompt_tokens"] == run_config(run)["max_prompt_tokens"] == 1024
 
 
 def test_the_candidate_is_kept_once_and_the_run_folder_stays_whole(run):

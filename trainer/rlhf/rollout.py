@@ -51,7 +51,7 @@ def sample(
     *,
     settings: SamplingSettings,
     seeds: Sequence[int],
-    max_prompt_tokens: int = 1024,
+    max_prompt_tokens: int,
 ) -> list[Sample]:
     """One completion for each prompt and its seed, from the active adapter; equal neighbours share their prompt."""
     encoded = [encode_prompt(policy.tokenizer, messages, max_tokens=max_prompt_tokens) for messages in prompts]
