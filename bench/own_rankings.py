@@ -7,9 +7,9 @@
 the same training rankings as pairs, LoRA or full weights, one epoch; that is slow on a processor: `--peer-folds`. A
 long comparison can be done in parts (`--only-folds`): a fold is the same, seeds too, whichever others are trained.
 Completions that are too long are cut by ours; TRL drops a pair that has one, and the fold's line says how many.
-Accuracy is of pairs with different ranks, equal scores counting half, ours in the stage's dtype and TRL's in fp32. A
-fold's interval is a bootstrap over prompts; those of the last lines are Wilson's, as if pairs were independent. Where
-TRL was not trained on all folds, ours is repeated on those it was.
+Accuracy is of pairs with different ranks and texts, equal scores counting half, ours in the stage's dtype and TRL's in
+fp32. A fold's interval is a bootstrap over prompts; those of the last lines are Wilson's, as if pairs were independent.
+Where TRL was not trained on all folds, ours is repeated on those it was.
 """
 
 from __future__ import annotations

@@ -233,7 +233,10 @@ def run_ours(options: argparse.Namespace) -> dict[str, Any]:
     policy.model.float()
     scores = RewardModel(options.mode, policy, policy, head, None, {}).score_groups(tests)
     each = scores.split([len(ranking.ranks) for ranking in held_out])
-    counts = [right_pairs(own.tolist(), ranking.ranks) for own, ranking in zip(each, held_out, strict=True)]
+    counts = [
+        right_pairs(own.tolist(), ranking.ranks, [completion.text for completion in ranking.completions])
+        for own, ranking in zip(each, held_out, strict=True)
+    ]
     right, decided = (sum(column) for column in zip(*counts, strict=True))
     work = packed_work(groups)._replace(predicted=0)
     flops = flops_of(options.base, options.mode, work)

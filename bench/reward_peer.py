@@ -17,7 +17,7 @@ from typing import Any
 from bench.default_base import use_device
 from bench.peak import peak_gb
 from bench.peer import REWARD_PEER
-from bench.right_pairs import right_pairs
+from bench.right_pairs import right_pairs, wins
 
 Record = dict[str, Any]  # a line of rankings.jsonl
 
@@ -113,26 +113,30 @@ def run(training: Training, train: list[Record], held_out: list[Record]) -> dict
 def all_pairs(rankings: list[Record]) -> list[Record]:
     """Rankings as the pairs that TRL's users must make of them."""
     return [
-        {"prompt": ranking["prompt"], "chosen": _turn(better["text"]), "rejected": _turn(worse["text"])}
+        {"prompt": ranking["prompt"], "chosen": _turn(texts[better]), "rejected": _turn(texts[worse])}
         for ranking in rankings
-        for better, high in zip(ranking["completions"], ranking["ranks"], strict=True)
-        for worse, low in zip(ranking["completions"], ranking["ranks"], strict=True)
-        if high < low
+        for texts in [texts_of(ranking)]
+        for better, worse in wins(ranking["ranks"], texts)
     ]
 
 
 def right_of(model: Any, tokenizer: Any, rankings: list[Record]) -> tuple[float, int]:
     """Pairs of differently ranked completions in the right order, and all of them."""
-    counts = [right_pairs(_scores(model, tokenizer, ranking), ranking["ranks"]) for ranking in rankings]
+    counts = [
+        right_pairs(_scores(model, tokenizer, ranking), ranking["ranks"], texts_of(ranking)) for ranking in rankings
+    ]
     return sum(right for right, _ in counts), sum(pairs for _, pairs in counts)
+
+
+def texts_of(ranking: Record) -> list[str]:
+    return [completion["text"] for completion in ranking["completions"]]
 
 
 def _scores(model: Any, tokenizer: Any, ranking: Record) -> list[float]:
     import torch
 
     texts = [
-        tokenizer.apply_chat_template(ranking["prompt"] + _turn(completion["text"]), tokenize=False)
-        for completion in ranking["completions"]
+        tokenizer.apply_chat_template(ranking["prompt"] + _turn(text), tokenize=False) for text in texts_of(ranking)
     ]
     scores = []
     model.eval()

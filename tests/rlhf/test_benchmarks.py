@@ -16,9 +16,11 @@ from bench.peak import peak_gb
 from bench.processor import shares_by_kind
 from bench.reward import flops_of, our_child
 from bench.reward_scaling import run_piece
-from bench.right_pairs import right_pairs
+from bench.right_pairs import right_pairs, wins
 from tests.rlhf.test_reward_training import write_run
+from trainer.rlhf.data import Completion, Ranking
 from trainer.rlhf.flops import Work
+from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.policy import best_device
 
 ASK = "from bench.peak import peak_gb; print(peak_gb())"
@@ -26,9 +28,18 @@ FILL_AND_ASK = "block = bytearray(300 << 20); from bench.peak import peak_gb; pr
 
 
 def test_equal_scores_are_right_by_half():
-    assert right_pairs([2.0, 1.0, 1.0, 0.0], [1, 2, 3, 3]) == (4.5, 5)  # of 2-1, 2-1, 2-0, 1=1, 1-0
-    assert right_pairs([0.0, 1.0], [1, 2]) == (0.0, 1)
-    assert right_pairs([0.0, 1.0], [1, 1]) == (0.0, 0)
+    assert right_pairs([2.0, 1.0, 1.0, 0.0], [1, 2, 3, 3], "abcd") == (4.5, 5)  # of 2-1, 2-1, 2-0, 1=1, 1-0
+    assert right_pairs([0.0, 1.0], [1, 2], "ab") == (0.0, 1)
+    assert right_pairs([0.0, 1.0], [1, 1], "ab") == (0.0, 0)
+
+
+def test_it_counts_the_pairs_that_our_report_counts():
+    ranks, texts = (1, 2, 3, 2), ["a", "b", "a", "c"]
+    completions = tuple(Completion(str(place), text) for place, text in enumerate(texts))
+    ours = pairs_of([Ranking("r", "p", [], completions, ranks)], ties="drop")
+    assert wins(ranks, texts) == [(0, 1), (0, 3), (1, 2), (3, 2)]
+    assert sorted(zip(ours.winner.tolist(), ours.loser.tolist(), strict=True)) == wins(ranks, texts)
+    assert right_pairs([1.0, 0.0, 1.0, 0.0], ranks, texts) == (2.0, 4)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere a child's count starts at its parent's")

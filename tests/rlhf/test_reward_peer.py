@@ -44,11 +44,11 @@ def test_it_refuses_a_step_that_trl_would_cut_short():
 def test_it_makes_a_pair_of_each_two_that_differ_in_rank():
     ranking = {
         "prompt": [{"role": "user", "content": "Why?"}],
-        "completions": [{"id": "1", "text": "a"}, {"id": "2", "text": "b"}, {"id": "3", "text": "c"}],
-        "ranks": [2, 1, 2],
+        "completions": [{"id": text, "text": text[0]} for text in ("a", "b", "c", "b2")],
+        "ranks": [2, 1, 2, 2],
     }
     pairs = [(pair["chosen"][0]["content"], pair["rejected"][0]["content"]) for pair in all_pairs([ranking])]
-    assert pairs == [("b", "a"), ("b", "c")]
+    assert pairs == [("b", "a"), ("b", "c")], "and none of two with the same text"
 
 
 @pytest.mark.filterwarnings("default")  # those of other people's libraries are theirs
