@@ -212,6 +212,15 @@ def test_it_finds_near_duplicate_prompts_between_the_splits():
     assert found["prompts"] == [{"held_out": "p2", "train": "p0", "jaccard": round(27 / 29, 3)}]
 
 
+@pytest.mark.parametrize("first", ["一", "あ", "ก"])
+def test_it_finds_near_duplicates_in_scripts_without_spaces(first):
+    characters = [chr(ord(first) + number) for number in range(30)]
+    train = [ranking(0, text="".join(characters)), ranking(1, text="".join(reversed(characters)))]
+    near = [ranking(2, text="".join([*characters[:-1], "x"])), ranking(3, text="".join(characters[:12]))]
+    found = near_duplicates([train], near)
+    assert found["prompts"] == [{"held_out": "p2", "train": "p0", "jaccard": round(27 / 29, 3)}]
+
+
 def test_it_finds_the_near_duplicates_that_comparing_all_finds():
     rng = np.random.default_rng(0)
     train = [" ".join(rng.choice(WORDS, size=30)) for _ in range(200)]

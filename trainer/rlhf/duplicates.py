@@ -1,11 +1,13 @@
 """Near-duplicate prompts on both sides of a split: they would let memory pass for judgement.
 
-A prompt is the set of its word triples. Of each prompt a sketch is kept, the smallest hashes of the set (Broder 1997):
-some 200 bytes, however long the text. Pairs whose sketches agree are read again and compared word for word.
+A prompt is the set of its word triples; in scripts without spaces between words each character is a word. Of each
+prompt a sketch is kept, the smallest hashes of the set (Broder 1997): some 200 bytes, however long the text. Pairs
+whose sketches agree are read again and compared word for word.
 """
 
 from __future__ import annotations
 
+import re
 import zlib
 from array import array
 from collections.abc import Iterator, Sequence
@@ -23,6 +25,11 @@ LIKELY = 0.5  # share of the smaller sketch that near-duplicates agree in all bu
 COMMON = 64  # prompts; a hash that more have in common is of a template's words, and only so many are looked at
 RIVALS = 4  # prompts compared word for word with a held-out one: so many for its rare hashes and for its common ones
 LISTED = 50
+# Thai and Lao, Burmese, Khmer; kana, those of half width; Chinese characters.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\uff66-\uff9f\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 class Sketches(NamedTuple):
@@ -103,7 +110,7 @@ def _sketch(shingles: set[int]) -> list[int]:
 
 
 def _shingles(ranking: Ranking) -> set[int]:
-    words = " ".join(turn["content"] for turn in ranking.prompt).lower().split()
+    words = WORD.findall(" ".join(turn["content"] for turn in ranking.prompt).lower())
     starts = range(max(1, len(words) - SHINGLE_WORDS + 1))
     return {zlib.crc32(" ".join(words[start : start + SHINGLE_WORDS]).encode()) for start in starts}
 
