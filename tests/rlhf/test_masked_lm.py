@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from array import array
 
 import pytest
 import torch
@@ -56,9 +57,9 @@ def test_what_is_hidden_depends_on_seed_epoch_and_block_alone(tokenizer):
 
 def test_blocks_hold_every_token_after_the_first_of_a_sequence(tokenizer):
     cls, sep = tokenizer.cls_token_id, tokenizer.sep_token_id
-    blocks = cloze_blocks([[10, 11, 12, 13, 14], [20], []], tokenizer, 4)
-    assert [block.input_ids for block in blocks] == [[cls, 10, 11, 12], [cls, 13, 14, sep], [cls, 20, sep, sep]]
-    assert cloze_blocks([[], []], tokenizer, 4) == []
+    blocks = cloze_blocks(array("I", [10, 11, 12, 13, 14, sep, 20, sep, sep]), tokenizer, 4)
+    assert [list(block.input_ids) for block in blocks] == [[cls, 10, 11, 12], [cls, 13, 14, sep], [cls, 20, sep, sep]]
+    assert cloze_blocks(array("I", [sep, sep]), tokenizer, 4) == []
 
 
 @torch.no_grad()

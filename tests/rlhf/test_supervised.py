@@ -1,19 +1,22 @@
 """The supervised stages: what the loss covers, that it falls, and that a stopped stage ends as one left alone."""
 
 import json
+import random
+import tracemalloc
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run
-from trainer.rlhf import checkpoint, sft
+from trainer.rlhf import checkpoint, sft, supervised
 from trainer.rlhf.corpus import cut_blocks
 from trainer.rlhf.encoding import MaskedConversation, load_tokenizer
 from trainer.rlhf.folder import StageError, Stopped, StopSignal
 from trainer.rlhf.imitation import backward_imitation, conversation_loss
 from trainer.rlhf.policy import load_policy
 from trainer.rlhf.pretrain import run_pretrain
+from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.sft import run_sft
 
 TURNS = [
@@ -130,7 +133,40 @@ def test_blocks_hold_every_token_and_an_end_after_each_document(tiny_base):
         expected += [*tokenizer(document, add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     blocks = cut_blocks(documents, tokenizer, 4)
     assert [token for block in blocks for token in block.input_ids] == expected
-    assert all(len(block.input_ids) == 4 for block in blocks[:-1])
+    assert all(len(block.input_ids) == 4 for block in list(blocks)[:-1])
+    assert all(block.is_assistant == [True] * len(block.input_ids) for block in blocks)
+    short = [len(block.input_ids) for block in cut_blocks(documents, tokenizer, len(expected) - 1)]
+    assert short == [len(expected) - 1], "one token alone has nothing before it"
+
+
+def test_a_corpus_takes_some_bytes_a_token(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    document = "The quick brown fox reads. " * 100
+    cut_blocks([document], tokenizer, 256)  # what a first call loads stays
+    tracemalloc.start()
+    try:
+        blocks = cut_blocks((document for _ in range(100)), tokenizer, 256)
+        held = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    tokens = 100 * (1 + len(tokenizer(document, add_special_tokens=False)["input_ids"]))
+    assert len(blocks) == -(-tokens // 256) and tokens > 50_000
+    assert held / tokens < 6
+
+
+def test_each_epoch_is_shuffled_once_and_the_same_whenever_it_is_taken_up(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(supervised, "derived_seed", lambda *key: drawn.append(key) or derived_seed(*key))
+    expected = []
+    for epoch in range(3):
+        order = list(range(7))
+        random.Random(derived_seed(9, 5, epoch)).shuffle(order)
+        expected += [order[:3], order[3:6], order[6:]]
+    given = {"epochs": 3, "seed": 9}
+    assert list(supervised.batches_of(7, 3, **given, done=0)) == expected
+    assert len(drawn) == 3
+    for done in range(10):
+        assert list(supervised.batches_of(7, 3, **given, done=done)) == expected[done:]
 
 
 def test_they_say_which_file_is_missing(tmp_path, tiny_base):

@@ -12,7 +12,8 @@ dropout. Logits are computed for all tokens of a micro-batch, since what stands 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from array import array
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -33,7 +34,7 @@ class Block(NamedTuple):
     """A stretch of the corpus with its number, the first token of a sequence before it where the encoder has one."""
 
     number: int
-    input_ids: list[int]
+    input_ids: Sequence[int]
 
 
 class Cloze(NamedTuple):
@@ -44,15 +45,14 @@ class Cloze(NamedTuple):
     targets: list[int]
 
 
-def cloze_blocks(documents: Iterable[list[int]], tokenizer: PreTrainedTokenizerBase, block_tokens: int) -> list[Block]:
-    """Documents end to end, a separator after each, in blocks of `block_tokens` ids, CLS included; the last is shorter.
+def cloze_blocks(ids: array[int], tokenizer: PreTrainedTokenizerBase, block_tokens: int) -> list[Block]:
+    """Documents that stand end to end in blocks of `block_tokens` ids, CLS included; the last is shorter.
 
     A block without a word that could be hidden is left out.
     """
-    ids = [token for document in documents for token in (*document, tokenizer.eos_token_id)]
-    opening = [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id]
+    opening = array(ids.typecode, [] if tokenizer.cls_token_id is None else [tokenizer.cls_token_id])
     size = block_tokens - len(opening)
-    blocks = [ids[start : start + size] for start in range(0, len(ids), size)]
+    blocks = (ids[start : start + size] for start in range(0, len(ids), size))
     special = set(tokenizer.all_special_ids)
     return [Block(number, opening + block) for number, block in enumerate(blocks) if not special.issuperset(block)]
 

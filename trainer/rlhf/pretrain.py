@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.corpus import corpus_path, cut_blocks, encoded
+from trainer.rlhf.corpus import corpus_path, cut_blocks, joined_ids
 from trainer.rlhf.data import read_corpus
 from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
@@ -73,7 +73,7 @@ def cloze(policy: Policy, documents: Iterable[str], config: RunConfig, processes
     tokenizer = policy.tokenizer
     if tokenizer.mask_token_id is None:
         raise StageError("the base is a masked language model, but its tokenizer has no mask token")
-    blocks = cloze_blocks(encoded(documents, tokenizer), tokenizer, config.pretrain.block_tokens)
+    blocks = cloze_blocks(joined_ids(documents, tokenizer), tokenizer, config.pretrain.block_tokens)
     steps_per_epoch = -(-len(blocks) // config.pretrain.blocks_per_step)
 
     def backward(batch: Sequence[Block], step: int) -> dict[str, float]:

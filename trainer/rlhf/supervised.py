@@ -7,7 +7,7 @@ of (seed, epoch), so that a resumed stage sees what it would have seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,19 +77,16 @@ def train(
     `source` is the file that the examples were read from: a saved state is gone on from with the same alone.
     """
     check_inputs(folder, stage, models_of(config) | {source.name: source}, processes)
-    steps_per_epoch = -(-len(examples) // examples_per_step)
-    steps = steps_per_epoch * epochs
+    steps = -(-len(examples) // examples_per_step) * epochs
     optimiser = MasterAdamW(learner.parameters.values(), lr=learning_rate, weight_decay=0.0)
     state, log = folder.stage(stage) / "state", folder.log(stage)
     done = _restore(load_state(state), learner, optimiser)
     if processes.is_first:
         log.cut(done)
     pace, saving = Pace(steps), SavingTime()
-    for step in range(done + 1, steps + 1):
-        epoch, place = divmod(step - 1, steps_per_epoch)
-        order = list(range(len(examples)))
-        random.Random(derived_seed(config.seed, 5, epoch)).shuffle(order)
-        batch = [examples[i] for i in order[place * examples_per_step : (place + 1) * examples_per_step]]
+    batches = batches_of(len(examples), examples_per_step, epochs=epochs, seed=config.seed, done=done)
+    for step, places in enumerate(batches, start=done + 1):
+        batch = [examples[place] for place in places]
         optimiser.zero_grad(set_to_none=True)
         metrics = backward(batch, step)
         processes.sum_gradients(learner.parameters.values())
@@ -109,6 +106,16 @@ def train(
     if processes.is_first:
         _publish(folder, stage, config, learner, steps)
     processes.barrier()
+
+
+def batches_of(count: int, size: int, *, epochs: int, seed: int, done: int) -> Iterator[list[int]]:
+    """The places of the examples of each step that is left: an epoch is shuffled once."""
+    steps = -(-count // size)
+    for epoch in range(done // steps, epochs):
+        order = list(range(count))
+        random.Random(derived_seed(seed, 5, epoch)).shuffle(order)
+        first = max(0, done - epoch * steps)
+        yield from (order[start : start + size] for start in range(first * size, count, size))
 
 
 def _restore(saved: tuple[dict, dict] | None, learner: Learner, optimiser: torch.optim.Optimizer) -> int:
