@@ -142,6 +142,8 @@ def test_it_deals_only_prompts_of_which_nothing_is_said():
     assert [ranking.prompt_id for ranking in least] == ["px"]
     _, least = split_by_prompt(rankings[:15], held_out_share=0.2, seed=1, splits=splits)
     assert len(least) == 1, "nothing could be measured otherwise"
+    train, kept = split_by_prompt([of(15, "train"), of(1)], held_out_share=0.2, seed=1, splits=splits)
+    assert [ranking.prompt_id for ranking in (*train, *kept)] == ["p1", "p15"], "of two that disagree"
 
 
 def test_it_deals_an_exact_share_of_the_prompts():

@@ -126,6 +126,14 @@ def another_prompt(folder, _base) -> None:
     path.write_text(path.read_text().replace("Say 0 things", "Say nothing"))
 
 
+def rankings_that_hold_out(folder, _base, *, number=0) -> None:
+    """One of a prompt that the run trains on, or of one that it does not."""
+    prompt = json.loads((folder.path / "prompts.jsonl").read_text().splitlines()[number])
+    completions = [{"id": text, "text": text} for text in "ab"]
+    line = {"id": "1", "prompt": prompt["messages"], "completions": completions, "ranks": [1, 2], "split": "held_out"}
+    (folder.path / "rankings.jsonl").write_text(json.dumps(line) + "\n")
+
+
 def retrained_parent(folder, base) -> None:
     policy = load_policy(base, dtype="float32", device="cpu")
     policy.new_adapter("policy", LoraConfig(r=4, alpha=8), seed=9)
@@ -165,6 +173,7 @@ def begun(tmp_path, tiny_base, monkeypatch):
             "base_model",
         ),
         (another_prompt, "prompts.jsonl"),
+        (rankings_that_hold_out, "rankings.jsonl"),
         (another_demonstration, "demonstrations.jsonl"),
     ],
 )
@@ -185,6 +194,7 @@ def test_an_unfinished_ppo_goes_on_with_the_same_written_again(begun):
     with_reward_model(begun, Path(begun.config.base_model))
     (begun.path / "prompts.jsonl").touch()
     (begun.path / "corpus.txt").write_text("Of no use beside demonstrations.")
+    rankings_that_hold_out(begun, None, number=3)
     assert main(["ppo", str(begun.path)]) == COMPLETE
     assert len(metrics(begun)) == 3
 

@@ -56,6 +56,32 @@ def test_the_policy_loss_and_its_gradient_are_those_worked_out_by_hand():
     assert float(found.ratio) == pytest.approx(5.1)
 
 
+def test_it_trains_on_no_prompt_that_either_file_holds_out(tmp_path, tiny_base):
+    folder = make_run(tmp_path, tiny_base)
+    by_id, by_words, doubled, free = ([ask(f"What is {name}?")] for name in ("an id", "a word", "a double", "free"))
+    prompts = [("a", by_id, None), ("b", by_words, None), ("c", doubled, "train"), ("d", doubled, "held_out")]
+    write_lines(
+        tmp_path / "prompts.jsonl",
+        [{"id": name, "messages": messages, "split": split} for name, messages, split in [*prompts, ("e", free, None)]],
+    )
+    assert [prompt.id for prompt in prepare(folder, folder.config, HAS_E).prompts] == ["a", "b", "e"]
+    answers = {"completions": [{"id": "1", "text": "x"}, {"id": "2", "text": "y"}], "ranks": [1, 2]}
+    rankings = [("a", [ask("In other words?")], "held_out"), ("f", by_words, "held_out"), ("e", free, "train")]
+    lines = [
+        {"id": str(number), "prompt_id": name, "prompt": prompt, "split": split, **answers}
+        for number, (name, prompt, split) in enumerate(rankings)
+    ]
+    write_lines(tmp_path / "rankings.jsonl", lines)
+    assert [prompt.id for prompt in prepare(folder, folder.config, HAS_E).prompts] == ["e"]
+    write_lines(tmp_path / "rankings.jsonl", [line | {"split": "held_out"} for line in lines])
+    with pytest.raises(StageError, match="rankings.jsonl holds out every prompt"):
+        prepare(folder, folder.config, HAS_E)
+
+
+def write_lines(path, lines):
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
 def test_the_policy_gradient_agrees_with_finite_differences():
     generator = torch.Generator().manual_seed(3)
     old, advantages = torch.randn(2, 9, generator=generator, dtype=torch.float64)

@@ -21,7 +21,7 @@ from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.ranking_file import RankingFile
 from trainer.rlhf.reward_model import load_reward_model
-from trainer.rlhf.reward_split import prompt_splits, split_rankings
+from trainer.rlhf.reward_split import named_splits, split_rankings
 from trainer.rlhf.reward_training import train_reward, without_effect
 from trainer.rlhf.reward_tuning import Lesson, _loss, register_of
 
@@ -332,9 +332,25 @@ def test_it_holds_out_the_prompts_that_the_run_does(tiny_base, tmp_path, has_ids
         lines.append({"id": name, "messages": ranking["prompt"], "split": "held_out" if name in kept else "train"})
     (run.path / "rankings.jsonl").write_text("".join(json.dumps(ranking) + "\n" for ranking in rankings))
     (run.path / "prompts.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config, prompt_splits(run))
+    split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config, named_splits(run))
     numbers = [{ranking.id.replace("r", "p") for ranking in part} for part in split]
     assert numbers[2] == kept and numbers[0] and numbers[1]
+
+
+@pytest.mark.parametrize("told", [None, "train"])
+def test_it_holds_out_the_words_that_another_ranking_does(tiny_base, tmp_path, told):
+    """As where one prompt stands in two pools, each of which dealt it for itself."""
+    run = write_run(tmp_path / "run", tiny_base, prompts=40)
+    rankings = [json.loads(line) for line in (run.path / "rankings.jsonl").read_text().splitlines()]
+    kept = [ranking | {"split": "held_out"} for ranking in rankings[::4]]
+    twins = [ranking | {"prompt_id": ranking["id"], "split": told} for ranking in kept]
+    rankings = [ranking | {"split": "train"} for ranking in rankings] + kept + twins
+    lines = [json.dumps(ranking | {"id": str(number)}) + "\n" for number, ranking in enumerate(rankings)]
+    (run.path / "rankings.jsonl").write_text("".join(lines))
+    split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config, named_splits(run))
+    held_out = {*range(0, 40, 4), *range(40, 60)}
+    assert {int(ranking.id) for ranking in split.held_out} == held_out
+    assert {int(ranking.id) for part in split[:2] for ranking in part} == {*range(40)} - held_out
 
 
 def test_it_says_how_many_completions_it_saw_cut(tiny_base, tmp_path):

@@ -15,7 +15,7 @@ from trainer.rlhf.advantage import Moments
 from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tensors, restore_optimiser, save_state
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.critic import Critic, ValueHead, make_critic
-from trainer.rlhf.data import Prompt, read_prompts
+from trainer.rlhf.data import Prompt, prompt_key, read_prompts
 from trainer.rlhf.encoding import encode_prompt
 from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
@@ -26,6 +26,7 @@ from trainer.rlhf.overoptimisation import favourite, fit_gold
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.reward_model import ADAPTER, RewardModel
+from trainer.rlhf.reward_split import held_out_in_rankings, prompt_splits
 from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer, scorer_inputs
 from trainer.rlhf.trunk import depth
@@ -92,18 +93,16 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     if config.ppo.judge_patience < 2:
         patience = config.ppo.judge_patience
         raise StageError(f"ppo.judge_patience is {patience}: the judge's noise is told from two updates at least")
+    prompts, texts = training_prompts(folder)
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     if config.ppo.score.is_dense and (scorer.head is None or not scorer.head.has_terms):
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
-    check_inputs(folder, "ppo", inputs_of(folder, config, reward, reward_model), processes)
+    check_inputs(folder, "ppo", inputs_of(folder, config, reward, reward_model, texts), processes)
     critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
     optimiser = MasterAdamW(parameters.values(), lr=config.ppo_rate, eps=1e-5, weight_decay=0.0)
-    prompts = [prompt for prompt in read_prompts(folder.path / "prompts.jsonl") if prompt.split != "held_out"]
-    if not prompts:
-        raise StageError("prompts.jsonl has no prompt of the split “train”")
     ids = [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts]
     imitation = load_imitation(folder, actor.policy, config) if config.ppo.loss.ptx else None
     return Job(
@@ -111,11 +110,28 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     )
 
 
-def inputs_of(folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None) -> dict[str, Path]:
+def training_prompts(folder: RunFolder) -> tuple[list[Prompt], list[Path]]:
+    """The prompts of prompts.jsonl that neither it nor rankings.jsonl holds out, and which of the two say so."""
+    files = [folder.path / "prompts.jsonl"]
+    splits, kept = prompt_splits(folder), held_out_in_rankings(folder)
+    said = [(prompt, {prompt.id, prompt_key(prompt.messages)}) for prompt in read_prompts(files[0])]
+    said = [(prompt, names) for prompt, names in said if "held_out" not in map(splits.get, names)]
+    if not said:
+        raise StageError("prompts.jsonl has no prompt of the split “train”")
+    prompts = [prompt for prompt, names in said if not names & kept]
+    if not prompts:
+        raise StageError("rankings.jsonl holds out every prompt that prompts.jsonl gives to train on")
+    if len(prompts) < len(said):
+        files.append(folder.path / "rankings.jsonl")
+    return prompts, files
+
+
+def inputs_of(
+    folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None, texts: list[Path]
+) -> dict[str, Path]:
     """What a run is made of beside its configuration, by name: a start, what scores, what is read."""
-    texts = [folder.path / "prompts.jsonl"]
     if config.ppo.loss.ptx and (source := imitated(folder)) is not None:
-        texts.append(source)
+        texts = [*texts, source]
     return models_of(config) | scorer_inputs(folder, reward, reward_model) | {path.name: path for path in texts}
 
 

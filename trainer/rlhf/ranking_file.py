@@ -85,10 +85,11 @@ def split_by_prompt(
 ) -> tuple[Chosen, Chosen]:
     """Training and held-out rankings; a prompt is never on both sides.
 
-    A `split` in the file decides, or else that of the prompt in `splits`, by its id or its `prompt_key`. Prompts of
-    which nothing is said are dealt by a hash of seed and prompt, so that the same prompt falls on the same side in
-    every run of the same seed, however many rankings join. Where all that holds nothing out, one prompt is, unless the
-    share is 0: that with the lowest draw, of those dealt if there are any. What weighs 0 is not trained on.
+    A `split` in the file decides, and that of the prompt in `splits`, by its id or its `prompt_key`: held out where one
+    of them says so. Prompts of which nothing is said are dealt by a hash of seed and prompt, so that the same prompt
+    falls on the same side in every run of the same seed, however many rankings join. Where all that holds nothing out,
+    one prompt is, unless the share is 0: that with the lowest draw, of those dealt if there are any. What weighs 0 is
+    not trained on.
     """
     draws, weights, said = np.empty(len(rankings)), np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
     for number, ranking in enumerate(rankings):
@@ -103,9 +104,9 @@ def split_by_prompt(
 
 
 def _split_of(ranking: Ranking, splits: Mapping[str, str]) -> str:
-    if ranking.split or not splits:
+    if not splits:
         return ranking.split or ""
-    said = {splits.get(ranking.prompt_id), splits.get(prompt_key(ranking.prompt))}
+    said = {ranking.split, splits.get(ranking.prompt_id), splits.get(prompt_key(ranking.prompt))}
     return next((split for split in ("held_out", "train") if split in said), "")
 
 

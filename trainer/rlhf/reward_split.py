@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from trainer.rlhf.config import RunConfig
-from trainer.rlhf.data import Ranking, prompt_key, read_prompts
+from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_key, read_prompts
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.pairs import has_preference
 from trainer.rlhf.ranking_file import deal_prompts, split_by_prompt
@@ -53,6 +53,21 @@ def prompt_splits(folder: RunFolder) -> dict[str, str]:
     prompts = [prompt for prompt in read_prompts(path) if prompt.split] if path.exists() else []
     prompts.sort(key=lambda prompt: prompt.split == "held_out")
     return {key: prompt.split for prompt in prompts for key in (prompt.id, prompt_key(prompt.messages))}
+
+
+def held_out_in_rankings(folder: RunFolder) -> set[str]:
+    """Ids and contents (`prompt_key`) of the prompts that the run's rankings.jsonl, if it has one, holds out."""
+    path, names = folder.path / "rankings.jsonl", set()
+    for _, record, where in numbered_lines(path) if path.exists() else ():
+        if record.get("split") == "held_out":
+            ranking = parse_ranking(record, where)
+            names |= {ranking.prompt_id, prompt_key(ranking.prompt)}
+    return names
+
+
+def named_splits(folder: RunFolder) -> dict[str, str]:
+    """What both files say of prompts: of one that either holds out, held out."""
+    return prompt_splits(folder) | dict.fromkeys(held_out_in_rankings(folder), "held_out")
 
 
 def can_teach(rankings: Sequence[Ranking]) -> bool:

@@ -43,7 +43,7 @@ from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
 from trainer.rlhf.reward_probes import Probed, planned_chunks, probe_head, read_and_probe, scores_of, voters_of
 from trainer.rlhf.reward_report import Judged, build_report, length_sign
-from trainer.rlhf.reward_split import prompt_splits, split_rankings
+from trainer.rlhf.reward_split import named_splits, split_rankings
 from trainer.rlhf.reward_tuning import Lesson, make_trainee, steps_done, steps_of, tune
 from trainer.rlhf.versions import versions
 
@@ -57,7 +57,7 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
 
     Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
-    config, processes, splits = folder.config, join_processes(), prompt_splits(folder)
+    config, processes, splits = folder.config, join_processes(), named_splits(folder)
     split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, splits)
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
