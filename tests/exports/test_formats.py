@@ -14,12 +14,13 @@ from annotate.exports import FORMATS, export_chunks
 from annotate.exports.download import export_response
 from annotate.exports.files import FILE_TYPES
 from annotate.exports.pairs import transcript, turns
-from annotate.models import Comparison, Demonstration, Ranking
+from annotate.models import Comparison, Demonstration, Prompt, Ranking
 from annotate.preferences import PreferenceFilters
 from annotate.services.rankings import keep_better_answer
 from annotate.services.snapshots import freeze_preferences, withdraw_annotator
 from tests.worlds import make_cast, make_comparison, make_policy, make_pool, make_prompt, make_ranking
 from trainer.rlhf.data import read_demonstrations, read_rankings
+from trainer.rlhf.imports import READERS
 
 pytestmark = pytest.mark.django_db
 CHAT = [
@@ -152,6 +153,15 @@ def test_the_trainer_reads_exported_rankings_as_they_are(ranking, tmp_path):
     call_command("export_preferences", "--format", "rankings", "--output", str(path))
     [read] = read_rankings(path)
     assert (read.ranks, read.completions[1].text, read.annotator) == ((2, 1, 2), "hello", ranking.annotator.pseudonym)
+
+
+@pytest.mark.parametrize("format", ["trl", "trl-conversational", "hh", "moss"])
+def test_the_trainer_imports_pairs_again_with_split_annotator_and_language(prompt, ranking, format):
+    Prompt.objects.filter(pk=prompt.pk).update(is_held_out=True, language="zh")
+    records = export(format)
+    found = list(READERS[format.split("-")[0]](records))
+    said = [(each.split, each.annotator, each.language) for each in found]
+    assert said == [("held_out", records[0]["annotator"], "zh")] * 2 and records[0]["annotator"]
 
 
 def test_the_trainer_reads_exported_demonstrations_as_they_are(cast, prompt, ranking, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
@@ -278,6 +279,101 @@ def test_it_imports_trl_in_each_of_its_forms():
     assert list(from_trl([{"prompt": "p", "chosen": "same", "rejected": "same"}])) == []
     with pytest.raises(DataError, match="record 1, field “prompt”"):
         list(from_trl([{"chosen": "a", "rejected": "b"}]))
+
+
+ANSWER, SYSTEM = {"role": "assistant", "content": "Good."}, {"role": "system", "content": "Be brief."}
+
+
+def trl_record(*turns, **fields):
+    """A record whose sides are these turns, and an answer each."""
+    sides = {side: [*turns, {**ANSWER, "content": f"{side}."}] for side in ("chosen", "rejected")}
+    return sides | fields
+
+
+def test_it_takes_a_trl_prompt_once_wherever_it_stands():
+    question, named = QUESTION[0]["content"], {**QUESTION[0], "name": None}
+    records = [
+        trl_record(SYSTEM, *QUESTION, prompt=question),
+        trl_record(SYSTEM, *QUESTION, prompt=f" {question}\n"),
+        trl_record(SYSTEM, *QUESTION, prompt=[named]),
+        trl_record(SYSTEM, named, prompt=[SYSTEM, *QUESTION]),
+        trl_record(SYSTEM, *QUESTION, prompt=None),
+        trl_record(SYSTEM, *QUESTION, prompt=""),
+        trl_record(*QUESTION, prompt=[SYSTEM]),
+        trl_record(prompt=[SYSTEM, *QUESTION]),
+    ]
+    assert [ranking.prompt for ranking in from_trl(records)] == [[SYSTEM, *QUESTION]] * len(records)
+
+
+def test_it_goes_on_from_a_trl_prompt_that_the_turns_continue():
+    talk = [*QUESTION, ANSWER, *QUESTION]
+    records = [trl_record(*talk[start:], prompt=talk[:start]) for start in (1, 2, 3)]
+    assert [ranking.prompt for ranking in from_trl(records)] == [talk] * 3
+
+
+@pytest.mark.parametrize("prompt", ["Another?", [{"role": "user", "content": "Another?"}], [SYSTEM, *QUESTION]])
+def test_it_refuses_a_trl_prompt_beside_turns_that_begin_with_another(prompt):
+    with pytest.raises(DataError, match="record 1, field “prompt”: is not among the turns of “chosen”"):
+        list(from_trl([trl_record(*QUESTION, prompt=prompt)]))
+
+
+def test_it_skips_what_hh_and_moss_hold_without_an_answer():
+    start, turns = "\n\nHuman: Hi\n\nAssistant:", ["Hi", "Good."]
+    hh = [
+        {"chosen": f"{start} Good.", "rejected": f"{start} Bad.\n\nHuman: And?"},
+        {"chosen": "\n\nHuman: Hi", "rejected": "\n\nHuman: Hi"},
+        {"chosen": f"{start} Good.", "rejected": start},
+        {"chosen": f"{start} Good.", "rejected": f"{start} Bad."},
+    ]
+    assert [ranking.completions[1].text for ranking in from_hh(hh)] == ["Bad."]
+    moss = [
+        {"chosen": turns, "rejected": rejected}
+        for rejected in ([], ["Bad."], ["Hi", ""], ["Hi", "Bad.", "And?"], ["Hi", "Bad."])
+    ]
+    moss += [{"chosen": [], "rejected": []}, {"chosen": ["", *turns, "a"], "rejected": ["", *turns, "b"]}]
+    assert [ranking.completions[1].text for ranking in from_moss(moss)] == ["Bad."]
+    with pytest.raises(DataError, match="record 1, field “rejected”: must be a list of turns"):
+        list(from_moss([{"chosen": turns, "rejected": "Bad."}]))
+
+
+@pytest.mark.parametrize("form", ["lines", "list"])
+def test_it_imports_files_as_the_hub_has_them(tmp_path, capsys, form):
+    start = "\n\nHuman: Hi\n\nAssistant:"
+    records = [{"chosen": f"{start} {answer}", "rejected": f"{start} x"} for answer in "ab"]
+    source = tmp_path / "train.jsonl.gz"
+    content = json.dumps(records) if form == "list" else "\n".join(map(json.dumps, records))
+    source.write_bytes(gzip.compress(content.encode()))
+    assert main(["hh", str(source), str(tmp_path / "rankings.jsonl")]) == 0
+    assert [r.completions[0].text for r in RankingFile(tmp_path / "rankings.jsonl")] == ["a", "b"]
+    source.write_bytes(gzip.compress(content.encode())[:-9])
+    assert main(["hh", str(source), str(tmp_path / "rankings.jsonl")]) == 1
+    assert "train.jsonl.gz: not a whole gzip file" in capsys.readouterr().err
+    source.write_bytes(gzip.compress(b'{"chosen": 1}'))
+    assert main(["hh", str(source), str(tmp_path / "rankings.jsonl")]) == 1
+    assert "train.jsonl.gz, line 1, field “chosen”: must be a string" in capsys.readouterr().err
+
+
+def import_lines(folder, *records):
+    (folder / "trl.jsonl").write_text("\n".join(map(json.dumps, records)))
+    assert main(["trl", str(folder / "trl.jsonl"), str(folder / "rankings.jsonl")]) == 0
+    return read_rankings(folder / "rankings.jsonl")
+
+
+def test_it_keeps_split_annotator_and_language_where_they_are_ours(tmp_path):
+    ours = {"annotator": "a1", "language": "zh"}
+    found = import_lines(
+        tmp_path,
+        {"prompt": "p", "chosen": "a", "rejected": "b", "split": "held_out", **ours},
+        {"prompt": "q", "chosen": "a", "rejected": "b", "split": "train", "annotator": 3, "language": ""},
+        {"prompt": "r", "chosen": "a", "rejected": "b", "split": "test_prefs"},
+    )
+    said = [(ranking.split, ranking.annotator, ranking.language) for ranking in found]
+    assert said == [("held_out", "a1", "zh"), ("train", None, None), (None, None, None)]
+
+
+def test_imported_splits_that_hold_nothing_out_leave_it_to_the_run(tmp_path):
+    found = import_lines(tmp_path, {"prompt": "p", "chosen": "a", "rejected": "b", "split": "train"})
+    assert [ranking.split for ranking in found] == [None]
 
 
 def test_it_imports_moss_with_its_strength(tmp_path):

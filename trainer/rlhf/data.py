@@ -11,7 +11,7 @@ import io
 import json
 import math
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -169,20 +169,25 @@ def _records(path: Path | str) -> Iterator[tuple[dict[str, Any], str]]:
 def numbered_lines(path: Path | str) -> Iterator[tuple[int, dict[str, Any], str]]:
     """Each line's first byte, its object, and where it stands, for people; raises `DataError` where it is none."""
     path = Path(path)
-    end = 0
     with path.open("rb") as lines:
-        for number, line in enumerate(lines, start=1):
-            where, start, end = f"{path.name}, line {number}", end, end + len(line)
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line.rstrip(b"\r\n"))  # else what is cut short is found wrong in the next line
-            except json.JSONDecodeError as error:
-                raise DataError(where, None, f"not JSON ({error.msg}: column {error.colno})") from error
-            except UnicodeDecodeError as error:
-                raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
-            check_object(record, where, may_have_halves=any(mark in line for mark in HALF_MARKS))
-            yield start, record, where
+        yield from numbered_records(lines, path.name)
+
+
+def numbered_records(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, dict[str, Any], str]]:
+    """As `numbered_lines`, of a file that is open."""
+    end = 0
+    for number, line in enumerate(lines, start=1):
+        where, start, end = f"{name}, line {number}", end, end + len(line)
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line.rstrip(b"\r\n"))  # else what is cut short is found wrong in the next line
+        except json.JSONDecodeError as error:
+            raise DataError(where, None, f"not JSON ({error.msg}: column {error.colno})") from error
+        except UnicodeDecodeError as error:
+            raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
+        check_object(record, where, may_have_halves=any(mark in line for mark in HALF_MARKS))
+        yield start, record, where
 
 
 def check_object(record: Any, where: str, *, may_have_halves: bool = True) -> None:

@@ -4,17 +4,22 @@
 
 Each reader yields a `Ranking` of two, the preferred first, whose id is a hash of its prompt and completions: what was
 imported from several sources can be put in one file. Records that carry no preference between two answers to one
-prompt (equal or empty answers, or prompts that differ, as a few of HH's do) are skipped and counted. Errors name the
-place of a record: one of `places`, such as “file, line 3”, or without any its number.
+prompt (equal, empty or missing answers, or prompts that differ, as a few of HH's do) are skipped and counted. Errors
+name the place of a record: one of `places`, such as “file, line 3”, or without any its number.
+
+What this project's own exports say beside the pair is kept: `split`, `annotator`, `language`. Two texts of TRL's
+standard format are taken as they are, a prompt of one turn and answers with the blank that joined them.
 """
 
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import math
 import re
 import sys
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -23,8 +28,20 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from trainer.rlhf.data import ROLES, Completion, DataError, Messages, Ranking, check_object, numbered_lines, prompt_key
+from trainer.rlhf.data import (
+    ROLES,
+    SPLITS,
+    Completion,
+    DataError,
+    Messages,
+    Ranking,
+    check_object,
+    numbered_lines,
+    numbered_records,
+    prompt_key,
+)
 
+_GZIP = b"\x1f\x8b"  # a file of this kind begins with it
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -47,51 +64,50 @@ def _told_apart(reader: Reader) -> Reader:
 
 @_told_apart
 def from_hh(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
-    """`{"chosen", "rejected"}`: two transcripts "\\n\\nHuman: …\\n\\nAssistant: …" alike up to the last turn."""
+    """`{"chosen", "rejected"}`: two transcripts "\\n\\nHuman: …\\n\\nAssistant: …" alike up to the last turn.
+
+    One that ends with the person's turn has no answer, or one that holds "\\n\\nHuman:" itself, and is skipped.
+    """
     for record, where in _placed(records, places):
-        chosen, rejected = (_hh_turns(record, field, where) for field in ("chosen", "rejected"))
-        yield from _pair(where, chosen, rejected)
+        sides = [_hh_turns(record, field, where) for field in ("chosen", "rejected")]
+        if all(turns[-1]["role"] == "assistant" for turns in sides):
+            yield from _pair(record, where, *sides)
 
 
 @_told_apart
 def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """TRL's preference formats: plain or conversational, the prompt given or implied by what both share.
 
-    A prompt that is given and with which the turns begin too, as in ultrafeedback_binarized, is taken once. A `margin`
-    becomes the ranking's strength where it is above 0.
+    A prompt that is given and that the turns hold too, as in ultrafeedback_binarized, or behind a system's message in
+    orca_dpo_pairs, is taken once. A `margin` becomes the ranking's strength where it is above 0.
     """
     for record, where in _placed(records, places):
+        prompt = _trl_turns(record.get("prompt") or [], "user", "prompt", where)
         sides = []
         for field in ("chosen", "rejected"):
             if field not in record:
                 raise DataError(where, field, "is missing")
-            prompt = record.get("prompt", [])
             if isinstance(record[field], str) and not prompt:
                 raise DataError(where, "prompt", "is missing, and plain text cannot imply it")
-            head = _trl_turns(prompt, "user", "prompt", where)
             turns = _trl_turns(record[field], "assistant", field, where)
-            sides.append(turns if head and turns[: len(head)] == head else head + turns)
-        yield from _pair(where, *sides, strength=_strength(record, "margin", where))
+            sides.append(turns if _begins_anew(turns, prompt) else prompt + turns)
+        if not any(_holds(turns, prompt) for turns in sides):
+            reason = "is not among the turns of “chosen”, which begin a conversation of their own"
+            raise DataError(where, "prompt", reason)
+        yield from _pair(record, where, *sides, strength=_strength(record, "margin", where))
 
 
 @_told_apart
 def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """MOSS-RLHF's `{"chosen": [turn…], "rejected": [turn…]}`, the person and the model by turns, the model last.
 
-    Part II's strength, `mean preference difference`, becomes the ranking's strength where it is above 0.
+    Part II's strength, `mean preference difference`, becomes the ranking's strength where it is above 0. A record with
+    an empty turn, which MOSS-RLHF's own loader leaves out too, or with an answer to nothing is skipped.
     """
     for record, where in _placed(records, places):
-        sides = []
-        for field in ("chosen", "rejected"):
-            turns = record.get(field)
-            if not isinstance(turns, Sequence) or isinstance(turns, str) or len(turns) < 2:
-                raise DataError(where, field, "must be a list of at least two turns")
-            for place, turn in enumerate(turns):
-                if not isinstance(turn, str):
-                    raise DataError(where, f"{field}[{place}]", "must be a string")
-            roles = ["assistant" if (len(turns) - place) % 2 else "user" for place in range(len(turns))]
-            sides.append([{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)])
-        yield from _pair(where, *sides, strength=_strength(record, "mean preference difference", where))
+        sides = [_moss_turns(record, field, where) for field in ("chosen", "rejected")]
+        if all(len(turns) > 1 and all(turn["content"] for turn in turns) for turns in sides):
+            yield from _pair(record, where, *sides, strength=_strength(record, "mean preference difference", where))
 
 
 def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
@@ -106,8 +122,8 @@ def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
                 "completions": [{"id": c.id, "text": c.text} for c in ranking.completions],
                 "ranks": list(ranking.ranks),
             }
-            if ranking.strength is not None:
-                line["strength"] = ranking.strength
+            said = {name: getattr(ranking, name) for name in ("strength", "split", "annotator", "language")}
+            line |= {name: value for name, value in said.items() if value is not None}
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
             lines += 1
     return lines
@@ -130,15 +146,40 @@ def _strength(record: Mapping[str, Any], field: str, where: str) -> float | None
 
 
 def _trl_turns(value: Any, role: str, field: str, where: str) -> Messages:
-    """A text as one turn of `role`, or the turns that are there."""
+    """A text as one turn of `role`, or the turns that are there, each its role and its content alone."""
     turns = [{"role": role, "content": value}] if isinstance(value, str) else value
     if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
         raise DataError(where, field, "must be a text or a list of {role, content}")
-    return list(turns)
+    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
 
 
 def _is_turn(turn: Any) -> bool:
     return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
+
+
+def _begins_anew(turns: Messages, prompt: Messages) -> bool:
+    """Whether the turns stand for the whole conversation, and do not go on from the prompt that is given."""
+    if not (turns and prompt):
+        return not prompt
+    first, before = turns[0]["role"], prompt[-1]["role"]
+    return first == "system" or first == before == "user" or _holds(turns[: len(prompt)], prompt)
+
+
+def _holds(turns: Messages, part: Messages) -> bool:
+    """Whether a part of a conversation stands in it, white space apart."""
+    whole, sought = ([(turn["role"], turn["content"].split()) for turn in each] for each in (turns, part))
+    return any(whole[start : start + len(sought)] == sought for start in range(len(whole) - len(sought) + 1))
+
+
+def _moss_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
+    turns = record.get(field)
+    if not isinstance(turns, list):
+        raise DataError(where, field, "must be a list of turns")
+    for place, turn in enumerate(turns):
+        if not isinstance(turn, str):
+            raise DataError(where, f"{field}[{place}]", "must be a string")
+    roles = ["assistant" if (len(turns) - place) % 2 else "user" for place in range(len(turns))]
+    return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
 
 
 def _hh_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
@@ -154,7 +195,9 @@ def _hh_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
     ]
 
 
-def _pair(where: str, chosen: Messages, rejected: Messages, *, strength: float | None = None) -> Iterator[Ranking]:
+def _pair(
+    record: Mapping[str, Any], where: str, chosen: Messages, rejected: Messages, *, strength: float | None = None
+) -> Iterator[Ranking]:
     """The ranking of two conversations that differ in their last turn, which must be the assistant's."""
     if not all(turns and turns[-1]["role"] == "assistant" for turns in (chosen, rejected)):
         raise DataError(where, "chosen", "must end, like “rejected”, with the assistant's turn")
@@ -164,9 +207,26 @@ def _pair(where: str, chosen: Messages, rejected: Messages, *, strength: float |
     if texts[0] == texts[1] or not all(texts) or chosen[:-1] != rejected[:-1]:
         return
     completions = (Completion("chosen", texts[0]), Completion("rejected", texts[1]))
-    prompt = [{"role": turn["role"], "content": turn["content"]} for turn in chosen[:-1]]
+    prompt = chosen[:-1]
     said = [{"role": completion.id, "content": completion.text} for completion in completions]
-    yield Ranking(prompt_key(prompt + said), prompt_key(prompt), prompt, completions, (1, 2), strength=strength)
+    split = record.get("split")
+    yield Ranking(
+        id=prompt_key(prompt + said),
+        prompt_id=prompt_key(prompt),
+        prompt=prompt,
+        completions=completions,
+        ranks=(1, 2),
+        split=split if split in SPLITS else None,
+        strength=strength,
+        annotator=_name(record, "annotator"),
+        language=_name(record, "language"),
+    )
+
+
+def _name(record: Mapping[str, Any], field: str) -> str | None:
+    """What our own exports say there; other projects' columns of that name may hold anything."""
+    value = record.get(field)
+    return value if value and isinstance(value, str) else None
 
 
 READERS = {"hh": from_hh, "trl": from_trl, "moss": from_moss}
@@ -176,14 +236,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Converts files of one format; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m trainer.rlhf.imports", description="Preference data to rankings.")
     parser.add_argument("format", choices=READERS)
-    parser.add_argument("sources", type=Path, nargs="+", metavar="FILE", help="JSON lines, or one JSON list")
+    parser.add_argument(
+        "sources", type=Path, nargs="+", metavar="FILE", help="JSON lines or a JSON list, or either gzipped"
+    )
     parser.add_argument("rankings", type=Path)
     options = parser.parse_args(arguments)
     try:
         _refuse_what_is_no_output(options.rankings)
         placed = [entry for source in options.sources for entry in _read(source)]
         records, places = [record for record, _ in placed], [where for _, where in placed]
-        rankings = list(READERS[options.format](records, places))
+        rankings = _with_telling_splits(list(READERS[options.format](records, places)))
         if not rankings:
             names = ", ".join(source.name for source in options.sources)
             raise DataError(names, None, f"no preference among {len(records)} records")
@@ -196,6 +258,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     print(f"{written} rankings written, {len(records) - written} records without a preference skipped")
     return 0
+
+
+def _with_telling_splits(rankings: list[Ranking]) -> list[Ranking]:
+    """The rankings, without their splits where none is held out: else the reward stage had nothing to measure on."""
+    if any(ranking.split == "held_out" for ranking in rankings):
+        return rankings
+    return [replace(ranking, split=None) for ranking in rankings]
 
 
 def _refuse_what_is_no_output(path: Path) -> None:
@@ -211,13 +280,20 @@ def _refuse_what_is_no_output(path: Path) -> None:
 
 
 def _read(path: Path) -> list[tuple[dict[str, Any], str]]:
-    """The records of a file, each with where it stands in it."""
+    """The records of a file, gzipped or not, each with where it stands in it."""
     with path.open("rb") as file:
-        is_list = file.read(1024).lstrip().startswith(b"[")
-    if not is_list:
-        return [(record, where) for _, record, where in numbered_lines(path)]
+        opened = gzip.open if file.read(len(_GZIP)) == _GZIP else open
     try:
-        records = json.loads(path.read_bytes())
+        with opened(path, "rb") as file:
+            is_list = file.read(1024).lstrip().startswith(b"[")
+            file.seek(0)
+            if not is_list:
+                return [(record, where) for _, record, where in numbered_records(file, path.name)]
+            content = file.read()
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DataError(path.name, None, f"not a whole gzip file ({error})") from error
+    try:
+        records = json.loads(content)
     except ValueError as error:  # not JSON, or not UTF-8
         raise DataError(path.name, None, f"not JSON ({error})") from error
     placed = [(record, f"{path.name}, record {number}") for number, record in enumerate(records, start=1)]
