@@ -65,6 +65,11 @@ def pack(groups: Sequence[Group], *, pad_id: int) -> PackedBatch:
     return PackedBatch(input_ids, position_ids, _visibility(segment)[:, None], owner, count)
 
 
+def additive(mask: Bool[Tensor, "batch 1 query seen"], dtype: torch.dtype) -> Float[Tensor, "batch 1 query seen"]:
+    """The mask as what is added to attention's weights: 0 where a token may be seen, else the least number."""
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+
+
 def _visibility(segment: Int[Tensor, "batch time"]) -> Bool[Tensor, "batch time time"]:
     time = segment.shape[1]
     is_past = torch.ones(time, time, dtype=torch.bool).tril()

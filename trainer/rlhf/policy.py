@@ -44,8 +44,11 @@ from trainer.rlhf.trunk import is_encoder, is_encoder_config
 PREFIX = "base_model.model."  # PEFT writes every name as seen from its own wrapper
 
 
+ADDS_ITS_MASK = ("codegen", "gptj")  # attention of their own, whose whole mask is the one they are given to add
+
+
 class UnsupportedModel(StageError):
-    """The model changes its logits after the output layer, which the chunked log-probs would miss, or cannot write."""
+    """The model changes its logits, which the chunked log-probs would miss, cannot take our masks, or cannot write."""
 
 
 class Policy(NamedTuple):
@@ -295,8 +298,8 @@ def load_policy(
     """The base model, frozen, with `adapter` (a checkpoint folder) as its active adapter `policy` if one is given.
 
     A checkpoint of full weights takes the base's place; tokenizer and template always come from the base.
-    Raises `UnsupportedModel` for a model whose logits are changed, and for an encoder where a writer is needed,
-    `StageError` where there is no model.
+    Raises `UnsupportedModel` for a model whose logits are changed or whose attention cannot take the masks of packed
+    rows, and for an encoder where a writer is needed, `StageError` where there is no model.
     """
     device = torch.device(device) if device else best_device()
     is_full = adapter is not None and not is_adapter(adapter)
@@ -308,6 +311,7 @@ def load_policy(
         raise UnsupportedModel(f"{path} is a masked language model, which cannot write; `reward.backbone` may name it")
     kind = AutoModelForMaskedLM if is_encoder_config(config) else AutoModelForCausalLM
     model = kind.from_pretrained(path, dtype=pick_dtype(dtype, device), **options)
+    _refuse_other_attention(model)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
     _refuse_changed_logits(model)
@@ -381,6 +385,16 @@ def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> froz
 
 def _module_names(tensors: dict[str, Tensor]) -> list[str]:
     return sorted({key.removeprefix(PREFIX).rsplit(".", 2)[0] for key in tensors})
+
+
+def _refuse_other_attention(model: PreTrainedModel) -> None:
+    """An encoder lays its masks itself; of decoders without SDPA some add their own, by places in the row (GPT-Neo)."""
+    kind, how = model.config.model_type, model.config._attn_implementation
+    if how != "sdpa" and kind not in ADDS_ITS_MASK and not is_encoder(model):
+        raise UnsupportedModel(
+            f"{type(model).__name__} has an attention of its own ({how}), which may not see as the masks of packed "
+            f"rows say; decoders with SDPA can be trained, and of the others {', '.join(ADDS_ITS_MASK)}"
+        )
 
 
 def _refuse_changed_logits(model: PreTrainedModel) -> None:

@@ -23,6 +23,7 @@ from trainer.rlhf.data import Messages
 from trainer.rlhf.encoding import encode_prompt
 from trainer.rlhf.exact import exact, exact_device
 from trainer.rlhf.folder import StageError
+from trainer.rlhf.packing import additive
 from trainer.rlhf.policy import Policy
 
 _MASK = (1 << 64) - 1
@@ -90,7 +91,7 @@ def _decode(policy: Policy, prompts: list[list[int]], settings: SamplingSettings
     cache = Cache(layers=[_Slots(width + settings.max_new_tokens) for _ in range(model.config.num_hidden_layers)])
     ids, is_real = _left_padded(distinct, policy.pad_id, device)
     lengths = is_real.sum(1)
-    hidden_mask = _additive(_prefill_mask(is_real), model.dtype)
+    hidden_mask = additive(_prefill_mask(is_real), model.dtype)
     positions = (is_real.cumsum(1) - 1).clamp(min=0)
     logits = model(
         input_ids=ids, position_ids=positions, attention_mask=hidden_mask, past_key_values=cache, logits_to_keep=1
@@ -100,7 +101,7 @@ def _decode(policy: Policy, prompts: list[list[int]], settings: SamplingSettings
 
     key_mask = torch.ones(len(prompts), width + settings.max_new_tokens, dtype=torch.bool, device=device)
     key_mask[:, :width] = is_real[owner]
-    key_mask = _additive(key_mask[:, None, None, :], model.dtype)
+    key_mask = additive(key_mask[:, None, None, :], model.dtype)
     lengths = lengths[owner]
     stops = torch.tensor(sorted(policy.stop_ids), device=device)
     written: list[list[int]] = [[] for _ in prompts]
@@ -222,10 +223,6 @@ def _prefill_mask(is_real: Tensor) -> Tensor:
     causal = torch.ones(width, width, dtype=torch.bool, device=is_real.device).tril()
     own = torch.eye(width, dtype=torch.bool, device=is_real.device)  # padding sees itself: no empty softmax
     return ((causal & is_real[:, None, :]) | own)[:, None]
-
-
-def _additive(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
 
 
 def _finished(policy: Policy, token_ids: list[int], logprobs: list[float]) -> Sample:

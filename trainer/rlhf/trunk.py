@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
-from trainer.rlhf.packing import Group, PackedBatch, batches, pack, pool, unpacked
+from trainer.rlhf import attention
+from trainer.rlhf.packing import Group, PackedBatch, additive, batches, pack, pool, unpacked
 
 
 class _Deep(Exception):
@@ -93,15 +94,21 @@ def rows_for(model: nn.Module, groups: Sequence[Group], *, is_packed: bool = Tru
 
 
 def packed_inputs(batch: PackedBatch, model: nn.Module) -> dict[str, Tensor]:
-    """The forward arguments of a packed batch, on the model's device; an encoder counts its positions itself."""
+    """The forward arguments of a packed batch, on the model's device; an encoder counts its positions itself.
+
+    SDPA takes the mask as it is; an attention of a model's own adds it, where True would add 1 and hide nothing.
+    """
     device = next(model.parameters()).device
     if is_encoder(model):
         is_real = batch.attention_mask[:, 0, :, 0]  # all real tokens of a row see its first one
         return {"input_ids": batch.input_ids.to(device), "attention_mask": is_real.long().to(device)}
+    trunk, mask = trunk_of(model), batch.attention_mask.to(device)
+    if trunk.config._attn_implementation not in ("sdpa", attention.NAME):
+        mask = additive(mask, trunk.dtype)
     return {
         "input_ids": batch.input_ids.to(device),
         "position_ids": batch.position_ids.to(device),
-        "attention_mask": batch.attention_mask.to(device),
+        "attention_mask": mask,
     }
 
 
