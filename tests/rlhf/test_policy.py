@@ -7,13 +7,17 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
+from transformers.pytorch_utils import Conv1D
 
+from tests.rlhf.run_folders import make_run, with_reward_model
 from trainer.rlhf.checkpoint import CheckpointError
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.data import Prompt
 from trainer.rlhf.experience import Actor, layouts, roll_out, rollout_logprobs
+from trainer.rlhf.folder import StopSignal
 from trainer.rlhf.logprobs import token_logprobs
 from trainer.rlhf.policy import Policy, UnsupportedModel, load_policy, pick_dtype
+from trainer.rlhf.ppo import run_ppo
 from trainer.rlhf.rollout import SamplingSettings
 
 
@@ -103,6 +107,75 @@ def test_it_holds_several_adapters_and_the_base_in_one_model(base, tmp_path):
     assert policy.adapters() == ["incumbent", "policy"]
     with pytest.raises(KeyError, match="no adapter is called 'copy'"):
         policy.use_adapter("copy")
+
+
+@pytest.fixture
+def foreign(base, tmp_path):
+    """An adapter as another tool writes it: on the attention alone."""
+    names = ["q_proj", "v_proj"] if "llama" in base.name else ["c_attn"]
+    torch.manual_seed(3)
+    config = peft.LoraConfig(
+        r=2, target_modules=names, fan_in_fan_out=names == ["c_attn"], init_lora_weights=False, task_type="CAUSAL_LM"
+    )
+    model = peft.get_peft_model(AutoModelForCausalLM.from_pretrained(base), config)
+    model.save_pretrained(tmp_path / "foreign")
+    return tmp_path / "foreign"
+
+
+def modules_of(parameters) -> set[str]:
+    return {name.removeprefix("base_model.model.").rsplit(".", 2)[0] for name in parameters}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft, of transformers
+def test_an_adapter_on_some_layers_lies_beside_others_on_all(base, foreign, tmp_path):
+    policy = load_policy(base, adapter=foreign, dtype="float32", device="cpu")
+    before = logits(policy.model)
+    plain = AutoModelForCausalLM.from_pretrained(base)
+    linear = {
+        name
+        for name, module in plain.named_modules()
+        if isinstance(module, torch.nn.Linear | Conv1D) and name != "lm_head"
+    }
+    policy.new_adapter("critic", LoraConfig(r=3), seed=1)
+    policy.copy_adapter("policy", "parent")
+    assert policy.active_adapter == "policy" and torch.equal(logits(policy.model), before)
+    assert modules_of(policy.adapter_parameters("critic")) == linear, "a new one lies on every linear layer"
+    theirs = load_file(foreign / "adapter_model.safetensors").keys()
+    assert theirs == policy.adapter_parameters("policy").keys() == policy.adapter_parameters("parent").keys()
+    with policy.merged():
+        torch.testing.assert_close(logits(policy.model), before, atol=1e-5, rtol=1e-4)
+    assert torch.equal(logits(policy.model), before)
+    policy.save_adapter("policy", tmp_path / "saved", {})
+    again = peft.PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base), tmp_path / "saved").eval()
+    assert torch.equal(logits(again), before)
+    policy.use_adapter("parent")
+    assert torch.equal(logits(policy.model), before)
+    policy.remove_adapter("parent")
+    policy.use_adapter(None)
+    torch.testing.assert_close(logits(policy.model), logits(plain), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")  # peft, of transformers
+def test_ppo_goes_on_from_another_tools_adapter_beside_a_reward_model_on_one_of_its_own(base, foreign, tmp_path):
+    folder = make_run(tmp_path / "run", base, parent=str(foreign), ppo={"updates": 1, "critic": {"kind": "adapter"}})
+    with_reward_model(folder, base, kind="lora")
+    run_ppo(folder, StopSignal())
+    learned = load_file(folder.path / "ppo" / "policy" / "adapter_model.safetensors")
+    before = load_file(foreign / "adapter_model.safetensors")
+    assert learned.keys() == before.keys() and any(not torch.equal(learned[name], before[name]) for name in before)
+
+
+def test_it_refuses_an_adapter_on_the_output_layer(tiny_base, tmp_path):
+    policy = with_adapter(tiny_base)
+    policy.save_adapter("policy", tmp_path / "odd", {})
+    change_adapter(tmp_path / "odd")
+    tensors = load_file(tmp_path / "odd" / "adapter_model.safetensors")
+    words, size = policy.head.weight.shape
+    for part, shape in {"lora_A": (3, size), "lora_B": (words, 3)}.items():
+        tensors[f"base_model.model.lm_head.{part}.weight"] = torch.ones(shape)
+    save_file(tensors, tmp_path / "odd" / "adapter_model.safetensors")
+    with pytest.raises(CheckpointError, match="changes the output layer"):
+        load_policy(tiny_base, adapter=tmp_path / "odd", dtype="float32", device="cpu")
 
 
 def test_it_trains_the_active_adapter_only(base):

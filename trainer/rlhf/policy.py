@@ -86,8 +86,11 @@ class Policy(NamedTuple):
         config = peft.PeftConfig.from_pretrained(path)
         _refuse_what_is_not_plain_lora(path, config)
         tensors = load_file(path / "adapter_model.safetensors")
+        modules = _module_names(tensors)
+        if any(module is self.head and own in modules for own, module in self.model.named_modules()):
+            raise CheckpointError(f"the adapter in {path} changes the output layer, which this program does not apply")
         alpha = config.lora_alpha * math.sqrt(config.r) if config.use_rslora else config.lora_alpha  # 2312.03732
-        self._inject(name, config.r, alpha, config.lora_dropout, _module_names(tensors))
+        self._inject(name, config.r, alpha, config.lora_dropout, modules)
         slots = self.adapter_parameters(name)
         if slots.keys() != tensors.keys():
             odd = ", ".join(sorted(slots.keys() ^ tensors.keys())[:3])
@@ -104,10 +107,10 @@ class Policy(NamedTuple):
 
     def copy_adapter(self, source: str, name: str) -> None:
         """A second adapter with the same values."""
-        layer = next(layer for layer in self._lora_layers() if source in layer.r)
+        layer, values = self._layer_with(source), self.adapter_parameters(source)
         dropout = getattr(layer.lora_dropout[source], "p", 0.0)
-        self._inject(name, layer.r[source], layer.lora_alpha[source], dropout, self._linear_names())
-        slots, values = self.adapter_parameters(name), self.adapter_parameters(source)
+        self._inject(name, layer.r[source], layer.lora_alpha[source], dropout, _module_names(values))
+        slots = self.adapter_parameters(name)
         with torch.no_grad():
             for key, slot in slots.items():
                 slot.copy_(values[key])
@@ -134,21 +137,26 @@ class Policy(NamedTuple):
                 layer.set_adapter(name)
             layer.enable_adapters(name is not None)
 
+    @property
+    def active_adapter(self) -> str | None:
+        layer = next(self._lora_layers(), None)
+        return None if layer is None or layer.disable_adapters else layer.active_adapters[0]
+
     def adapters(self) -> list[str]:
         return sorted({name for layer in self._lora_layers() for name in layer.r})
 
     def adapter_parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """The adapter's tensors by their names in a PEFT file."""
+        """The adapter's tensors by their names in a PEFT file; another tool's may lie on some of the layers only."""
         return {
             f"{PREFIX}{path}.{part}.weight": getattr(module, part)[name].weight
             for path, module in self.model.named_modules()
-            if isinstance(module, LoraLayer)
+            if isinstance(module, LoraLayer) and name in module.lora_A
             for part in ("lora_A", "lora_B")
         }
 
     def save_adapter(self, name: str, path: Path, record: dict) -> None:
         """Writes the adapter as a PEFT folder with a manifest of `record` and the files' sha256."""
-        layer = next(self._lora_layers())
+        layer, tensors = self._layer_with(name), self.adapter_parameters(name)
         config = {
             "peft_type": "LORA",
             "task_type": None if is_encoder(self.model) else "CAUSAL_LM",
@@ -156,7 +164,7 @@ class Policy(NamedTuple):
             "r": layer.r[name],
             "lora_alpha": layer.lora_alpha[name],
             "lora_dropout": getattr(layer.lora_dropout[name], "p", 0.0),
-            "target_modules": sorted({path.rsplit(".", 1)[-1] for path in self._linear_names()}),
+            "target_modules": sorted({path.rsplit(".", 1)[-1] for path in _module_names(tensors)}),
             "fan_in_fan_out": isinstance(layer.get_base_layer(), Conv1D),
             "bias": "none",
             "inference_mode": True,
@@ -164,7 +172,7 @@ class Policy(NamedTuple):
         with new_folder(path) as folder:
             (folder / "adapter_config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
             save_file(
-                {key: value.detach().contiguous() for key, value in self.adapter_parameters(name).items()},
+                {key: value.detach().contiguous() for key, value in tensors.items()},
                 folder / "adapter_model.safetensors",
             )
             write_manifest(folder, record)
@@ -180,11 +188,10 @@ class Policy(NamedTuple):
     def merged(self) -> Iterator[None]:
         """W + (alpha / r) B A in place of W while inside: no adapter arithmetic in each forward."""
         kept: list[tuple[LoraLayer, Tensor]] = []
-        active = None
         for layer in self._lora_layers():
-            if layer.disable_adapters:
+            active = None if layer.disable_adapters else layer.active_adapters[0]
+            if active not in layer.lora_A:
                 continue
-            active = layer.active_adapters[0]
             weight = layer.get_base_layer().weight
             kept.append((layer, weight.data))
             with torch.no_grad():
@@ -202,27 +209,30 @@ class Policy(NamedTuple):
         config = peft.LoraConfig(
             r=r, lora_alpha=alpha, lora_dropout=dropout, target_modules=modules, fan_in_fan_out=is_transposed
         )
-        was_active = {layer: (layer.disable_adapters, list(layer.active_adapters)) for layer in self._lora_layers()}
+        active = self.active_adapter
         with warnings.catch_warnings():  # peft warns of a second adapter, which is what is wanted
             warnings.filterwarnings("ignore", "Already found a `peft_config`")
             peft.inject_adapter_in_model(config, self.model, adapter_name=name)
         self.model.eval()
         for layer in self._lora_layers():
             _multiply_in_the_models_dtype(layer, name)
-            is_disabled, active = was_active.get(layer, (True, []))
-            if active:
-                layer.set_adapter(active)
-            layer.enable_adapters(not is_disabled)
+        self.use_adapter(active)  # of layers that had no adapter too
 
     def _lora_layers(self) -> Iterator[LoraLayer]:
         return (module for module in self.model.modules() if isinstance(module, LoraLayer))
 
+    def _layer_with(self, name: str) -> LoraLayer:
+        return next(layer for layer in self._lora_layers() if name in layer.lora_A)
+
     def _linear_names(self) -> list[str]:
-        layers = [path for path, module in self.model.named_modules() if isinstance(module, LoraLayer)]
-        return layers or [
+        """Every linear layer but the head, whether adapters lie on it or not; not their own factors."""
+        inner = {id(part) for layer in self._lora_layers() for part in layer.modules() if part is not layer}
+        return [
             path
             for path, module in self.model.named_modules()
-            if isinstance(module, nn.Linear | Conv1D) and module is not self.head
+            if isinstance(module, nn.Linear | Conv1D | LoraLayer)
+            and module is not self.head
+            and id(module) not in inner
         ]
 
 

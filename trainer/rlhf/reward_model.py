@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -131,8 +130,7 @@ def _score_groups(
 @contextmanager
 def using_adapter(policy: Policy, name: str | None) -> Iterator[None]:
     """Makes `name` the active adapter (None: the bare base) while inside, and the earlier one again afterwards."""
-    layer = next((module for module in policy.model.modules() if isinstance(module, LoraLayer)), None)
-    before = None if layer is None or layer.disable_adapters else layer.active_adapters[0]
+    before = policy.active_adapter
     policy.use_adapter(name)
     try:
         yield
