@@ -1,6 +1,8 @@
-"""Bases that are not Llama: attention of their own, windows, short contexts; each read as it reads alone, or refused."""
+"""Bases unlike the default one: attention, templates and contexts of their own; read as they read alone, or refused."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 import torch
@@ -15,7 +17,9 @@ from transformers import (
 )
 
 from tests.tiny_models import make_tokenizer
-from trainer.rlhf.config import LoraConfig
+from trainer.rlhf.encoding import ConversationError, encode_completion, encode_conversation, load_tokenizer
+from trainer.rlhf.folder import RunFolder
+from trainer.rlhf.imitation import read_conversations
 from trainer.rlhf.packing import Group, pack
 from trainer.rlhf.policy import UnsupportedModel, load_policy
 from trainer.rlhf.rollout import SamplingSettings, sample_ids
@@ -70,3 +74,61 @@ def test_a_decoder_whose_masks_count_places_in_the_row_is_refused_by_name(tmp_pa
     folder = saved(GPTNeoForCausalLM(config), tmp_path)
     with pytest.raises(UnsupportedModel, match=r"GPTNeoForCausalLM has an attention of its own \(eager\)"):
         load_policy(folder, dtype="float32", device="cpu")
+
+
+GEMMA_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "<start_of_turn>{{ role }}\n{{ message['content'] | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+QUESTION = [{"role": "user", "content": "What do you think about rain?"}]
+TURNS = [*QUESTION, {"role": "assistant", "content": "Lovely.\n"}, *QUESTION, {"role": "assistant", "content": "Wet."}]
+
+
+@pytest.fixture
+def gemma_like(tiny_base, tmp_path):
+    """A base whose template ends turns with a token of its own, strips answers, and whose EOS stands nowhere in it."""
+    policy = load_policy(tiny_base, dtype="float32", device="cpu")
+    tokenizer = policy.tokenizer
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<start_of_turn>", "<end_of_turn>"]})
+    tokenizer.chat_template = GEMMA_TEMPLATE
+    policy.model.resize_token_embeddings(len(tokenizer))
+    policy.save_weights(tmp_path / "gemma-like", {})
+    return tmp_path / "gemma-like"
+
+
+def test_a_turn_ends_as_the_template_ends_it_wherever_its_ids_come_from(gemma_like):
+    policy = load_policy(gemma_like, dtype="float32", device="cpu")
+    tokenizer = policy.tokenizer
+    end = tokenizer.convert_tokens_to_ids("<end_of_turn>")
+    assert end != tokenizer.eos_token_id and policy.stop_ids == {end, tokenizer.eos_token_id}
+    assert encode_completion(tokenizer, "Wet.", max_tokens=99)[-1] == end
+    ids, is_assistant = encode_conversation(tokenizer, TURNS)
+    learned = tokenizer.decode([token for token, mine in zip(ids, is_assistant, strict=True) if mine])
+    assert learned == "Lovely.\n<end_of_turn>Wet.<end_of_turn>"
+    around = tokenizer.decode([token for token, mine in zip(ids, is_assistant, strict=True) if not mine])
+    user = "<start_of_turn>user\nWhat do you think about rain?<end_of_turn>\n<start_of_turn>model\n"
+    assert around == f"{tokenizer.bos_token}{user}\n{user}"
+
+
+def test_a_turn_ends_with_eos_where_the_template_writes_no_token_there(tiny_gpt2, tmp_path):
+    tokenizer = load_tokenizer(tiny_gpt2)
+    tokenizer.chat_template = None
+    tokenizer.save_pretrained(tmp_path)
+    plain = load_tokenizer(tmp_path)
+    ids, is_assistant = encode_conversation(plain, TURNS)
+    user = "User: What do you think about rain?\n\nAssistant: "
+    assert plain.decode(ids) == f"{user}Lovely.\n<|im_end|>\n\n\n{user}Wet.<|im_end|>"
+    assert sum(is_assistant) == len(encode_completion(plain, "Lovely.\n", max_tokens=99)) + len(
+        encode_completion(plain, "Wet.", max_tokens=99)
+    )
+
+
+def test_a_demonstration_that_the_template_rewrites_is_named(gemma_like, tmp_path):
+    tokenizer = load_tokenizer(gemma_like)
+    tokenizer.chat_template = GEMMA_TEMPLATE.replace("{{ bos_token }}", "{{ messages|length }}")
+    lines = [{"id": "short", "messages": TURNS[:2]}, {"id": "d7", "messages": TURNS}]
+    (tmp_path / "demonstrations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(ConversationError, match="demonstrations.jsonl, demonstration “d7”: the chat template rewrites"):
+        read_conversations(RunFolder(tmp_path), tokenizer, max_tokens=99)

@@ -1,7 +1,9 @@
 """Conversations to token ids, in one place, so that what the reward model learned on is what PPO has it score.
 
-A scored row is: the chat template's ids of the prompt with the generation prompt, the completion's ids, and EOS if
-the completion ended by itself. The template writes its own BOS; no tokenizer call here adds a second one.
+A scored row is: the chat template's ids of the prompt with the generation prompt, the completion's ids, and if the
+completion ended by itself the token that ends a turn: what the template writes after an assistant's turn (<|im_end|>,
+<end_of_turn>), which need not be the tokenizer's EOS. The template writes its own BOS; no tokenizer call here adds a
+second one.
 
 A completion whose sampled ids are known is these ids. Of one that is known by its text alone, how it ended is guessed
 from its length, and where a limit cut it inside a character or a word the ids of its text are not quite those.
@@ -9,7 +11,9 @@ from its length, and where a limit cut it inside a character or a word the ids o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +28,8 @@ PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
+
+ANSWER = "Whetstone"  # which no template writes of itself
 
 
 class ConversationError(StageError):
@@ -49,6 +55,33 @@ def load_tokenizer(folder: Path | str, *, trust_remote_code: bool = False) -> Pr
     return tokenizer
 
 
+@contextmanager
+def naming(what: str) -> Iterator[None]:
+    """Says in a `ConversationError` which conversation it is of."""
+    try:
+        yield
+    except ConversationError as error:
+        raise ConversationError(f"{what}: {error}") from error
+
+
+def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """The special token that the chat template writes after an assistant's turn; EOS where it writes none."""
+    return _turn_end(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=8)
+def _turn_end(tokenizer: PreTrainedTokenizerBase, _template: str) -> str:
+    turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": ANSWER}]
+    _, answer, after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(ANSWER)
+    marks = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    written = [mark for mark in marks if answer and after.lstrip().startswith(mark)]
+    return max(written, key=len, default=tokenizer.eos_token)
+
+
+def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    return tokenizer.convert_tokens_to_ids(turn_end(tokenizer))
+
+
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max_tokens: int) -> list[int]:
     """Ids of the prompt, generation prompt included; of a longer one the last `max_tokens` are kept."""
     text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
@@ -58,15 +91,15 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max
 def encode_completion(
     tokenizer: PreTrainedTokenizerBase, text: str, *, max_tokens: int, sampled: Sequence[int] | None = None
 ) -> list[int]:
-    """Ids of the completion and EOS, together at most `max_tokens`, as sampling would have stopped them.
+    """Ids of the completion and the end of its turn, at most `max_tokens`, as sampling would have stopped them.
 
     Those that were `sampled`, the stop token with them, if this tokenizer writes this text from them: it may be of
-    another model. Else the text's own; then one of `max_tokens` or more was cut before its end, and has no EOS.
+    another model. Else the text's own; then one of `max_tokens` or more was cut before its end, and has none.
     """
     if sampled is not None and _writes(tokenizer, list(sampled), text):
         return list(sampled[:max_tokens])
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, tokenizer.eos_token_id]
+    return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, turn_end_id(tokenizer)]
 
 
 def _writes(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> bool:
@@ -115,19 +148,36 @@ def encode_group(
 
 
 def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> MaskedConversation:
-    """Ids of a demonstration; the loss is due where the assistant's words and the EOS after them stand."""
+    """Ids of a demonstration; the loss is due where the assistant's words and the ends of its turns stand.
+
+    Raises `ConversationError` if the template writes earlier turns otherwise once later ones follow.
+    """
     ids: list[int] = []
     mask: list[bool] = []
-    written = ""
+    answered, prompt = [], ""  # the turns up to the last answer, and the text before it
     for index, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
+        earlier = prompt
         prompt = tokenizer.apply_chat_template(messages[:index], add_generation_prompt=True, tokenize=False)
-        if not prompt.startswith(written):
-            raise ConversationError("the chat template rewrites earlier turns when later ones arrive")
-        opening = tokenizer(prompt[len(written) :], add_special_tokens=False)["input_ids"]
-        content = tokenizer(message["content"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        start = _end_of_answer(tokenizer, answered, earlier, prompt) if answered else 0
+        opening = tokenizer(prompt[start:], add_special_tokens=False)["input_ids"]
+        content = tokenizer(message["content"], add_special_tokens=False)["input_ids"] + [turn_end_id(tokenizer)]
         ids += opening + content
         mask += [False] * len(opening) + [True] * len(content)
-        written = prompt + message["content"] + tokenizer.eos_token
+        answered = messages[: index + 1]
     return MaskedConversation(ids, mask)
+
+
+def _end_of_answer(tokenizer: PreTrainedTokenizerBase, answered: Messages, prompt: str, later: str) -> int:
+    """Where in the text `later` the answer to `prompt` ends, its end token included.
+
+    A template may strip the answer, and need not write a token at its end.
+    """
+    whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    if whole.startswith(prompt):
+        for last in (turn_end(tokenizer), answered[-1]["content"].strip()):
+            place = whole.rfind(last, len(prompt))
+            if place >= 0 and later.startswith(whole[: place + len(last)]):
+                return place + len(last)
+    raise ConversationError("the chat template rewrites earlier turns when later ones arrive")

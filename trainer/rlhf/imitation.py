@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.corpus import corpus_path, cut_blocks
 from trainer.rlhf.data import read_corpus, read_demonstrations
-from trainer.rlhf.encoding import MaskedConversation, encode_conversation
+from trainer.rlhf.encoding import MaskedConversation, encode_conversation, naming
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.logprobs import token_logprobs
 from trainer.rlhf.policy import Policy
@@ -69,7 +69,10 @@ def read_conversations(
     path = folder.path / "demonstrations.jsonl"
     if not path.exists():
         return None
-    found = [encode_conversation(tokenizer, item.messages) for item in read_demonstrations(path)]
+    found = []
+    for item in read_demonstrations(path):
+        with naming(f"{path.name}, demonstration “{item.id}”"):
+            found.append(encode_conversation(tokenizer, item.messages))
     found = [MaskedConversation(item.input_ids[:max_tokens], item.is_assistant[:max_tokens]) for item in found]
     found = [item for item in found if any(item.is_assistant[1:])]
     if not found:

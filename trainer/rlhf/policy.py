@@ -37,7 +37,7 @@ from transformers.pytorch_utils import Conv1D
 from trainer.rlhf import attention
 from trainer.rlhf.checkpoint import CheckpointError, check_manifest, model_files, write_manifest
 from trainer.rlhf.config import LoraConfig, RunConfig
-from trainer.rlhf.encoding import load_tokenizer
+from trainer.rlhf.encoding import load_tokenizer, turn_end_id
 from trainer.rlhf.folder import StageError, new_folder
 from trainer.rlhf.trunk import is_encoder, is_encoder_config
 
@@ -386,11 +386,11 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 
 def stop_ids(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """Every id that ends a turn: the tokenizer's EOS and those the model's generation settings name."""
+    """Every id that ends a turn: EOS, what the template writes there, and what the model's generation settings name."""
     settings = getattr(model, "generation_config", None)
     named = settings.eos_token_id if settings else None
     ids = named if isinstance(named, list) else [named]
-    return frozenset(id for id in [tokenizer.eos_token_id, *ids] if id is not None)
+    return frozenset(id for id in [tokenizer.eos_token_id, turn_end_id(tokenizer), *ids] if id is not None)
 
 
 def _module_names(tensors: dict[str, Tensor]) -> list[str]:
