@@ -6,6 +6,7 @@ import json
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 from transformers import (
     AutoModelForCausalLM,
     CodeGenConfig,
@@ -17,7 +18,13 @@ from transformers import (
 )
 
 from tests.tiny_models import make_tokenizer
-from trainer.rlhf.encoding import ConversationError, encode_completion, encode_conversation, load_tokenizer
+from trainer.rlhf.encoding import (
+    ConversationError,
+    encode_completion,
+    encode_conversation,
+    encode_prompt,
+    load_tokenizer,
+)
 from trainer.rlhf.folder import RunFolder
 from trainer.rlhf.imitation import read_conversations
 from trainer.rlhf.packing import Group, pack
@@ -132,3 +139,17 @@ def test_a_demonstration_that_the_template_rewrites_is_named(gemma_like, tmp_pat
     (tmp_path / "demonstrations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     with pytest.raises(ConversationError, match="demonstrations.jsonl, demonstration “d7”: the chat template rewrites"):
         read_conversations(RunFolder(tmp_path), tokenizer, max_tokens=99)
+
+
+@pytest.mark.parametrize("has_bos", [True, False])
+def test_a_base_without_a_template_sees_its_bos_once_where_its_tokenizer_writes_one(tmp_path, has_bos):
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = None
+    if has_bos:
+        bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+    tokenizer.save_pretrained(tmp_path)
+    found = load_tokenizer(tmp_path)
+    written = found.decode(encode_prompt(found, QUESTION, max_tokens=99))
+    bos = found.bos_token if has_bos else ""
+    assert written == f"{bos}User: What do you think about rain?\n\nAssistant: "

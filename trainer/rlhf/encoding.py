@@ -23,7 +23,7 @@ from trainer.rlhf.data import Messages
 from trainer.rlhf.folder import StageError
 from trainer.rlhf.packing import Group
 
-# For base models whose tokenizer has none: the turns of Anthropic's HH data, after an encoder's CLS.
+# For base models whose tokenizer has none: the turns of Anthropic's HH data, after what begins a sequence.
 PLAIN_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] | capitalize }}: {{ message['content'] }}\n\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant: {% endif %}"
@@ -51,8 +51,16 @@ def load_tokenizer(folder: Path | str, *, trust_remote_code: bool = False) -> Pr
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
-        tokenizer.chat_template = (tokenizer.cls_token or "") + PLAIN_TEMPLATE
+        tokenizer.chat_template = _opening(tokenizer) + PLAIN_TEMPLATE
     return tokenizer
+
+
+def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What begins a sequence: an encoder's CLS, and BOS where the tokenizer itself writes one."""
+    if tokenizer.cls_token:
+        return tokenizer.cls_token
+    writes_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
+    return tokenizer.bos_token if writes_bos else ""
 
 
 @contextmanager
