@@ -17,7 +17,10 @@ from transformers import (
     GPTNeoForCausalLM,
 )
 
+from tests.rlhf.run_folders import make_run, with_reward_model
 from tests.tiny_models import make_tokenizer
+from trainer.rlhf.config import RunConfig
+from trainer.rlhf.data import Prompt, parse_ranking
 from trainer.rlhf.encoding import (
     ConversationError,
     encode_completion,
@@ -25,11 +28,16 @@ from trainer.rlhf.encoding import (
     encode_prompt,
     load_tokenizer,
 )
-from trainer.rlhf.folder import RunFolder
+from trainer.rlhf.evaluation import write_and_measure
+from trainer.rlhf.experience import Actor
+from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.imitation import read_conversations
 from trainer.rlhf.packing import Group, pack
 from trainer.rlhf.policy import UnsupportedModel, load_policy
+from trainer.rlhf.reward_features import group_of
 from trainer.rlhf.rollout import SamplingSettings, sample_ids
+from trainer.rlhf.score import run_score
+from trainer.rlhf.scoring import load_scorer
 from trainer.rlhf.trunk import hidden_states, packed_inputs
 
 SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
@@ -153,3 +161,38 @@ def test_a_base_without_a_template_sees_its_bos_once_where_its_tokenizer_writes_
     written = found.decode(encode_prompt(found, QUESTION, max_tokens=99))
     bos = found.bos_token if has_bos else ""
     assert written == f"{bos}User: What do you think about rain?\n\nAssistant: "
+
+
+STRICT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+SYSTEM = [{"role": "system", "content": "Be brief. " * 9}, *QUESTION]
+REFUSAL = f"the chat template refuses what begins “{'Be brief. ' * 6}”: System role not supported"
+
+
+def test_a_conversation_that_the_template_refuses_is_named(gemma_like, tmp_path):
+    policy = load_policy(gemma_like, dtype="float32", device="cpu")
+    policy.tokenizer.chat_template = STRICT + GEMMA_TEMPLATE
+    with pytest.raises(ConversationError, match=f"^{REFUSAL}"):
+        encode_prompt(policy.tokenizer, SYSTEM, max_tokens=99)
+    ranking = {"id": "r5", "prompt": SYSTEM, "completions": [{"text": "a"}, {"text": "b"}], "ranks": [1, 2]}
+    with pytest.raises(ConversationError, match=f"^ranking “r5”: {REFUSAL}"):
+        group_of(parse_ranking(ranking, "line 1"), policy, RunConfig(base_model="x"))
+    demonstration = {"id": "d1", "messages": [*SYSTEM, {"role": "assistant", "content": "Wet."}]}
+    (tmp_path / "demonstrations.jsonl").write_text(json.dumps(demonstration))
+    with pytest.raises(ConversationError, match=f"demonstration “d1”: {REFUSAL}"):
+        read_conversations(RunFolder(tmp_path), policy.tokenizer, max_tokens=99)
+
+
+def test_evaluate_and_score_say_which_conversation_the_template_refuses(tiny_base, tmp_path):
+    base = load_policy(tiny_base, dtype="float32", device="cpu")
+    base.tokenizer.chat_template = STRICT + base.tokenizer.chat_template
+    base.save_weights(tmp_path / "strict", {})
+    folder = make_run(tmp_path / "run", tmp_path / "strict")
+    with_reward_model(folder, tmp_path / "strict")
+    config = folder.config
+    prompt = Prompt("p3", SYSTEM)
+    scorer = load_scorer(folder, None, base=base)
+    with pytest.raises(ConversationError, match=f"^prompt “p3”: {REFUSAL}"):
+        write_and_measure(Actor(base, None), [prompt], 0, base, scorer, config)
+    (tmp_path / "in.jsonl").write_text(json.dumps({"id": "c9", "prompt": SYSTEM, "text": "Wet."}))
+    with pytest.raises(ConversationError, match=f"^in.jsonl, “c9”: {REFUSAL}"):
+        run_score(folder, StopSignal(), completions=tmp_path / "in.jsonl", out=tmp_path / "out.jsonl")

@@ -17,6 +17,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from trainer.rlhf.data import Messages
@@ -33,7 +34,7 @@ ANSWER = "Whetstone"  # which no template writes of itself
 
 
 class ConversationError(StageError):
-    """The chat template rewrites earlier turns, so that no loss mask can be laid over its text."""
+    """The chat template refuses a conversation, or rewrites earlier turns, so that no loss mask fits its text."""
 
 
 class MaskedConversation(NamedTuple):
@@ -80,7 +81,10 @@ def turn_end(tokenizer: PreTrainedTokenizerBase) -> str:
 @lru_cache(maxsize=8)
 def _turn_end(tokenizer: PreTrainedTokenizerBase, _template: str) -> str:
     turns = [{"role": "user", "content": "Hello."}, {"role": "assistant", "content": ANSWER}]
-    _, answer, after = tokenizer.apply_chat_template(turns, tokenize=False).rpartition(ANSWER)
+    try:
+        _, answer, after = _written(tokenizer, turns).rpartition(ANSWER)
+    except ConversationError:
+        return tokenizer.eos_token
     marks = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     written = [mark for mark in marks if answer and after.lstrip().startswith(mark)]
     return max(written, key=len, default=tokenizer.eos_token)
@@ -90,9 +94,21 @@ def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     return tokenizer.convert_tokens_to_ids(turn_end(tokenizer))
 
 
+def _written(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, is_prompt: bool = False) -> str:
+    """The chat template's text of these turns, with the beginning of an answer if they are a prompt."""
+    try:
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=is_prompt, tokenize=False)
+    except TemplateError as error:
+        beginning = messages[0]["content"][:60] if messages else ""
+        raise ConversationError(f"the chat template refuses what begins “{beginning}”: {error}") from error
+
+
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max_tokens: int) -> list[int]:
-    """Ids of the prompt, generation prompt included; of a longer one the last `max_tokens` are kept."""
-    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    """Ids of the prompt, generation prompt included; of a longer one the last `max_tokens` are kept.
+
+    Raises `ConversationError` where the template takes no such conversation.
+    """
+    text = _written(tokenizer, messages, is_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"][-max_tokens:]
 
 
@@ -158,7 +174,7 @@ def encode_group(
 def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> MaskedConversation:
     """Ids of a demonstration; the loss is due where the assistant's words and the ends of its turns stand.
 
-    Raises `ConversationError` if the template writes earlier turns otherwise once later ones follow.
+    Raises `ConversationError` if the template refuses it, or writes earlier turns otherwise once later ones follow.
     """
     ids: list[int] = []
     mask: list[bool] = []
@@ -167,7 +183,7 @@ def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) 
         if message["role"] != "assistant":
             continue
         earlier = prompt
-        prompt = tokenizer.apply_chat_template(messages[:index], add_generation_prompt=True, tokenize=False)
+        prompt = _written(tokenizer, messages[:index], is_prompt=True)
         start = _end_of_answer(tokenizer, answered, earlier, prompt) if answered else 0
         opening = tokenizer(prompt[start:], add_special_tokens=False)["input_ids"]
         content = tokenizer(message["content"], add_special_tokens=False)["input_ids"] + [turn_end_id(tokenizer)]
@@ -182,7 +198,7 @@ def _end_of_answer(tokenizer: PreTrainedTokenizerBase, answered: Messages, promp
 
     A template may strip the answer, and need not write a token at its end.
     """
-    whole = tokenizer.apply_chat_template(answered, tokenize=False)
+    whole = _written(tokenizer, answered)
     if whole.startswith(prompt):
         for last in (turn_end(tokenizer), answered[-1]["content"].strip()):
             place = whole.rfind(last, len(prompt))

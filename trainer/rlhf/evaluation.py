@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
-from trainer.rlhf.encoding import encode_prompt, token_spans
+from trainer.rlhf.encoding import encode_prompt, naming, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.inputs import key_of, settings_of, state_of
@@ -151,11 +151,14 @@ def write_and_measure(
     actor: Actor, prompts: Sequence[Prompt], first: int, base: Policy, scorer: Scorer, config: RunConfig
 ) -> list[Written]:
     """Completions of some prompts; `first` is the number of the first, on which the seeds depend."""
-    settings = config.evaluate
+    settings, ids = config.evaluate, []
+    for prompt in prompts:
+        with naming(f"prompt “{prompt.id}”"):
+            ids.append(encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens))
     rollout = roll_out(
         actor,
         prompts,
-        [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts],
+        ids,
         samples=settings.samples,
         seeds=[
             derived_seed(config.seed, 4, first + place, sample)

@@ -21,7 +21,7 @@ from torch import Tensor
 from trainer.rlhf.checkpoint import write_checkpoint
 from trainer.rlhf.config import RewardConfig, RunConfig
 from trainer.rlhf.data import Ranking
-from trainer.rlhf.encoding import encode_group
+from trainer.rlhf.encoding import encode_group, naming
 from trainer.rlhf.feature_rows import Features, StoredRows
 from trainer.rlhf.folder import StageError
 from trainer.rlhf.journal import Journal
@@ -62,14 +62,15 @@ class Encoded(Sequence[Group]):
 
 def group_of(ranking: Ranking, base: Policy, config: RunConfig) -> Group:
     """The token ids of a ranking's prompt and completions, as PPO will have them scored."""
-    return encode_group(
-        base.tokenizer,
-        ranking.prompt,
-        [completion.text for completion in ranking.completions],
-        max_prompt_tokens=config.max_prompt_tokens,
-        max_completion_tokens=config.max_completion_tokens,
-        sampled=[completion.token_ids for completion in ranking.completions],
-    )
+    with naming(f"ranking “{ranking.id}”"):
+        return encode_group(
+            base.tokenizer,
+            ranking.prompt,
+            [completion.text for completion in ranking.completions],
+            max_prompt_tokens=config.max_prompt_tokens,
+            max_completion_tokens=config.max_completion_tokens,
+            sampled=[completion.token_ids for completion in ranking.completions],
+        )
 
 
 def search_keys(config: RewardConfig, layers: int) -> list[Key]:

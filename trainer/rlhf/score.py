@@ -16,7 +16,7 @@ from typing import Any
 
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Completion, Messages, read_completions
-from trainer.rlhf.encoding import encode_group
+from trainer.rlhf.encoding import encode_group, naming
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.inputs import key_of
 from trainer.rlhf.lines import UnfinishedLines
@@ -42,7 +42,8 @@ def run_score(
     inputs = (folder.path / "config.json", Path(config.base_model), path, completions)
     lines = UnfinishedLines(out, key_of("score", *inputs))
     for identity, prompt, texts in islice(read_completions(completions), lines.kept(), None):
-        lines.append([{"id": identity, "completions": list(score_completions(model, config, prompt, texts))}])
+        with naming(f"{completions.name}, “{identity}”"):
+            lines.append([{"id": identity, "completions": list(score_completions(model, config, prompt, texts))}])
         stop.check()  # line by line: memory does not grow with the file
     lines.finish()
 
