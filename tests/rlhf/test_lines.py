@@ -40,8 +40,8 @@ def test_generate_goes_on_where_it_was_killed_and_where_it_was_stopped(tmp_path,
     assert signalled("SIGTERM", 2, *arguments, str(broken)) == STOPPED
     assert len(part.read_text().splitlines()) == len(whole.read_text().splitlines()) * 3 // 4
     assert not broken.exists()
-    sampled, sample = [], generate.sample
-    monkeypatch.setattr(generate, "sample", lambda *given, **named: sampled.append(1) or sample(*given, **named))
+    sampled, sample = [], generate.sample_ids
+    monkeypatch.setattr(generate, "sample_ids", lambda *given, **named: sampled.append(1) or sample(*given, **named))
     assert main([*arguments, str(broken)]) == COMPLETE
     assert len(sampled) == 1, "the last chunk alone"
     assert broken.read_bytes() == whole.read_bytes()

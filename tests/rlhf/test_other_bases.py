@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 
 import pytest
@@ -11,13 +12,22 @@ from transformers import (
     AutoModelForCausalLM,
     CodeGenConfig,
     CodeGenForCausalLM,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
     GPTJConfig,
     GPTJForCausalLM,
     GPTNeoConfig,
     GPTNeoForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    RobertaConfig,
+    RobertaForMaskedLM,
 )
 
 from tests.rlhf.run_folders import make_run, with_reward_model
+from tests.rlhf.test_reward_training import write_run
 from tests.tiny_models import make_tokenizer
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, parse_ranking
@@ -30,15 +40,20 @@ from trainer.rlhf.encoding import (
 )
 from trainer.rlhf.evaluation import write_and_measure
 from trainer.rlhf.experience import Actor
-from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.folder import RunFolder, StageError, StopSignal
+from trainer.rlhf.generate import run_generate
 from trainer.rlhf.imitation import read_conversations
 from trainer.rlhf.packing import Group, pack
 from trainer.rlhf.policy import UnsupportedModel, load_policy
+from trainer.rlhf.ppo import run_ppo
+from trainer.rlhf.pretrain import run_pretrain
 from trainer.rlhf.reward_features import group_of
+from trainer.rlhf.reward_training import train_reward
 from trainer.rlhf.rollout import SamplingSettings, sample_ids
 from trainer.rlhf.score import run_score
 from trainer.rlhf.scoring import load_scorer
-from trainer.rlhf.trunk import hidden_states, packed_inputs
+from trainer.rlhf.sft import run_sft
+from trainer.rlhf.trunk import hidden_states, packed_inputs, pooled_features
 
 SIZES = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 64, "rotary_dim": 4}
 KINDS = {"gptj": (GPTJForCausalLM, GPTJConfig), "codegen": (CodeGenForCausalLM, CodeGenConfig)}
@@ -196,3 +211,116 @@ def test_evaluate_and_score_say_which_conversation_the_template_refuses(tiny_bas
     (tmp_path / "in.jsonl").write_text(json.dumps({"id": "c9", "prompt": SYSTEM, "text": "Wet."}))
     with pytest.raises(ConversationError, match=f"^in.jsonl, “c9”: {REFUSAL}"):
         run_score(folder, StopSignal(), completions=tmp_path / "in.jsonl", out=tmp_path / "out.jsonl")
+
+
+def group_of_lengths(prompt: int, completion: int) -> Group:
+    return Group([20 + place % 50 for place in range(prompt)], [[30 + place % 50 for place in range(completion)]])
+
+
+def features_of(policy, group):
+    return pooled_features(policy.model, [group], readings=[("mean", 2)], pad_id=policy.pad_id, max_tokens=999)
+
+
+def test_roberta_counts_its_positions_from_its_padding_on(tmp_path):
+    """34 positions, of which two stand before the first token's."""
+    torch.manual_seed(1)
+    config = RobertaConfig(
+        vocab_size=400,
+        hidden_size=24,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=34,
+        pad_token_id=1,
+    )
+    folder = saved(RobertaForMaskedLM(config), tmp_path)
+    policy = load_policy(folder, dtype="float32", device="cpu", can_be_encoder=True)
+    features_of(policy, group_of_lengths(28, 4))
+    with pytest.raises(StageError, match=r"reads 32 tokens at most \(max_position_embeddings\), and .* may have 33"):
+        features_of(policy, group_of_lengths(28, 5))
+
+
+def test_rotary_positions_end_too(tiny_base):
+    policy = load_policy(tiny_base, dtype="float32", device="cpu")
+    features_of(policy, group_of_lengths(506, 6))
+    with pytest.raises(StageError, match="reads 512 tokens at most .* may have 513: lower max_prompt_tokens or"):
+        features_of(policy, group_of_lengths(506, 7))
+
+
+SMALL = {
+    "vocab_size": 400,
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "initializer_range": 0.2,
+}
+WINDOWED = {
+    "mistral": lambda: MistralForCausalLM(MistralConfig(**SMALL, sliding_window=8)),
+    "gemma3": lambda: Gemma3ForCausalLM(
+        Gemma3TextConfig(**SMALL, sliding_window=8, layer_types=["sliding_attention", "full_attention"])
+    ),
+}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", sorted(WINDOWED))
+def test_what_a_sliding_window_holds_is_read_as_ever_and_more_is_refused(kind, tmp_path):
+    torch.manual_seed(1)
+    folder = saved(WINDOWED[kind](), tmp_path)
+    policy = load_policy(folder, dtype="float32", device="cpu")
+    group = group_of_lengths(5, 3)
+    plain = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+    alone = plain(torch.tensor([group.prompt_ids + group.completions[0]]), output_hidden_states=True).hidden_states[2]
+    found = features_of(policy, group)["mean", 2]
+    torch.testing.assert_close(found, alone[:, 5:].mean(1), rtol=1e-4, atol=1e-5)
+    with pytest.raises(StageError, match=r"reads 8 tokens at most \(sliding_window\)"):
+        features_of(policy, group_of_lengths(5, 4))
+
+
+def test_a_window_that_no_layer_has_ends_nothing(tmp_path):
+    sizes = {name: value for name, value in SMALL.items() if name != "head_dim"}
+    config = Qwen2Config(**sizes, sliding_window=8, use_sliding_window=False)
+    policy = load_policy(saved(Qwen2ForCausalLM(config), tmp_path), dtype="float32", device="cpu")
+    features_of(policy, group_of_lengths(50, 40))
+
+
+def test_a_reward_model_refuses_a_ranking_its_backbone_cannot_hold_before_it_reads_any(tiny_base, tiny_bert, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, reward={"backbone": str(tiny_bert), "layer": 1})
+    path = run.path / "rankings.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[-1]["prompt"][0]["content"] = "Why? " * 200
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    with pytest.raises(StageError, match="reads 128 tokens at most .*, and ranking “r23” may have"):
+        train_reward(run)
+    assert not (run.path / "reward" / "state").exists(), "nothing was read yet"
+
+
+def test_ppo_refuses_a_prompt_its_base_cannot_hold_before_it_samples_any(tiny_gpt2, tmp_path):
+    folder = make_run(tmp_path, tiny_gpt2)
+    with (folder.path / "prompts.jsonl").open("a") as file:
+        file.write(json.dumps({"id": "long", "messages": [{"role": "user", "content": "Why? " * 900}]}) + "\n")
+    with pytest.raises(StageError, match="reads 512 tokens at most .* may have 518: lower max_prompt_tokens"):
+        run_ppo(folder, StopSignal(), reward="tests.rlhf.rewards:has_e")
+    assert not folder.log("ppo").records()
+    with pytest.raises(StageError, match="reads 512 tokens at most .* may have 518: lower max_prompt_tokens"):
+        main_generate(folder, tmp_path / "out.jsonl")
+
+
+def main_generate(folder, out):
+    chosen = {"base": True, "split": "train", "samples": 1, "temperature": 1.0, "top_p": 1.0, "seed": 1}
+    run_generate(folder, StopSignal(), options=argparse.Namespace(**chosen, unranked=False, checkpoint=None, out=out))
+
+
+def test_fine_tuning_and_pre_training_name_the_key_that_makes_examples_too_long(tiny_gpt2, tiny_bert, tmp_path):
+    tuning = make_run(tmp_path / "sft", tiny_gpt2, sft={"max_tokens": 600})
+    turns = [*QUESTION, {"role": "assistant", "content": "Why? " * 900}]
+    (tuning.path / "demonstrations.jsonl").write_text(json.dumps({"id": "d", "messages": turns}))
+    with pytest.raises(StageError, match="reads 512 tokens .* an example may have 600: lower sft.max_tokens"):
+        run_sft(tuning, StopSignal())
+    training = make_run(tmp_path / "pretrain", tiny_bert, pretrain={"block_tokens": 200})
+    (training.path / "corpus.txt").write_text("Why? " * 900)
+    with pytest.raises(StageError, match="reads 128 tokens .* an example may have 200: lower pretrain.block_tokens"):
+        run_pretrain(training, StopSignal())

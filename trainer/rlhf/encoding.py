@@ -20,7 +20,7 @@ from typing import NamedTuple
 from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from trainer.rlhf.data import Messages
+from trainer.rlhf.data import Messages, Prompt
 from trainer.rlhf.folder import StageError
 from trainer.rlhf.packing import Group
 
@@ -110,6 +110,17 @@ def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max
     """
     text = _written(tokenizer, messages, is_prompt=True)
     return tokenizer(text, add_special_tokens=False)["input_ids"][-max_tokens:]
+
+
+def encode_prompts(
+    tokenizer: PreTrainedTokenizerBase, prompts: Sequence[Prompt], *, max_tokens: int
+) -> list[list[int]]:
+    """The ids of each; an error says of which prompt it is."""
+    ids = []
+    for prompt in prompts:
+        with naming(f"prompt “{prompt.id}”"):
+            ids.append(encode_prompt(tokenizer, prompt.messages, max_tokens=max_tokens))
+    return ids
 
 
 def encode_completion(

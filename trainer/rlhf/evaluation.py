@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
-from trainer.rlhf.encoding import encode_prompt, naming, token_spans
+from trainer.rlhf.encoding import encode_prompts, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.inputs import key_of, settings_of, state_of
@@ -34,6 +34,7 @@ from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer, reward_model_folder, scorer_inputs
 from trainer.rlhf.text_statistics import distinct, duplicate_share, repetition
+from trainer.rlhf.trunk import check_completion
 
 CHUNK_PROMPTS = 12  # one step of progress, and all that a kill can lose
 MICRO_TOKENS = 3000
@@ -75,6 +76,8 @@ def run_evaluate(
     prompts = held_out_prompts(folder, config)
     paths = contestants(folder, config, checkpoint)
     actors, base = load_contestants(paths, config)
+    ids = encode_prompts(base.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
+    check_completion(base.model, max(map(len, ids)) + config.max_completion_tokens)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
     scoring = scorer_inputs(folder, reward, reward_model)
@@ -151,14 +154,11 @@ def write_and_measure(
     actor: Actor, prompts: Sequence[Prompt], first: int, base: Policy, scorer: Scorer, config: RunConfig
 ) -> list[Written]:
     """Completions of some prompts; `first` is the number of the first, on which the seeds depend."""
-    settings, ids = config.evaluate, []
-    for prompt in prompts:
-        with naming(f"prompt “{prompt.id}”"):
-            ids.append(encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens))
+    settings = config.evaluate
     rollout = roll_out(
         actor,
         prompts,
-        ids,
+        encode_prompts(base.tokenizer, prompts, max_tokens=config.max_prompt_tokens),
         samples=settings.samples,
         seeds=[
             derived_seed(config.seed, 4, first + place, sample)

@@ -17,12 +17,14 @@ from typing import Any
 
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
+from trainer.rlhf.encoding import encode_prompts
 from trainer.rlhf.folder import RunFolder, StopSignal
 from trainer.rlhf.inputs import key_of
 from trainer.rlhf.lines import UnfinishedLines
 from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.processes import join_processes
-from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample
+from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample_ids
+from trainer.rlhf.trunk import check_completion
 
 OWN_POLICIES = ("ppo/policy", "sft/policy")  # the first that is there writes
 CHUNK_ROWS = 64  # completions that are sampled together, at least one prompt's: all that a kill can lose
@@ -61,13 +63,10 @@ def lines_of(
         for place in range(len(prompts))
         for copy in range(options.samples)
     ]
-    samples = sample(
-        policy,
-        [prompt.messages for prompt in rows],
-        settings=SamplingSettings(options.temperature, options.top_p, config.max_completion_tokens),
-        seeds=seeds,
-        max_prompt_tokens=config.max_prompt_tokens,
-    )
+    ids = encode_prompts(policy.tokenizer, rows, max_tokens=config.max_prompt_tokens)
+    check_completion(policy.model, max(map(len, ids)) + config.max_completion_tokens)
+    settings = SamplingSettings(options.temperature, options.top_p, config.max_completion_tokens)
+    samples = sample_ids(policy, ids, settings=settings, seeds=seeds)
     if not options.unranked:
         return [line_of(*row) for row in zip(rows, seeds, samples, strict=True)]
     each = (samples[start : start + options.samples] for start in range(0, len(samples), options.samples))

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from trainer.rlhf.config import RunConfig
+from trainer.rlhf.context import check_examples
 from trainer.rlhf.corpus import corpus_path, cut_blocks
 from trainer.rlhf.data import read_corpus, read_demonstrations
 from trainer.rlhf.encoding import MaskedConversation, encode_conversation, naming
@@ -50,6 +51,8 @@ def load_imitation(folder: RunFolder, policy: Policy, config: RunConfig) -> Imit
         conversations = cut_blocks(read_corpus(source), policy.tokenizer, config.pretrain.block_tokens)
     if not conversations:
         raise StageError("ppo.loss.ptx is set, but the run folder has neither demonstrations.jsonl nor a corpus")
+    lengths = [len(item.input_ids) for item in conversations]
+    check_examples(trunk_of(policy.model), lengths, keys="sft.max_tokens or pretrain.block_tokens")
     return Imitation(conversations, config.ppo.prompts, config.seed, config.ppo.micro_tokens)
 
 

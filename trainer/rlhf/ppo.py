@@ -46,6 +46,7 @@ from trainer.rlhf.critic import (
     standardise,
     start_from_reward,
 )
+from trainer.rlhf.encoding import encode_prompts
 from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import (
     Layout,
@@ -77,6 +78,7 @@ from trainer.rlhf.ppo_job import (
 )
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.rollout import SamplingSettings, derived_seed
+from trainer.rlhf.trunk import check_completion
 
 
 def run_ppo(
@@ -84,6 +86,7 @@ def run_ppo(
 ) -> None:
     """Trains a policy in a run folder from where its state stands; writes `ppo/policy/`."""
     job = prepare(folder, folder.config, reward, reward_model)
+    check_lengths(job)
     progress, log = resume(folder, job), folder.log("ppo")
     config, is_first = job.config.ppo, job.processes.is_first
     if is_first:
@@ -123,6 +126,15 @@ def run_ppo(
     if is_first:
         publish(folder, job, progress)
     job.processes.barrier()
+
+
+def check_lengths(job: Job) -> None:
+    """Raises `StageError` where a prompt and the longest completion are more than a model reads: no update is lost."""
+    room, model = job.config.max_completion_tokens, job.scorer.model
+    check_completion(job.base.model, max(map(len, job.prompt_ids)) + room)
+    if model is not None and model.kind == "backbone":
+        ids = encode_prompts(model.trunk.tokenizer, job.prompts, max_tokens=job.config.max_prompt_tokens)
+        check_completion(model.trunk.model, max(map(len, ids)) + room)
 
 
 class Seen(NamedTuple):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from trainer.rlhf.config import RunConfig
+from trainer.rlhf.context import check_examples
 from trainer.rlhf.corpus import corpus_path, cut_blocks, joined_ids
 from trainer.rlhf.data import read_corpus
 from trainer.rlhf.encoding import MaskedConversation
@@ -22,7 +23,7 @@ from trainer.rlhf.masked_lm import Block, backward_cloze, cloze_blocks, hide
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.supervised import load_learner, train
-from trainer.rlhf.trunk import is_encoder
+from trainer.rlhf.trunk import is_encoder, trunk_of
 
 BLOCKS_PER_PASS = 4  # of one forward and backward: bounds the memory, changes no result
 
@@ -40,6 +41,8 @@ def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
     blocks, backward = objective(learner.policy, read_corpus(corpus), config, processes)
     if not blocks:
         raise StageError("the corpus is shorter than two tokens")
+    longest = len(blocks[0].input_ids)  # the last may be shorter
+    check_examples(trunk_of(learner.policy.model), [longest], keys="pretrain.block_tokens")
     train(
         folder,
         stop,

@@ -8,7 +8,7 @@ Under several processes each computes its share of the chunks and all read them.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,7 @@ from torch import Tensor
 
 from trainer.rlhf.checkpoint import write_checkpoint
 from trainer.rlhf.config import RewardConfig, RunConfig
+from trainer.rlhf.context import context_of
 from trainer.rlhf.data import Ranking
 from trainer.rlhf.encoding import encode_group, naming
 from trainer.rlhf.feature_rows import Features, StoredRows
@@ -29,7 +30,7 @@ from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.ranking_file import sizes_of
-from trainer.rlhf.trunk import depth, pooled_features, trunk_of
+from trainer.rlhf.trunk import check_completion, depth, is_encoder, pooled_features, trunk_of
 
 CHUNK_RANKINGS = 16  # one step of progress
 FEATURE_TOKENS = 4096  # tokens of one forward
@@ -71,6 +72,20 @@ def group_of(ranking: Ranking, base: Policy, config: RunConfig) -> Group:
             max_completion_tokens=config.max_completion_tokens,
             sampled=[completion.token_ids for completion in ranking.completions],
         )
+
+
+def refuse_long_rankings(rankings: Iterable[Ranking], base: Policy, config: RunConfig) -> None:
+    """Raises `StageError` for the first that the model's context does not hold, before any is read.
+
+    Nothing is encoded for it where no ranking can be so long.
+    """
+    context = context_of(trunk_of(base.model), is_masked_by_us=not is_encoder(base.model))
+    if context is None or config.max_prompt_tokens + config.max_completion_tokens <= context.tokens:
+        return
+    for ranking in rankings:
+        group = group_of(ranking, base, config)
+        tokens = len(group.prompt_ids) + max(map(len, group.completions))
+        check_completion(base.model, tokens, f"ranking “{ranking.id}”")
 
 
 def search_keys(config: RewardConfig, layers: int) -> list[Key]:

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.probe import difference_scale, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.ranking_file import RankingFile
-from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, group_of
+from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, group_of, refuse_long_rankings
 from trainer.rlhf.reward_head import centred
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
@@ -63,6 +64,8 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
     kind = kind_of(config, len(split.learning))
     trunk = base if kind != "backbone" else load_backbone(config)
+    for policy in (trunk,) if trunk is base else (trunk, base):
+        refuse_long_rankings(chain(*split), policy, config)
     state = state_of(folder.stage("reward") / "state", inputs_key(folder, config, splits), processes)
     readers = {"learning": FeatureReader(trunk, config, state, journal, processes)}
     readers["judging"] = readers["learning"] if trunk is base else judge_reader(base, config, state, journal, processes)

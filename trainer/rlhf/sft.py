@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trainer.rlhf.context import check_examples
 from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.imitation import backward_imitation, read_conversations
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.supervised import load_learner, train
+from trainer.rlhf.trunk import trunk_of
 
 
 def run_sft(folder: RunFolder, stop: StopSignal) -> None:
@@ -24,6 +26,8 @@ def run_sft(folder: RunFolder, stop: StopSignal) -> None:
     conversations = read_conversations(folder, learner.policy.tokenizer, max_tokens=config.sft.max_tokens)
     if conversations is None:
         raise StageError("there is no demonstrations.jsonl in the run folder")
+    lengths = [len(item.input_ids) for item in conversations]
+    check_examples(trunk_of(learner.policy.model), lengths, keys="sft.max_tokens")
 
     def backward(batch: Sequence[MaskedConversation], _step: int) -> dict[str, float]:
         loss = backward_imitation(

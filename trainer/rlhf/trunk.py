@@ -11,6 +11,7 @@ from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 from trainer.rlhf import attention
+from trainer.rlhf.context import check_length
 from trainer.rlhf.packing import Group, PackedBatch, additive, batches, pack, pool, unpacked
 
 
@@ -93,16 +94,23 @@ def rows_for(model: nn.Module, groups: Sequence[Group], *, is_packed: bool = Tru
     return [row for group in groups for row in unpacked(group)]
 
 
+def check_completion(model: nn.Module, tokens: int, what: str = "a prompt with its completion") -> None:
+    """Raises `StageError` if so many tokens, a prompt's and a completion's, are more than the model reads."""
+    check_length(trunk_of(model), tokens, what, is_masked_by_us=not is_encoder(model))
+
+
 def packed_inputs(batch: PackedBatch, model: nn.Module) -> dict[str, Tensor]:
     """The forward arguments of a packed batch, on the model's device; an encoder counts its positions itself.
 
+    Raises `StageError` where a completion ends past the model's context.
     SDPA takes the mask as it is; an attention of a model's own adds it, where True would add 1 and hide nothing.
     """
-    device = next(model.parameters()).device
+    device, trunk = next(model.parameters()).device, trunk_of(model)
+    check_completion(model, int(batch.position_ids.max()) + 1)
     if is_encoder(model):
         is_real = batch.attention_mask[:, 0, :, 0]  # all real tokens of a row see its first one
         return {"input_ids": batch.input_ids.to(device), "attention_mask": is_real.long().to(device)}
-    trunk, mask = trunk_of(model), batch.attention_mask.to(device)
+    mask = batch.attention_mask.to(device)
     if trunk.config._attn_implementation not in ("sdpa", attention.NAME):
         mask = additive(mask, trunk.dtype)
     return {
