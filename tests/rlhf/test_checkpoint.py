@@ -60,6 +60,8 @@ def test_it_ignores_what_a_kill_left_of_the_next_state_and_keeps_only_the_newest
     _, record = load_state(tmp_path / "state")
     assert (record["step"], record["kl_coef"]) == (2, 2)
     assert [folder.name for folder in (tmp_path / "state").glob("step-*")] == ["step-000002"]
+    save_state(tmp_path / "state", 4, TENSORS, {})
+    assert [folder.name for folder in (tmp_path / "state").iterdir()] == ["step-000004"], "nor the half one"
 
 
 def test_a_restored_optimiser_takes_the_very_same_next_step():

@@ -102,7 +102,9 @@ class SavingTime:
 
 
 def save_state(folder: Path, step: int, tensors: Mapping[str, Mapping[str, Tensor]], record: Mapping[str, Any]) -> None:
-    """The state after `step` as `step-000012/`; older ones go once it stands."""
+    """The state after `step` as `step-000012/`; older ones go once it stands, and first what a kill left of one."""
+    for left in folder.glob(".step-*"):
+        shutil.rmtree(left)
     write_checkpoint(folder / f"step-{step:06d}", tensors, {**record, "step": step})
     for old in _states(folder)[:-1]:
         shutil.rmtree(old)
