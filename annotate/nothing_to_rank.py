@@ -5,6 +5,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
 from django.utils.translation import gettext as _
 
+from annotate.languages import foreign_languages
 from annotate.models import Assignment, PoolMember, Prompt, PromptPool, User
 from annotate.selectors import workable_pools
 from annotate.stored_sentences import in_readers_language
@@ -14,8 +15,13 @@ MOST_POOLS = 5  # of those that are closed
 
 def nothing_page(annotator: User, pool_id: int | None) -> dict[str, Any]:
     """What `rank.html#nothing` shows where a lease of one pool, or of all, found nothing."""
-    is_more = pool_id is not None and workable_pools(annotator).exclude(pk=pool_id).exists()
-    return {"assignment": None, "why_nothing": why_nothing(annotator, pool_id), "is_more_in_others": is_more}
+    open_pools = workable_pools(annotator)
+    return {
+        "assignment": None,
+        "why_nothing": why_nothing(annotator, pool_id),
+        "is_more_in_others": pool_id is not None and open_pools.exclude(pk=pool_id).exists(),
+        "foreign_languages": foreign_languages(open_pools),
+    }
 
 
 def why_nothing(annotator: User, pool_id: int | None = None) -> list[str]:

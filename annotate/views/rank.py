@@ -17,6 +17,7 @@ from annotate.comparison_page import comparison_page
 from annotate.errors import Conflict, Refused
 from annotate.keys import key_groups
 from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
+from annotate.languages import foreign_languages
 from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
 from annotate.nothing_to_rank import nothing_page
 from annotate.page_data import page_data
@@ -55,6 +56,7 @@ def ranking_page(request, comparison: dict, status: int):
     chosen_pool = next((pool for pool in pools if pool.pk == pool_id), None)
     context = page_context(request.user, chosen_pool) | {
         "pools": pools,
+        "foreign_languages": foreign_languages(pools),
         "chosen_pool": chosen_pool,
         "is_beginner": not Ranking.objects.filter(annotator=request.user).exists(),
     }

@@ -66,5 +66,5 @@ export function showBeginning(comparison) {
   const kind = comparison.isPair ? "pair" : comparison.tiesAllowed ? "ties" : "strict";
   const line = $("beginning");
   if (line) line.hidden = false;
-  for (const sentence of line?.children ?? []) sentence.hidden = sentence.dataset.for !== kind;
+  for (const sentence of line?.querySelectorAll("[data-for]") ?? []) sentence.hidden = sentence.dataset.for !== kind;
 }

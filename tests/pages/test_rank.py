@@ -54,6 +54,53 @@ def test_it_gives_a_browser_that_holds_one_another(alice, pairs):
     assert alice.post(NEXT, {"holding": [first.pk]}).context["assignment"] == second  # lost on the way, back again
 
 
+def nothing_for(client) -> list[str]:
+    """The page on which there is nothing to rank, and what its script fetches in that case."""
+    pages = [client.get("/rank/").text, client.post(NEXT).text]
+    assert all("data-nothing" in page for page in pages)
+    return pages
+
+
+@pytest.mark.parametrize(
+    ("language", "page_language", "told"),
+    [
+        ("en", "en", None),
+        ("en-gb", "en", None),
+        ("zh-hant", "zh-hans", None),
+        ("fr", "en", "No pool in English is open to you: the texts are in French."),
+        ("en", "zh-hans", "目前没有向你开放的中文题库，题目和回答的语言是英语。"),
+    ],
+)
+def test_it_says_in_which_language_the_texts_are_where_none_is_in_that_of_the_page(
+    alice, language, page_language, told
+):
+    """Where there is nothing, and until the first answer."""
+    alice.cookies["django_language"] = page_language
+    pool = make_pool(make_policy(), "Letters", language=language)
+    make_pool(pool.policy, "For members", language=page_language, members_only=True)
+    pages = nothing_for(alice)
+    make_comparison(make_prompt(pool, "p"), ["a", "b"])
+    pages.append(alice.get("/rank/").text)
+    for page in pages:
+        if told:
+            assert told in page
+        else:
+            assert "the texts are in" not in page
+            assert "目前没有向你开放的中文题库" not in page
+
+
+def test_languages_are_listed_in_that_of_the_page_and_no_longer_said_after_the_first_answer(alice, cast):
+    policy = make_policy()
+    pool, _other = make_pool(policy, "Lettres", language="fr"), make_pool(policy, "Briefe", language="de")
+    make_comparison(make_prompt(pool, "p"), ["a", "b"])
+    assert "the texts are in German, French." in alice.get("/rank/").text  # by their tags: de, fr
+    alice.cookies["django_language"] = "zh-hans"
+    assert "题目和回答的语言是德语、法语。" in alice.get("/rank/").text
+    alice.cookies["django_language"] = "en"
+    make_ranking(make_comparison(make_prompt(pool, "q"), ["a", "b"]), cast["alice"], [1, 2])
+    assert "the texts are in" not in alice.get("/rank/").text
+
+
 def test_what_a_script_fetches_has_no_part_for_a_page_without_one(alice, pairs):
     page, fetched = alice.get("/rank/").text, alice.post(NEXT, {"holding": []}).text
     for part in ("<noscript>", "csrfmiddlewaretoken", 'name="token"'):
