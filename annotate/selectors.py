@@ -47,6 +47,11 @@ def workable_pools(annotator: User, pool_id: int | None = None) -> QuerySet[Prom
     return pools.filter(pk=pool_id) if pool_id is not None else pools
 
 
+def pools_open_to_all() -> QuerySet[PromptPool]:
+    """Active pools in which every annotator may rank: those that await whoever comes next."""
+    return PromptPool.objects.filter(status=PromptPool.Status.ACTIVE, members_only=False)
+
+
 def pools_to_lease_from(annotator: User, pool_id: int | None = None) -> list[PromptPool]:
     """The same with `is_qualified`: whether this person is through the pool's training."""
     pools = PromptPool.objects.raw(POOLS_TO_LEASE_FROM, [annotator.pk, annotator.pk])

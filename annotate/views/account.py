@@ -13,6 +13,7 @@ from annotate.accounts import CHOSEN_AT_THE_DOOR, keep_language
 from annotate.errors import Refused
 from annotate.forms import Plain
 from annotate.models import Invitation, User
+from annotate.selectors import pools_open_to_all
 from annotate.services.invitations import accept_invitation
 
 
@@ -52,7 +53,8 @@ def invitation(request, token: str):
             login(request, user, backend=settings.AUTHENTICATION_BACKENDS[0])
             keep_language(user, request.session.pop(CHOSEN_AT_THE_DOOR, ""))
             return redirect("home")
-    return render(request, "invitation.html", {"invitation": invited, "form": form})
+    context = {"invitation": invited, "form": form, "pools": pools_open_to_all()}
+    return render(request, "invitation.html", context)
 
 
 @require_POST

@@ -13,6 +13,7 @@ from django.utils import timezone
 from annotate.accounts import CHOSEN_AT_THE_DOOR
 from annotate.models import Invitation, User
 from annotate.services.invitations import invite_person, make_account
+from tests.worlds import make_policy, make_pool
 
 pytestmark = pytest.mark.django_db
 
@@ -44,6 +45,48 @@ def test_the_first_manager_signs_in_whatever_the_case_of_the_address(client, set
     call_command("bootstrap", empty=True, verbosity=0, stdout=StringIO())
     client.post(reverse("account_login"), {"login": "Admin@Example.org", "password": "a rather long sentence"})
     assert client.get(reverse("people")).status_code == 200
+
+
+def invitation_page(client, role: str = "annotator") -> str:
+    return client.get(reverse("invitation", args=[invite_person(email="dora@example.org", role=role).token])).text
+
+
+def test_it_tells_an_invited_annotator_what_will_be_done_and_for_what(client):
+    page = invitation_page(client)
+    assert "You will read completions that a language model wrote for the same prompt and rank them" in page
+    assert "What you rank trains the model." in page
+    assert "No pool is open yet." in page
+
+
+def test_it_names_the_pools_that_await_with_their_languages_and_no_other(client):
+    policy = make_policy()
+    make_pool(policy, "Letters", language="zh-hans", description="Kind <letters>.")
+    make_pool(policy, "Sums", language="xx-new")
+    make_pool(policy, "For members", members_only=True)
+    make_pool(policy, "Asleep", status="paused")
+    page = invitation_page(client)
+    assert re.findall(r"<strong [^>]*>(.*?)</strong> \((.*?)\)", page) == [
+        ("Letters", "Simplified Chinese"),
+        ("Sums", "xx-new"),
+    ]
+    assert "Kind &lt;letters&gt;." in page
+    assert "No pool is open yet." not in page
+    client.cookies["django_language"] = "zh-hans"
+    assert "(简体中文)" in invitation_page(client)
+
+
+@pytest.mark.parametrize(
+    ("role", "sentence"),
+    [
+        ("manager", "You will make pools of prompts, invite people"),
+        ("researcher", "training runs, checkpoints, preference data."),
+    ],
+)
+def test_other_roles_are_told_of_their_own_work(client, role, sentence):
+    make_pool(make_policy(), "Letters")
+    page = invitation_page(client, role)
+    assert sentence in page
+    assert "Letters" not in page
 
 
 @pytest.mark.parametrize("password", ["short", "password123456"[:10], "alice@example.org"])
