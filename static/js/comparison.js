@@ -137,7 +137,8 @@ export class Comparison extends EventTarget {
   }
 
   tieWithBefore() {
-    return this.tiesAllowed && this.#lastRank !== null ? this.placeActive(this.#lastRank) : null;
+    const rank = this.#lastRank ?? this.ranks[this.active - 1] ?? null; // placed last; or of the completion before
+    return this.tiesAllowed && rank !== null ? this.placeActive(rank) : null;
   }
 
   tieAll() {
@@ -278,10 +279,10 @@ export class Comparison extends EventTarget {
   get draft() {
     const { mode, isBegun, verdict } = this;
     const spans = this.spans.map(({ range, ...span }) => span);
-    return { mode, isBegun, fields: this.#fields, spans, verdict, effort: this.effort.counts };
+    return { mode, isBegun, fields: this.#fields, spans, verdict, lastRank: this.#lastRank, effort: this.effort.counts };
   }
 
-  restore({ isBegun, fields, spans, verdict, effort }) {
+  restore({ isBegun, fields, spans, verdict, lastRank = null, effort }) {
     this.effort.goOnFrom(effort);
     if (!isBegun) return;
     this.#history.push(this.#state);
@@ -296,6 +297,7 @@ export class Comparison extends EventTarget {
     }
     this.spans = spans.map((span) => ({ ...span, range: null })); // listed; where they stand in the view is not kept
     this.verdict = verdict;
+    this.#lastRank = lastRank;
     this.#draw();
   }
 

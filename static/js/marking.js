@@ -17,13 +17,16 @@ document.addEventListener("selectionchange", () => {
 /* Draw the marks of the comparison that has come onto the stage, and no longer those of the one before. */
 export async function showMarks(comparison) {
   const mayHaveMarks = comparison.form.dataset.spans && fetched;
-  if (mayHaveMarks || comparison.spans.length) (await marks())?.show(comparison);
+  if (!mayHaveMarks && !comparison.spans.length) return;
+  const fetchedMarks = await marks();
+  if (comparison.form.isConnected) fetchedMarks?.show(comparison); // not answered meanwhile
 }
 
 /* Mark the selected words as `label`, where the pool asks for that. */
 export async function markWords(comparison, label) {
   if (!comparison.form.dataset.spans) return;
   const fetchedMarks = await marks();
+  if (!comparison.form.isConnected) return;
   if (fetchedMarks) fetchedMarks.add(comparison, label);
   else tell(say("noMarks"));
 }

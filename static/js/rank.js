@@ -53,6 +53,7 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
   comparison.shown();
   comparison.addEventListener("change", drawUndo);
   drawUndo();
+  drawOutcome();
   showMarks(comparison);
   panes.show(comparison);
 });
@@ -105,15 +106,23 @@ function letIn() {
 /* --- what becomes of the answers --- */
 
 let outcome = ""; // of what was done last: "saved", or "skipped" for as long as that can be taken back
+let unsent = 0;
 let skips = 0;
+
+/* While an answer is corrected nothing is said of those before: "Saved" would seem to be the correction. */
+function drawOutcome() {
+  if (stage.current?.mode === "revision") outcome = "";
+  $("saved").textContent = unsent ? say("waiting", { n: unsent }) : outcome && say(outcome);
+  $("saved").classList.toggle("is-waiting", unsent > 0);
+}
 
 outbox.addEventListener("change", ({ detail: { waiting, held, aside, state } }) => {
   if (waiting) outcome = "saved"; // as soon as nothing waits
   else if (held > skips) outcome = "skipped";
   else if (held === 0 && outcome === "skipped") outcome = "";
   skips = held;
-  $("saved").textContent = waiting ? say("waiting", { n: waiting }) : outcome && say(outcome);
-  $("saved").classList.toggle("is-waiting", waiting > 0);
+  unsent = waiting;
+  drawOutcome();
   if (state === "signed out") return noticeTrouble("noticeSignedOut");
   if (state === "forbidden") return noticeTrouble("noticeForbidden");
   if (aside && !(state === "offline" && waiting)) return noticeTrouble("noticeAside", aside);

@@ -37,6 +37,19 @@ def test_it_keeps_what_was_begun_through_a_reload(open_browser, policy):
     assert not has_draft(visit, done)
 
 
+def test_after_a_reload_the_equals_sign_ties_with_what_was_ranked_last(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.press("b", "1", "a", "2")  # A comes last, and not next to C
+    visit.page.reload()
+    visit.ready().wait_for_text("What you had begun is back.")
+    visit.press("=", "3", "Enter")
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [2, 1, 2, 3]
+
+
 def test_it_keeps_a_better_answer_that_was_begun_when_the_tab_is_killed(open_browser, chromium, policy):
     make_work(policy, 2, asks_better_answer=True)
     visit = open_browser().ready()

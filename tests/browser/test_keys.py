@@ -4,6 +4,7 @@ import pytest
 
 from annotate.models import Assignment, Ranking
 from tests.browser.visit import make_work, ranks_as_shown
+from tests.worlds import make_ranking
 
 
 def answer(visit, *keys) -> int:
@@ -187,6 +188,45 @@ def test_a_correction_by_digits_goes_from_one_completion_to_the_next(open_browse
     assert ranks_as_shown(done) == [3, 2, 1, 3]  # 4 3 2 4, without the place that nobody took
 
 
+def test_in_a_correction_the_equals_sign_ties_with_the_completion_before(open_browser, policy, cast):
+    pool = make_work(policy, 3, count=1)
+    given = make_ranking(pool.comparisons.get(), cast["alice"], [3, 2, 1])  # shown in the reverse order: 1 2 3
+    visit = open_browser(path=f"/work/{given.assignment_id}/").ready()
+    visit.press("=", "b", "=", "Enter")  # there is none before A
+    visit.page.wait_for_url("**/work/")
+    assert ranks_as_shown(given.assignment_id) == [1, 1, 2]  # 1 1 3, without the place that nobody took
+
+
+def outcome_of(visit) -> str:
+    return visit.page.locator("#saved").inner_text()
+
+
+def test_saved_goes_when_a_correction_begins(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = answer(visit, "ArrowLeft")
+    assert outcome_of(visit) == "Saved"
+    take_back(visit)
+    assert outcome_of(visit) == ""
+    visit.press("ArrowRight").wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [2, 1]
+
+
+def test_an_answer_that_is_stored_while_it_is_corrected_is_not_said_to_be_saved(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done, held = visit.shown, []
+    visit.page.route("**/ranking/", lambda route: held.append(route))
+    visit.press("ArrowLeft").wait_for_another_than(done)
+    take_back(visit)
+    assert outcome_of(visit) == "1 waiting"
+    with visit.page.expect_response("**/ranking/"):
+        held[0].continue_()
+    visit.page.wait_for_function("() => document.getElementById('saved').textContent !== '1 waiting'")
+    assert outcome_of(visit) == ""
+
+
 def test_the_digit_that_completes_an_answer_can_be_mended_at_once(open_browser, policy):
     make_work(policy, 4)
     assert ranks_as_shown(answer(open_browser().ready(), *"1233", "4", "Enter")) == [1, 2, 3, 4]
@@ -202,7 +242,6 @@ def test_a_correction_that_changes_nothing_is_not_stored(open_browser, policy, k
     assert visit.wait_for_another_than(done) == following
     take_back(visit)
     assert visit.shown == done  # it can still be had back
-    visit.wait_until_sent()
     assert Ranking.objects.get().revision == 1
 
 

@@ -369,8 +369,9 @@ def test_a_skip_that_is_sent_meanwhile_does_not_end_a_correction(open_browser, p
     visit.press("s", "1")
     visit.wait_for_another_than(skipped)
     visit.page.goto(f"/work/{done}/")
-    visit.ready().page.unroute("**/skip/")
-    visit.wait_until_sent()
+    visit.ready().wait_for_text("1 waiting")
+    visit.page.unroute("**/skip/")
+    visit.page.wait_for_function("() => document.getElementById('saved').textContent === ''")
     assert Assignment.objects.get(pk=skipped).status == "skipped"
     assert visit.shown == done
     visit.press("ArrowRight")
