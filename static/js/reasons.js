@@ -1,7 +1,7 @@
 /* The dialogs that ask why a comparison is left. */
 
-/* Call `leave` with the reason, once one is chosen. "Another reason" goes into the field for its words, and Enter there
- * gives it. */
+/* Call `leave` with the reason, once one is chosen. "Another reason" goes into the field for its words while that is
+ * empty, and Enter there gives it. */
 export function askForReasons(leave) {
   const give = (button) => {
     const dialog = button.closest("dialog");

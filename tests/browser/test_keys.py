@@ -245,6 +245,35 @@ def test_a_correction_that_changes_nothing_is_not_stored(open_browser, policy, k
     assert Ranking.objects.get().revision == 1
 
 
+STOP = """() => {
+    const { innerText, labels } = document.activeElement;
+    const top = Math.round(document.activeElement.getBoundingClientRect().top);
+    return [labels?.[0]?.innerText.trim() || innerText.split("\\n").join(" ").trim(), top];
+}"""
+
+
+@pytest.mark.parametrize(
+    ("key", "first", "last"),
+    [
+        ("s", "1 I do not read this language well enough", ["It cannot be ranked X", "Back"]),
+        ("x", "1 The prompt makes no sense", ["Back"]),
+    ],
+)
+def test_tab_goes_through_reasons_words_and_buttons_as_they_stand(open_browser, policy, key, first, last):
+    make_work(policy, 3)
+    visit = open_browser().ready().press(key)
+    visit.page.locator("dialog[open]").wait_for()
+    found = []
+    for _stop in range(6 + len(last)):
+        found.append(visit.page.evaluate(STOP))
+        visit.press("Tab")
+    words, tops = zip(*found, strict=True)
+    assert words[0] == first
+    assert [one[:1] for one in words[:4]] == list("1234")
+    assert list(words[4:]) == ["In your words", "5 Another reason", *last]
+    assert list(tops) == sorted(tops)
+
+
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
