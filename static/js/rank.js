@@ -4,6 +4,7 @@ import { actionsOn, listenToPointers } from "./actions.js";
 import { Ahead } from "./ahead.js";
 import { announce } from "./announcer.js";
 import { Answers } from "./answers.js";
+import { closeOnBack } from "./back.js";
 import { Comparison } from "./comparison.js";
 import { Drafts } from "./drafts.js";
 import { noteActivity } from "./effort.js";
@@ -40,6 +41,7 @@ const actions = actionsOn({ stage, answers, panes });
 new Keyboard(page.keys, actions, () => stage.current);
 listenToPointers(stage, actions);
 askForReasons((reason) => answers.skip(reason));
+closeOnBack();
 
 /* --- the comparison on the stage, and those that come after it --- */
 
