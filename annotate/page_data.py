@@ -90,6 +90,7 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "noFeedback": _("What the right answer is cannot be loaded now."),
             "noMarks": _("Marking words cannot be loaded now."),
             "noGuidelines": _("The guidelines cannot be loaded now."),
+            "noKeys": _("The list of keys cannot be loaded now."),
             "restored": _("What you had begun is back."),
             "raw": _("Texts as they were written"),
             "rendered": _("Texts with their marks drawn"),

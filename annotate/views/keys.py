@@ -1,10 +1,10 @@
-"""One's own keys for the ranking page."""
+"""One's own keys for the ranking page: to be changed, and as the list that the page shows."""
 
 from django.contrib import messages
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from annotate.keys import ACTIONS, WrongKeys, change_keys, keys_of
+from annotate.keys import ACTIONS, WrongKeys, change_keys, key_groups, keys_of
 from annotate.roles import MAY_ANNOTATE
 from annotate.views.access import needs
 
@@ -12,6 +12,8 @@ from annotate.views.access import needs
 @needs(MAY_ANNOTATE)
 def keys(request):
     """Every action with its key; what is left empty goes back to the usual key."""
+    if request.htmx:
+        return render(request, "keys.html#dialog", {"key_groups": key_groups(request.user)})
     chosen, problem = keys_of(request.user), ""
     if request.method == "POST":
         chosen = {action: request.POST.get(action, "") for action in ACTIONS}

@@ -15,7 +15,6 @@ from django.views.decorators.http import require_GET, require_POST
 from annotate.answer_form import answer_from_form, reason_to_leave, words_of
 from annotate.comparison_page import comparison_page
 from annotate.errors import Conflict, Refused
-from annotate.keys import key_groups
 from annotate.labels import NOT_RANKABLE_REASONS, SKIP_REASONS
 from annotate.languages import foreign_languages
 from annotate.models import Assignment, Comparison, GuidelineVersion, Ranking
@@ -85,7 +84,7 @@ def rank_feedback(request, assignment_id: int):
         ),
         pk=assignment_id,
     )
-    template = "rank_feedback.html#feedback" if request.htmx else "rank_feedback.html"
+    template = "rank_feedback.html#dialog" if request.htmx else "rank_feedback.html"
     return render(request, template, training_feedback(assignment))
 
 
@@ -101,11 +100,10 @@ def guidelines(request, version_id: int):
 
 
 def page_context(annotator, pool=None) -> dict:
-    """What the page needs beside its comparison: reasons, keys, and what its script says."""
+    """What the page needs beside its comparison: reasons, and what its script is given."""
     return {
         "skip_reasons": SKIP_REASONS.items(),
         "not_rankable_reasons": NOT_RANKABLE_REASONS.items(),
-        "key_groups": key_groups(annotator),
         "page_data": page_data(annotator, pool),
     }
 

@@ -57,7 +57,10 @@ export function actionsOn({ stage, answers, panes }) {
     better: on((comparison) => openDetails(comparison.form, ".better")),
     panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
     guidelines: toggleGuidelines,
-    help: on(showKeys),
+    help: async () => {
+      const isShown = await import("./help.js").then(({ showKeys }) => showKeys(stage)).catch(() => false);
+      if (!isShown) tell(say("noKeys"));
+    },
     // Last, so that whoever has something else on its key keeps that.
     all_tied: on((comparison) => {
       if (comparison.isPair) return pickVerdict(comparison, "tie", submit);
@@ -84,13 +87,6 @@ function sayPlace(comparison, index) {
   announce(comparison.isComplete ? say("bothSaid", { one: text, other: say("complete") }) : text);
 }
 
-/* All keys, where the network is gone and with it what chooses among them. */
-async function showKeys(comparison) {
-  const dialog = $("help-dialog");
-  await import("./help.js").then(({ listKeys }) => listKeys(dialog, comparison), () => {});
-  if (!dialog.open) dialog.showModal();
-}
-
 function openDetails(form, selector) {
   const details = form.querySelector(selector);
   if (!details) return;
@@ -114,9 +110,10 @@ export function listenToPointers(stage, actions) {
     "mark-bad": actions.mark_bad,
   };
   document.addEventListener("click", (event) => {
-    if (event.target.closest("#guidelines-link")) {
+    const link = event.target.closest("#guidelines-link, #help-link");
+    if (link) {
       event.preventDefault();
-      return actions.guidelines();
+      return link.id === "help-link" ? actions.help() : actions.guidelines();
     }
     const comparison = stage.current;
     const isStrength = event.target.matches('input[name="strength"]');
@@ -125,7 +122,6 @@ export function listenToPointers(stage, actions) {
     const button = event.target.closest("button");
     if (!button) return;
     const { act } = button.dataset;
-    if (button.id === "help-button") actions.help();
     if (act === "undo") actions.undo();
     if ("close" in button.dataset || act === "not-rankable") closeAround(button, actions.guidelines);
     if (comparison) acts[act]?.(comparison.cards.indexOf(button.closest(".completion")));

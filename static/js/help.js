@@ -1,7 +1,35 @@
 /* The list of keys: those alone that do something with the comparison on the stage. Fetched when it is asked for. */
 
+import { AS_FRAGMENT, fragment } from "./fragments.js";
+import { printKeys } from "./keyboard.js";
+import { $, page } from "./page.js";
+import { ask } from "./server.js";
+
+let asked = null; // for the dialog, which stays once it is there
+
+/* Returns false where the list cannot be had. */
+export async function showKeys(stage) {
+  const dialog = await (asked ??= fetched());
+  if (!dialog) return false;
+  printKeys(dialog, page.keys, stage.current?.k ?? 0);
+  listKeys(dialog, stage.current);
+  if (!dialog.open) dialog.showModal();
+  return true;
+}
+
+async function fetched() {
+  try {
+    const response = await ask($("help-link").href, { ...AS_FRAGMENT, signal: AbortSignal.timeout(10_000) });
+    if (!response.ok) throw new Error(response.status);
+    $("stage").after(fragment(await response.text()));
+    return $("help-dialog");
+  } catch {
+    return (asked = null); // asked for again the next time
+  }
+}
+
 /* All keys, where there is no comparison. */
-export function listKeys(dialog, comparison) {
+function listKeys(dialog, comparison) {
   const isUsed = (kbd) => !comparison || uses(comparison, kbd.dataset.key);
   for (const kbd of dialog.querySelectorAll("kbd[data-key]")) kbd.hidden = !isUsed(kbd);
   for (const part of dialog.querySelectorAll("tbody, tbody tr:has(kbd)")) part.hidden = !part.querySelector("kbd:not([hidden])");

@@ -14,12 +14,12 @@ const HEARD_AFTER_MS = 200; // a live region that has just appeared is not liste
 export async function showFeedback(comparison) {
   const response = await askAgain(comparison.form.dataset.feedback);
   if (!response) return false;
+  $("stage").after(fragment(await response.text()));
   const dialog = $("feedback-dialog");
-  const content = dialog.querySelector(".content");
-  content.replaceChildren(fragment(await response.text()));
   dialog.showModal();
-  setTimeout(() => readOut(content, say("goesOn")), HEARD_AFTER_MS);
-  await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
+  setTimeout(() => readOut(dialog.querySelector(".content"), say("goesOn")), HEARD_AFTER_MS);
+  await new Promise((resolve) => dialog.addEventListener("close", resolve));
+  dialog.remove();
   return true;
 }
 

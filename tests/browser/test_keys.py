@@ -564,6 +564,33 @@ def test_the_list_of_keys_holds_those_that_do_something_here(open_browser, polic
     shown.first.wait_for(state="hidden")
 
 
+def test_the_list_of_keys_is_fetched_with_the_first_question_and_says_so_where_it_cannot_be(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    dialog = visit.page.locator("#help-dialog")
+    assert dialog.count() == 0
+    visit.context.set_offline(True)
+    visit.press("?").wait_for_text("The list of keys cannot be loaded now.")
+    visit.context.set_offline(False)
+    visit.press("?")
+    dialog.wait_for()
+    visit.press("Escape")
+    dialog.wait_for(state="hidden")
+    visit.context.set_offline(True)
+    visit.press("?")
+    dialog.wait_for()
+    assert dialog.count() == 1
+
+
+def test_without_a_script_the_keys_have_a_page(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser(java_script_enabled=False)
+    visit.page.get_by_role("link", name="Keys").click()
+    visit.wait_for_text("Keys of the ranking page")
+    said = visit.page.locator("noscript p:visible").inner_text()
+    assert said.startswith("Keys take a script, and this browser runs none.")
+
+
 @pytest.mark.parametrize(
     ("k", "own", "printed"), [(3, {}, "d"), (4, {}, "⇧d"), (4, {"diff": "b"}, "⇧b"), (4, {"diff": "g"}, "g")]
 )
@@ -573,8 +600,10 @@ def test_it_prints_shift_where_a_completion_has_the_letter(open_browser, policy,
     cast["alice"].save()
     visit = open_browser().ready()
     badges = visit.page.locator("kbd[data-key=diff]")
-    assert badges.count() == 2  # on the button and in the list
-    assert set(badges.all_text_contents()) == {printed}
+    assert badges.all_text_contents() == [printed]
+    visit.press("?").page.locator("#help-dialog").wait_for()
+    assert badges.all_text_contents() == [printed] * 2  # in the list as well
+    visit.press("Escape")
     visit.press(printed.replace("⇧", "Shift+"))
     visit.page.locator("#diff-dialog").wait_for()
 
