@@ -27,6 +27,7 @@ from annotate.services.rankings import Answer
 
 # Of a longer conversation the older messages are folded away, and open with a click.
 TURNS_SHOWN = 3
+BEGINNING = 60  # characters of the last message, for a line
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def comparison_page(
         "language": comparison.prompt.language,
         "earlier_turns": turns[:-TURNS_SHOWN],
         "turns": turns[-TURNS_SHOWN:],
+        "beginning": beginning_of(comparison.prompt.messages[-1]["content"]),
         "completions": list(completions_on_page(assignment, each, said)),
         "in_full": in_full,
         "each": each,
@@ -94,6 +96,11 @@ def comparison_page(
         "seconds": pool.lease_minutes * 60,
         "idempotency_key": get_random_string(24),
     }
+
+
+def beginning_of(text: str) -> SafeString:
+    """The first words, on one line."""
+    return raw(" ".join(text[: 4 * BEGINNING].split())[:BEGINNING])
 
 
 def verdicts_on_page(pool: PromptPool, said: str | None) -> Iterator[tuple[str, str, str, bool]]:

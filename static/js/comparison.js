@@ -137,7 +137,7 @@ export class Comparison extends EventTarget {
   }
 
   tieWithBefore() {
-    const rank = this.#lastRank ?? this.ranks[this.active - 1] ?? null; // placed last; or of the completion before
+    const rank = this.#lastRank ?? this.ranks[this.active - 1] ?? null;
     return this.tiesAllowed && rank !== null ? this.placeActive(rank) : null;
   }
 
@@ -238,9 +238,10 @@ export class Comparison extends EventTarget {
     const strip = card.parentElement.getBoundingClientRect();
     if (box.left < strip.left || box.right > strip.right) card.parentElement.scrollBy({ left: box.left - strip.left - 4 });
     const bar = this.form.querySelector(".bar").getBoundingClientRect();
-    const isShort = box.height <= bar.top - 2 * GAP_PX;
+    const top = Number.parseFloat(getComputedStyle(card.firstElementChild).top) || 0; // on a phone
+    const isShort = box.height <= bar.top - top - 2 * GAP_PX;
     if (isShort && box.bottom > bar.top) scrollBy({ top: box.bottom - bar.top + GAP_PX });
-    else if (box.top < 0 || box.top > bar.top - HEAD_PX) scrollBy({ top: box.top - GAP_PX });
+    else if (box.top < top || box.top > bar.top - HEAD_PX) scrollBy({ top: box.top - top - GAP_PX });
   }
 
   /* --- the answer --- */

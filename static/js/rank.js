@@ -16,7 +16,7 @@ import { notice, tell } from "./messages.js";
 import { Outbox } from "./outbox.js";
 import { $, page, say } from "./page.js";
 import { Panes } from "./panes.js";
-import { offerGuidelines } from "./reading.js";
+import { offerGuidelines, openPrompts } from "./reading.js";
 import { askForReasons } from "./reasons.js";
 import { Renewal } from "./renewal.js";
 import { Stage, showBeginning } from "./stage.js";
@@ -42,6 +42,7 @@ new Keyboard(page.keys, actions, () => stage.current);
 listenToPointers(stage, actions);
 askForReasons((reason) => answers.skip(reason));
 closeOnBack();
+openPrompts();
 
 /* --- the comparison on the stage, and those that come after it --- */
 
@@ -111,7 +112,7 @@ let outcome = ""; // of what was done last: "saved", or "skipped" for as long as
 let unsent = 0;
 let skips = 0;
 
-/* While an answer is corrected nothing is said of those before: "Saved" would seem to be the correction. */
+/* "Saved" would seem to be of the answer that is being corrected. */
 function drawOutcome() {
   if (stage.current?.mode === "revision") outcome = "";
   $("saved").textContent = unsent ? say("waiting", { n: unsent }) : outcome && say(outcome);

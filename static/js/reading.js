@@ -9,6 +9,18 @@ export function toggleRaw(card) {
   card.querySelector('[data-act="raw"]').setAttribute("aria-pressed", String(isRaw));
 }
 
+/* The line of the prompt opens into a copy of the whole, over what one reads: nothing moves. */
+export function openPrompts() {
+  const fill = ({ target: line }) => {
+    if (!line.matches(".to-prompt") || line.querySelector("div")) return;
+    const whole = Object.assign(document.createElement("div"), { className: "whole", tabIndex: 0 });
+    const parts = line.previousElementSibling.querySelectorAll(":scope > :is(.earlier, .turn)");
+    parts.forEach((part) => whole.append(part.cloneNode(true)));
+    line.append(whole);
+  };
+  document.addEventListener("toggle", fill, { capture: true });
+}
+
 /* The guidelines of the comparison on the stage: where their link leads, and what their panel shows while open. */
 export function offerGuidelines(address) {
   const [link, panel] = [$("guidelines-link"), $("guidelines-panel")];

@@ -352,6 +352,66 @@ def test_my_work_fits_a_phone(open_browser, policy, cast):
     assert link["x"] + link["width"] <= 360  # in sight, not at the end of a table that scrolls
 
 
+@pytest.fixture(params=[(360, 740), (640, 400)], ids=["phone", "200 percent"])
+def reader(request, open_browser, policy):
+    """Reads the third of three long completions of a long prompt."""
+    pool = make_work(policy, 3, count=2, texts=["word " * 400] * 3)
+    for prompt in pool.prompts.all():
+        prompt.messages = [{"role": "user", "content": "Which *word*\nis best? " * 200 + str(prompt.pk)}]
+        prompt.save()
+    width, height = request.param
+    visit = open_browser(viewport={"width": width, "height": height}, has_touch=True).ready()
+    third = visit.page.locator("#stage .completion").nth(2)
+    third.evaluate("card => scrollBy({top: card.getBoundingClientRect().top + 200, behavior: 'instant'})")
+    return visit
+
+
+def test_a_line_of_the_prompt_stays_in_sight_and_a_tap_shows_the_whole(reader):
+    page, height = reader.page, reader.page.viewport_size["height"]
+    line, whole, third = (
+        page.locator(f"#stage {part}").last for part in (".to-prompt summary", ".to-prompt .whole", ".completion")
+    )
+    assert page.get_by_text("Which *word* is best?").count() == 1  # on one line, as it was written
+    box = line.bounding_box()
+    assert (box["y"], box["height"]) == (0, 32)
+    assert top_of(third.locator(".completion-head")) == 32  # not under it
+    read = top_of(third)
+    page.touchscreen.tap(100, 16)
+    box = whole.bounding_box()
+    assert box["y"] == 32
+    assert box["height"] <= 0.6 * height + 1
+    assert whole.inner_text() == page.locator("#stage .prompt .text").inner_text()  # by scrolling in it
+    assert top_of(third) == read
+    assert violations(page) == []
+    page.touchscreen.tap(100, 16)
+    assert not whole.is_visible()
+    assert top_of(third) == read
+
+
+def test_the_line_of_the_prompt_takes_no_room_and_lies_under_the_prompt(reader):
+    page = reader.page
+    page.evaluate("scrollTo(0, 0)")
+    on_top = """summary => {
+        const { left, right, top, bottom } = summary.getBoundingClientRect();
+        return document.elementsFromPoint((left + right) / 2, (top + bottom) / 2)[0].closest(".prompt") !== null;
+    }"""
+    line = page.locator("#stage .to-prompt summary")
+    line.evaluate("summary => summary.scrollIntoView({block: 'center', behavior: 'instant'})")
+    assert line.evaluate(on_top)
+    heights = [
+        page.evaluate("document.documentElement.scrollHeight"),
+        page.evaluate("document.querySelector('.to-prompt').remove(), document.documentElement.scrollHeight"),
+    ]
+    assert heights[0] == heights[1]
+
+
+def test_a_letter_brings_its_completion_out_from_under_the_line_of_the_prompt(reader):
+    reader.press("b")
+    second = reader.page.locator("#stage .completion").nth(1)
+    assert top_of(second) >= 32
+    assert top_of(second.locator(".completion-head")) >= 32
+
+
 def test_it_fits_at_200_percent(open_browser, policy):
     make_work(policy, 4, texts=["word " * 200] * 4)
     visit = open_browser(viewport={"width": 640, "height": 400}, device_scale_factor=2).ready()

@@ -79,7 +79,7 @@ def test_a_long_conversation_is_folded_and_opens(open_browser, policy):
     prompt.save()
     visit = open_browser().ready()
     assert not visit.page.get_by_text("turn 0").is_visible()
-    assert visit.page.get_by_text("turn 8").is_visible()
+    assert visit.page.locator("#stage .prompt").get_by_text("turn 8").is_visible()
     visit.page.get_by_text("6 earlier messages").click()
     assert visit.page.get_by_text("turn 0").is_visible()
 
