@@ -588,7 +588,8 @@ def test_a_correction_shows_all_that_was_said_also_what_is_no_longer_asked(
     *_between, first = stage.locator(".completion").all()
     last = stage.locator(".completion").first
     assert first.locator("label:has(:checked)", has_text="un").all_inner_texts() == ["unsafe", "untrue"]
-    assert last.locator(".axis:visible :checked").evaluate_all("all => all.map(one => one.value)") == ["4", "2"]
+    read = "all => Object.fromEntries(all.map(({ name, value }) => [name.split('-').at(-1), value]))"
+    assert last.locator(".axis:visible :checked").evaluate_all(read) == {"helpful": "4", "honest": "2"}
     assert stage.locator(".strengths label:visible:has(:checked)").inner_text() == strength
     assert stage.locator(".why label:visible:has(:checked)").inner_text() == "clearer"
     assert stage.get_by_label("In your words").input_value() == "two\nlines"
