@@ -16,7 +16,7 @@ from trainer.rlhf.checkpoint import copy_parameters, load_state, optimiser_tenso
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.critic import Critic, ValueHead, make_critic
 from trainer.rlhf.data import Prompt, prompt_key, read_prompts
-from trainer.rlhf.encoding import encode_prompt
+from trainer.rlhf.encoding import encode_prompts
 from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.imitation import Imitation, imitated, load_imitation
@@ -103,7 +103,7 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
     optimiser = MasterAdamW(parameters.values(), lr=config.ppo_rate, eps=1e-5, weight_decay=0.0)
-    ids = [encode_prompt(base.tokenizer, prompt.messages, max_tokens=config.max_prompt_tokens) for prompt in prompts]
+    ids = encode_prompts(base.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
     imitation = load_imitation(folder, actor.policy, config) if config.ppo.loss.ptx else None
     return Job(
         config, actor, reference, base, scorer, critic, parameters, optimiser, prompts, ids, imitation, processes
