@@ -10,7 +10,7 @@ from annotate.models import Assignment, Comparison, Completion, PromptPool, Rank
 from annotate.services.invitations import invite_person
 from annotate.services.rankings import keep_better_answer
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
-from tests.browser.visit import Visit, make_training, make_work, ranks_as_shown, violations
+from tests.browser.visit import make_training, make_work, ranks_as_shown, violations
 from tests.worlds import make_ranking
 
 PAGE_BYTES = 150_000
@@ -236,53 +236,6 @@ def test_what_marks_words_is_fetched_with_the_first_that_are_selected(open_brows
     visit.press("j")
     visit.page.locator("#stage .marks li").wait_for()
     assert "marks.js" in fetched
-
-
-SELECT_WORDS = "getSelection().selectAllChildren(document.querySelector('#stage .completion .text p'))"
-
-
-def make_marked_and_unmarked_work(policy, visit_of) -> Visit:
-    """A page with the only comparison in which words can be marked; in the one that follows none can."""
-    make_work(policy, 2, count=1, asks_spans=True)
-    visit = visit_of().ready()
-    make_work(policy, 2, count=1, name="a pool that asks for none")
-    return visit
-
-
-def hold_marks(visit) -> list:
-    """What marks words (marks.js) does not come before `let_come`."""
-    held = []
-    visit.page.route("**/js/marks*.js", lambda route: held.append(route))
-    return held
-
-
-def let_come(visit, route) -> None:
-    route.continue_()
-    visit.page.evaluate("async address => { await import(address) }", route.request.url)  # after those who asked before
-
-
-def test_words_marked_just_before_the_answer_are_not_asked_for_on_the_next(open_browser, policy):
-    visit = make_marked_and_unmarked_work(policy, open_browser)
-    held, done = hold_marks(visit), visit.shown
-    with visit.page.expect_request("**/js/marks*.js"):
-        visit.page.evaluate(SELECT_WORDS)
-    visit.press("j", "ArrowLeft").wait_for_another_than(done)
-    let_come(visit, held[0])
-    assert "Select some words" not in visit.all_said
-
-
-def test_marks_that_come_after_the_answer_are_not_drawn_on_the_next(open_browser, policy):
-    visit = make_marked_and_unmarked_work(policy, open_browser)
-    visit.page.evaluate(SELECT_WORDS)
-    visit.press("j").page.locator("#stage .marks li").wait_for()
-    held, done = hold_marks(visit), visit.shown
-    with visit.page.expect_request("**/js/marks*.js"):
-        visit.page.reload()
-        visit.ready()
-    assert visit.shown == done
-    visit.press("ArrowLeft").wait_for_another_than(done)
-    let_come(visit, held[0])
-    assert not visit.page.evaluate("CSS.highlights.has('mark-good')")
 
 
 def test_all_tied_by_touch(open_browser, policy):
