@@ -132,6 +132,7 @@ class PoolForm(Plain, forms.ModelForm):
             "members_only": _("Only members may annotate here"),
         }
         help_texts = {
+            "description": _("People who are invited read it, if the pool is open to all."),
             "policy": _("Whose completions are ranked here, and who learns from the rankings."),
             "language": _("A language tag, such as en or zh-hans: how prompts and completions are marked."),
             "k": _("2 to 9. A changed number holds for comparisons made from now on."),

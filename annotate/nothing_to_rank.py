@@ -62,7 +62,8 @@ def is_written_for(pool: PromptPool) -> bool:
 
 
 def training_not_passed(pool: PromptPool) -> str:
-    if (pool.training_seen or 0) < pool.training_count:
+    seen, right = pool.training_seen or 0, pool.training_right or 0
+    if seen < pool.training_count or right >= pool.training_pass_share * seen:  # the pool asked for more then
         sentence = _(
             "You are not through the training of “%(pool)s”, and it has nothing more for you. A manager can let you "
             "through."
@@ -72,7 +73,7 @@ def training_not_passed(pool: PromptPool) -> str:
         "You did not pass the training of “%(pool)s”: %(right)s of %(seen)s answers were right, and it has nothing "
         "more for you. A manager can let you through."
     )
-    return sentence % {"pool": pool.name, "right": pool.training_right, "seen": pool.training_seen}
+    return sentence % {"pool": pool.name, "right": right, "seen": seen}
 
 
 def closed(pool: PromptPool) -> str:

@@ -23,7 +23,7 @@ from annotate.services.rankings import is_right
 # Agreement, gold accuracy and median seconds look at the newest only: what counts is how people work now.
 NEWEST_COMPARISONS = 2000
 NEWEST_ANSWERS = 4000
-NEWEST_TIMES = 100_000  # answers of everybody; to sort the times of a million takes PostgreSQL seconds
+NEWEST_TIMES = 100_000  # rankings, where it is asked of everybody: to sort a million times takes PostgreSQL seconds
 MOST_REASONS = 20
 
 
@@ -168,8 +168,10 @@ class Median(Aggregate):
 
 def median_seconds(people: list[User]) -> dict[int, float]:
     """Per person: median active seconds of an answer, without what its corrections took."""
-    newest = Ranking.objects.aggregate(newest=Max("id"))["newest"] or 0
-    first = Ranking.objects.filter(revision=1, annotator__in=people, pk__gt=newest - NEWEST_TIMES)
+    first = Ranking.objects.filter(revision=1, annotator__in=people)
+    if len(people) > 1:
+        newest = Ranking.objects.aggregate(newest=Max("id"))["newest"] or 0
+        first = first.filter(pk__gt=newest - NEWEST_TIMES)
     times = first.exclude(active_ms=None).values_list("annotator")
     return {pk: median / 1000 for pk, median in times.annotate(median=Median("active_ms")).order_by()}
 

@@ -79,9 +79,12 @@ BRACKETED = re.compile(
 # What of a formula's source is no part of its text: commands, environments, the columns of an array, lengths, colours.
 MARKUP = re.compile(
     r"\\(?:begin|end)\{[a-zA-Z]+\*?\}(?:\{[lcr|\s]*\})?|\\[hv]space\*?\{[-\d.\s]*(?:em|ex|pt|cm|mm|in|mu|px)\}"
-    r"|\\(?:text)?color\{(?:red|green|blue|black|white|gray|orange|purple|brown|cyan|magenta)\}|\\[a-zA-Z]+"
+    r"|\\(?:[hm]skip|m?kern)\s*-?[\d.]+\s*(?:em|ex|pt|cm|mm|in|mu|px)"
+    r"|\\(?:text)?color(?:box)?\{(?:red|green|blue|black|white|gray|orange|purple|brown|cyan|magenta|teal|yellow|violet|pink)\}"
+    r"|\\[a-zA-Z]+"
 )
 COMMENT = re.compile(r"(\\.)|%", re.DOTALL)
+STRUT = re.compile(r"\\(?:math)?strut(?![a-zA-Z])")  # an invisible bracket to the converter
 PARTS = re.compile(r'<(?:"[^"]*"|[^">])*>|[^<]+')  # of sanitised HTML: a tag, or the text up to the next
 
 # Joiners between two letters of these scripts, or between emoji, belong to the text.
@@ -188,20 +191,21 @@ def formula(latex: str, options: dict) -> str:
     mode = "block" if options["display_mode"] else "inline"
     if len(latex) <= LONGEST_FORMULA:
         # To LaTeX a bare % begins a comment; to a model that writes $5%$ it does not.
-        source = COMMENT.sub(lambda match: match[1] or r"\%", latex)
+        source = STRUT.sub("", COMMENT.sub(lambda match: match[1] or r"\%", latex))
         try:
             mathml = convert(source, display=mode)
         except Exception:  # noqa: BLE001 hostile LaTeX fails in many ways, and all of them mean: show the source
             mathml = None
-        if mathml is not None and is_whole(mathml, source):
-            return mathml
+        if mathml is not None and r"\sideset" not in source and is_whole(mathml, source):  # it is made of phantoms
+            return mathml.replace(r"\%", "%")  # of \text{…}, which the converter takes letter by letter
     mark = "$$" if options["display_mode"] else "$"
     return f'<code class="plain-code">{escape(mark + latex + mark)}</code>'
 
 
 def is_whole(mathml: str, latex: str) -> bool:
     """Whether all letters and digits of a formula can be read: none was a macro's, a link's, an unknown command's."""
-    read = unescape("".join(part for part in PARTS.findall(mathml) if not part.startswith("<")))
+    seen = ALLOWED.clean(mathml)  # a \text may hold what would be taken for a tag
+    read = unescape("".join(part for part in PARTS.findall(seen) if not part.startswith("<")))
     return not letters(MARKUP.sub(" ", latex)) - letters(read)
 
 

@@ -58,12 +58,15 @@ def test_a_percent_sign_in_a_formula_is_a_percent_sign():
     assert "%" in words(rendered("It is $5%$ of it."))
     assert words(rendered(r"\(20% of 50 = 10\)")).strip() == "20%of50=10"
     assert words(rendered(r"$5\% \\ 6%$")).strip() == "5%6%"
+    assert words(rendered(r"$\text{5% or 6\%}$")).strip() == "5%\xa0or\xa06%"
 
 
 def test_what_a_formula_would_hide_in_a_phantom_is_read():
     html = rendered(r"$x\phantom{secret}$")
     assert words(html).strip() == "xsecret"
     assert "mphantom" not in html
+    assert words(rendered(r"$\sqrt{\mathstrut a}$")).strip() == "a"
+    assert r"\sideset" in words(rendered(r"$\sideset{_a^b}{_c^d}\sum$"))
 
 
 @pytest.mark.parametrize(
@@ -74,6 +77,7 @@ def test_what_a_formula_would_hide_in_a_phantom_is_read():
         r"\begin{aligned}x &= 1 \\ y &= 2\end{aligned}",
         r"a \hspace{1cm} \textcolor{red}{b} \tag{1}",
         r"\operatorname{argmax}_\theta \mathbb{1}[x > 0]",
+        r"\text{score < 60} \colorbox{yellow}{b} a \mkern-2mu b \kern 3pt c",
         r"\mathbf{x}^\top \mathfrak{g} \text{ if } \sqrt[3]{y}",
     ],
 )
@@ -197,6 +201,7 @@ def test_it_sends_every_link_through_the_warning_page():
         r"$\color{deep inside}{x}$",
         r"$\hspace{deep inside}x$",
         r"$\class{deep inside}{x}$",
+        r'$\text{<deep inside "}$',
         "deep inside " + "x" * LONGEST_MARKDOWN,
     ],
 )

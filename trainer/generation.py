@@ -183,7 +183,7 @@ def sample_texts(checkpoint: PolicyCheckpoint, prompts: list[list[dict]], sampli
         prompts,
         settings=SamplingSettings(**sampling),
         seeds=seeds,
-        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_prompt_tokens=checkpoint.policy.recipe.get("max_prompt_tokens", MAX_PROMPT_TOKENS),
     )
 
 

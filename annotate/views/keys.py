@@ -3,12 +3,14 @@
 from django.contrib import messages
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
+from django.views.decorators.cache import never_cache
 
 from annotate.keys import ACTIONS, WrongKeys, change_keys, key_groups, keys_of
 from annotate.roles import MAY_ANNOTATE
 from annotate.views.access import needs
 
 
+@never_cache  # one address for the page and for the list alone
 @needs(MAY_ANNOTATE)
 def keys(request):
     """Every action with its key; what is left empty goes back to the usual key."""

@@ -6,13 +6,15 @@
 const OPEN = "dialog[open], .side-panel:not([hidden])";
 
 let isGoingBack = false; // by itself, which takes a moment
+let openedAt = ""; // the address; another is a place on the page that a link leads to
 
 export function closeOnBack() {
   new MutationObserver(follow).observe(document.body, { subtree: true, attributeFilter: ["open", "hidden"] });
   addEventListener("popstate", () => {
-    if (!isGoingBack && !history.state?.isOver) closeAll();
+    if (!isGoingBack && !history.state?.isOver && location.href === openedAt) closeAll();
     isGoingBack = false;
     follow();
+    setTimeout(scrollAsUsual, 200); // once the browser has gone back
   });
   follow(); // loaded anew, the page has nothing open
 }
@@ -22,12 +24,17 @@ function follow() {
   const isOver = document.querySelector(OPEN) !== null;
   if (isOver === Boolean(history.state?.isOver)) return;
   if (isOver) {
+    openedAt = location.href;
     history.scrollRestoration = "manual"; // where one has scrolled to meanwhile one stays
     history.pushState({ isOver }, "");
   } else {
     isGoingBack = true;
     history.back();
   }
+}
+
+function scrollAsUsual() {
+  if (!history.state?.isOver) history.scrollRestoration = "auto";
 }
 
 function closeAll() {

@@ -64,6 +64,7 @@ export class Comparison extends EventTarget {
   reopen() {
     this.#history = [];
     this.effort = new Effort();
+    this.effort.start(); // nor is it new: what another tab has begun of it stays there
     this.form.dataset.mode = "revision";
     this.#given = this.#said;
   }

@@ -7,10 +7,12 @@ import { ask } from "./server.js";
 
 let asked = null; // for the dialog, which stays once it is there
 
-/* Returns false where the list cannot be had. */
+/* Returns false where the list cannot be had. One that comes late lies over no other comparison. */
 export async function showKeys(stage) {
+  const { current } = stage;
   const dialog = await (asked ??= fetched());
   if (!dialog) return false;
+  if (stage.current !== current) return true;
   printKeys(dialog, page.keys, stage.current?.k ?? 0);
   listKeys(dialog, stage.current);
   if (!dialog.open) dialog.showModal();

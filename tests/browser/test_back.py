@@ -93,6 +93,17 @@ def test_a_page_that_is_loaded_anew_has_nothing_to_go_back_through(open_browser,
     assert leaves(visit)
 
 
+def test_a_link_to_a_place_on_the_page_closes_nothing(open_browser, policy):
+    visit = come_from_my_work(open_browser, policy)
+    visit.press("l")
+    what_lies_over(visit).wait_for()
+    visit.page.evaluate("location.hash = 'main'")
+    visit.page.wait_for_timeout(200)
+    assert what_lies_over(visit).is_visible()
+    visit.page.go_back()
+    what_lies_over(visit).wait_for(state="detached")
+
+
 @pytest.mark.parametrize("way", ["Escape", "Back"])
 def test_closed_guidelines_leave_one_where_one_has_read_to(open_browser, policy, way):
     visit = come_from_my_work(open_browser, policy, viewport={"width": 1400, "height": 500})

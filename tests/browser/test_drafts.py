@@ -175,6 +175,28 @@ def test_what_was_begun_on_a_comparison_that_somebody_else_has_now_is_kept_until
     assert not dialog.is_visible()
 
 
+def test_an_answer_had_back_is_without_what_another_tab_began_of_it(open_browser, policy):
+    make_work(policy, 4)
+    visit = open_browser().ready()
+    done = visit.shown
+    visit.press(*"1234", "Enter")
+    following = visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    first, visit.page = visit.page, visit.context.new_page()
+    visit.page.goto(f"/work/{done}/")
+    visit.ready().press("a", "4")
+    visit.page.wait_for_timeout(1000)
+    assert has_draft(visit, done)
+    visit.page.close()
+    visit.page = first
+    visit.press("u")
+    assert visit.wait_for_another_than(following) == done
+    visit.press("Enter")
+    assert visit.wait_for_another_than(done) == following
+    visit.wait_until_sent()
+    assert Ranking.objects.count() == 1
+
+
 def test_a_correction_that_was_begun_comes_again_after_an_earlier_answer_was_had_back(open_browser, policy):
     make_work(policy, 4, asks_rationale=True)
     visit = open_browser().ready()

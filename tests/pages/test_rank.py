@@ -363,6 +363,7 @@ def test_it_speaks_of_no_closed_pool_while_another_is_written_for(alice, empty):
     [
         (None, 0, "You are not through the training of “Letters”, and it has nothing more for you."),
         (1, 1, "You are not through the training of “Letters”, and it has nothing more for you."),
+        (2, 2, "You are not through the training of “Letters”, and it has nothing more for you."),  # it asked for more
         (
             2,
             1,

@@ -155,6 +155,22 @@ def test_a_turn_ends_with_eos_where_the_template_writes_no_token_there(tiny_gpt2
     )
 
 
+# As Qwen3 has it.
+THOUGHTFUL = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if loop.last and message['role'] == 'assistant' %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ message['content'] }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def test_what_a_template_puts_before_the_last_answer_alone_is_no_rewriting(tiny_base):
+    tokenizer = load_tokenizer(tiny_base)
+    tokenizer.chat_template = THOUGHTFUL
+    ids, is_assistant = encode_conversation(tokenizer, TURNS)
+    learned = tokenizer.decode([token for token, mine in zip(ids, is_assistant, strict=True) if mine])
+    assert learned == "Lovely.\n<|im_end|>Wet.<|im_end|>"
+
+
 def test_a_demonstration_that_the_template_rewrites_is_named(gemma_like, tmp_path):
     tokenizer = load_tokenizer(gemma_like)
     tokenizer.chat_template = GEMMA_TEMPLATE.replace("{{ bos_token }}", "{{ messages|length }}")

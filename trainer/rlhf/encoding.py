@@ -207,8 +207,12 @@ def encode_conversation(tokenizer: PreTrainedTokenizerBase, messages: Messages) 
 def _end_of_answer(tokenizer: PreTrainedTokenizerBase, answered: Messages, prompt: str, later: str) -> int:
     """Where in the text `later` the answer to `prompt` ends, its end token included.
 
-    A template may strip the answer, and need not write a token at its end.
+    A template may strip the answer, and need not write a token at its end. What it writes of an answer may differ while
+    it is the last (Qwen3's empty thoughts).
     """
+    plain = prompt + answered[-1]["content"] + turn_end(tokenizer)
+    if later.startswith(plain):
+        return len(plain)
     whole = _written(tokenizer, answered)
     if whole.startswith(prompt):
         for last in (turn_end(tokenizer), answered[-1]["content"].strip()):

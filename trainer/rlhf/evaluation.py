@@ -79,6 +79,7 @@ def run_evaluate(
     ids = encode_prompts(base.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
     check_completion(base.model, max(map(len, ids)) + config.max_completion_tokens)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
+    scorer.check_lengths(prompts)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
     scoring = scorer_inputs(folder, reward, reward_model)
     inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values(), *scoring.values()]

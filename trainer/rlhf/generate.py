@@ -47,6 +47,8 @@ def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Names
     chunk = max(1, CHUNK_ROWS // options.samples)
     lines_per_prompt = 1 if options.unranked else options.samples
     done = lines.kept(step=chunk * lines_per_prompt) // lines_per_prompt
+    ids = encode_prompts(policy.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
+    check_completion(policy.model, max(map(len, ids), default=0) + config.max_completion_tokens)
     for first in range(done, len(prompts), chunk):
         lines.append(lines_of(policy, config, prompts[first : first + chunk], first, options))
         stop.check()
@@ -64,7 +66,6 @@ def lines_of(
         for copy in range(options.samples)
     ]
     ids = encode_prompts(policy.tokenizer, rows, max_tokens=config.max_prompt_tokens)
-    check_completion(policy.model, max(map(len, ids)) + config.max_completion_tokens)
     settings = SamplingSettings(options.temperature, options.top_p, config.max_completion_tokens)
     samples = sample_ids(policy, ids, settings=settings, seeds=seeds)
     if not options.unranked:

@@ -46,7 +46,6 @@ from trainer.rlhf.critic import (
     standardise,
     start_from_reward,
 )
-from trainer.rlhf.encoding import encode_prompts
 from trainer.rlhf.exact import exact
 from trainer.rlhf.experience import (
     Layout,
@@ -130,11 +129,8 @@ def run_ppo(
 
 def check_lengths(job: Job) -> None:
     """Raises `StageError` where a prompt and the longest completion are more than a model reads: no update is lost."""
-    room, model = job.config.max_completion_tokens, job.scorer.model
-    check_completion(job.base.model, max(map(len, job.prompt_ids)) + room)
-    if model is not None and model.kind == "backbone":
-        ids = encode_prompts(model.trunk.tokenizer, job.prompts, max_tokens=job.config.max_prompt_tokens)
-        check_completion(model.trunk.model, max(map(len, ids)) + room)
+    check_completion(job.base.model, max(map(len, job.prompt_ids)) + job.config.max_completion_tokens)
+    job.scorer.check_lengths(job.prompts)
 
 
 class Seen(NamedTuple):

@@ -18,14 +18,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trainer.rlhf.config import ConfigError, RunConfig
-from trainer.rlhf.data import Messages
-from trainer.rlhf.encoding import encode_group
+from trainer.rlhf.data import Messages, Prompt
+from trainer.rlhf.encoding import encode_group, encode_prompts
 from trainer.rlhf.experience import Observation, Rollout
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.packing import Group
 from trainer.rlhf.policy import Policy, check_base
 from trainer.rlhf.reward_head import RewardHead
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
+from trainer.rlhf.trunk import check_completion
 
 RewardFunction = Callable[[Sequence[Messages], Sequence[str]], Sequence[float]]
 
@@ -55,6 +56,13 @@ class Scorer(NamedTuple):
     def training_range(self) -> tuple[float, float]:
         """The lowest and highest score the reward model gave in its own training."""
         return (-math.inf, math.inf) if self.model is None else (self.model.head.low, self.model.head.high)
+
+    def check_lengths(self, prompts: Sequence[Prompt]) -> None:
+        """Raises `StageError` where a prompt and the longest completion are more than a backbone of its own reads."""
+        if self.model is not None and self.model.kind == "backbone":
+            trunk, config = self.model.trunk, self.config
+            ids = encode_prompts(trunk.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
+            check_completion(trunk.model, max(map(len, ids)) + config.max_completion_tokens)
 
     def scores(self, rollout: Rollout, observation: Observation) -> Float[Tensor, " batch"]:
         """One raw score a completion."""
