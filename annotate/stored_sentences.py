@@ -29,6 +29,14 @@ TEXTS = (
     gettext_noop("The disk is full, or a file may not grow so large; make room and retry."),
     gettext_noop("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on"),
     gettext_noop("prompts.jsonl has no prompt of the split “train”"),
+    gettext_noop("rankings.jsonl holds out every prompt that prompts.jsonl gives to train on"),
+    gettext_noop(
+        "{value} reads {limit} tokens at most ({key}), and a prompt with its completion may have {count}: lower {names}"
+    ),
+    gettext_noop("{value} reads {limit} tokens at most ({key}), and an example may have {count}: lower {names}"),
+    gettext_noop("{value} reads {limit} tokens at most ({key}), and {why} may have {count}: lower {names}"),
+    gettext_noop("{value}: the chat template refuses what begins “{names}”: {why}"),
+    gettext_noop("{value}: the chat template rewrites earlier turns when later ones arrive"),
     gettext_noop("there is no ppo/policy to evaluate: run the ppo stage first"),
     gettext_noop("ppo.loss.ptx is set, but the run folder has neither demonstrations.jsonl nor a corpus"),
     gettext_noop("ppo.judge_patience is {patience}: the judge's noise is told from two updates at least"),
