@@ -8,9 +8,11 @@ const LOCK = "whetstone-comparison-";
 
 export class Leases {
   #releases = new Map();
+  #answered = new Set(); // since the page was loaded
 
   constructor(outbox) {
     this.outbox = outbox;
+    outbox.addEventListener("sent", ({ detail: { kind, assignment } }) => kind === "skip" || this.#answered.add(assignment));
   }
 
   /* Whether the comparison is this tab's; false where another tab has it. */
@@ -33,9 +35,10 @@ export class Leases {
     this.#releases.delete(id);
   }
 
-  /* Whether an answer to it waits in the outbox. */
+  /* Whether an answer to it waits in the outbox, or was sent while it was on its way here. */
   async isAnswered(id) {
-    return (await this.outbox.waiting()).some((entry) => entry.assignment === id);
+    const waiting = await this.outbox.waiting();
+    return this.#answered.has(id) || waiting.some((entry) => entry.assignment === id);
   }
 
   /* Every assignment in any tab, and those whose answers wait in the outbox. */

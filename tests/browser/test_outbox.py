@@ -400,6 +400,31 @@ def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open
     assert ranks_as_shown(other) == [2, 1]
 
 
+def test_a_comparison_lent_anew_just_before_its_answer_came_is_not_shown_after_it(open_browser, policy):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    done = answer_offline(visit, 3)
+    Assignment.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
+    assert release_expired_leases() == 3
+    answers, lent, are_late = [], [], [True]
+    visit.page.route("**/ranking/", lambda route: answers.append(route) if are_late else route.continue_())
+    visit.page.route(
+        "**/rank/next/", lambda route: lent.append((route, route.fetch())) if are_late else route.continue_()
+    )
+    visit.context.set_offline(False)
+    while not (answers and lent):
+        visit.page.wait_for_timeout(50)
+    assert any(f'data-assignment="{one}"' in lent[0][1].text() for one in done)
+    are_late.clear()
+    for route in answers:
+        route.continue_()
+    visit.wait_until_sent()
+    for route, response in lent:
+        route.fulfill(response=response)
+    visit.page.wait_for_selector("#stage form")
+    assert visit.shown not in done
+
+
 def test_an_answer_that_waited_longer_than_its_lease_counts(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()
