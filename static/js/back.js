@@ -1,40 +1,46 @@
 /* The browser's Back closes what lies over the page, and leaves the page where nothing does.
  *
- * While anything is open the history has one entry more; closed otherwise, that is gone back from.
+ * With the first that opens the history gets one entry more, which stays: closed otherwise it is a spare one, for the next
+ * that opens, and Back goes on past it. (To go back from it at once would break off whatever the page was left for.)
  */
 
 const OPEN = "dialog[open], .side-panel:not([hidden])";
 
-let isGoingBack = false; // by itself, which takes a moment
 let openedAt = ""; // the address; another is a place on the page that a link leads to
 
 export function closeOnBack() {
+  if (history.state) openedAt = location.href; // loaded anew
   new MutationObserver(follow).observe(document.body, { subtree: true, attributeFilter: ["open", "hidden"] });
   addEventListener("popstate", () => {
-    if (!isGoingBack && !history.state?.isOver && location.href === openedAt) closeAll();
-    isGoingBack = false;
+    if (!history.state && location.href === openedAt) goBack();
     follow();
-    setTimeout(scrollAsUsual, 200); // once the browser has gone back
   });
-  follow(); // loaded anew, the page has nothing open
+  follow();
+}
+
+const isAnyOpen = () => document.querySelector(OPEN) !== null;
+
+function goBack() {
+  if (!isAnyOpen()) return history.back();
+  closeAll();
+  setTimeout(scrollAsUsual, 200); // once the browser is there
 }
 
 function follow() {
-  if (isGoingBack) return;
-  const isOver = document.querySelector(OPEN) !== null;
-  if (isOver === Boolean(history.state?.isOver)) return;
-  if (isOver) {
+  if (isAnyOpen() && !history.state?.isOver) {
+    const state = { isOver: true };
     openedAt = location.href;
+    if (history.state) return history.replaceState(state, "");
     history.scrollRestoration = "manual"; // where one has scrolled to meanwhile one stays
-    history.pushState({ isOver }, "");
-  } else {
-    isGoingBack = true;
-    history.back();
+    history.pushState(state, "");
+  } else if (!isAnyOpen() && history.state?.isOver) {
+    history.replaceState({ isOver: false }, "");
+    scrollAsUsual();
   }
 }
 
 function scrollAsUsual() {
-  if (!history.state?.isOver) history.scrollRestoration = "auto";
+  if (!isAnyOpen()) history.scrollRestoration = "auto";
 }
 
 function closeAll() {
