@@ -282,7 +282,7 @@ def whole_table(state, start: int, end: int, silent: bool) -> bool:
         wide += token.type == "th_open"
         if token.type == "tr_open":
             line = token.map[0]
-        if token.type == "tr_close" and token.level and line > start:
+        if token.type == "tr_close" and line > start:
             for text in cells(getLine(state, line))[wide:]:
                 state.push("td_open", "td", 1)
                 inline = state.push("inline", "", 0)

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tests.browser.test_pages import LOOKS
-from tests.browser.visit import violations
+from tests.browser.visit import LOOKS, violations
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -400,12 +400,18 @@ def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open
     assert ranks_as_shown(other) == [2, 1]
 
 
-def test_a_comparison_lent_anew_just_before_its_answer_came_is_not_shown_after_it(open_browser, policy):
+def answer_past_the_lease(open_browser, policy) -> tuple[Visit, list[int]]:
+    """A page without a network with three answers that wait, and whose leases have run out."""
     make_work(policy, 2)
     visit = open_browser().ready()
     done = answer_offline(visit, 3)
     Assignment.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
     assert release_expired_leases() == 3
+    return visit, done
+
+
+def test_a_comparison_lent_anew_just_before_its_answer_came_is_not_shown_after_it(open_browser, policy):
+    visit, done = answer_past_the_lease(open_browser, policy)
     answers, lent, are_late = [], [], [True]
     visit.page.route("**/ranking/", lambda route: answers.append(route) if are_late else route.continue_())
     visit.page.route(
@@ -426,11 +432,7 @@ def test_a_comparison_lent_anew_just_before_its_answer_came_is_not_shown_after_i
 
 
 def test_an_answer_that_waited_longer_than_its_lease_counts(open_browser, policy):
-    make_work(policy, 2)
-    visit = open_browser().ready()
-    done = answer_offline(visit, 3)
-    Assignment.objects.update(expires_at=timezone.now() - timedelta(minutes=1))
-    assert release_expired_leases() == 3
+    visit, done = answer_past_the_lease(open_browser, policy)
     visit.context.set_offline(False)
     visit.wait_until_sent()
     assert stored_once(*done)

@@ -3,8 +3,7 @@
 import pytest
 
 from annotate.models import Ranking
-from tests.browser.test_pages import violations
-from tests.browser.visit import make_work
+from tests.browser.visit import make_work, violations
 
 LONG = [("word " * 60 + "\n\n") * n for n in (12, 24, 8, 16, 10, 14, 18, 20, 9)]
 SHARES = (

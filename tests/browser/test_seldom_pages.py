@@ -4,8 +4,7 @@ import pytest
 from django.urls import reverse
 
 from annotate.models import Comparison, PromptPool
-from tests.browser.test_pages import LOOKS
-from tests.browser.visit import violations
+from tests.browser.visit import LOOKS, violations
 from tests.worlds import make_comparison, make_policy, make_pool, make_prompt, make_ranking
 
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import timedelta
+from itertools import product
 from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
@@ -16,9 +17,31 @@ from tests.worlds import make_comparison, make_pool, make_prompt
 
 WORDS = ["amber", "birch", "cedar", "dune", "ember", "fern", "grove", "heath", "iris"]
 NETWORK_ERRORS = re.compile(r"net::ERR_(INTERNET_DISCONNECTED|CONNECTION_REFUSED|EMPTY_RESPONSE|CONNECTION_RESET)")
-
-
 AXE = {"rules": {"target-size": {"enabled": True}}}  # WCAG 2.2's own rule is off unless it is asked for
+
+
+MARKDOWN = """# Title
+
+Some *text*, `code`, $a^2$, [a link](https://example.org).
+
+```python
+x = 1
+```
+
+|a|b|
+|-|-|
+|1|2|
+"""
+
+RICH = {
+    "axes": ["helpful", "honest"],
+    "rationale_chips": ["clearer"],
+    "asks_rationale": True,
+    "asks_spans": True,
+    "asks_better_answer": True,
+}
+
+LOOKS = list(product(["light", "dark"], ["en", "zh-hans"]))
 
 
 def violations(page) -> list[str]:
