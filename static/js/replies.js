@@ -32,15 +32,20 @@ async function askAgain(url) {
   return null;
 }
 
-/* One after the other, the answers that the server refused, with what was written in them. */
+const read = new Set(); // the outbox may still be at dropping them
+
+/* One after the other, the answers that the server refused, with what was written in them. The dialog closes with the
+ * click, not once the disk has it: the next key is for the comparison again. */
 export async function showProblems(outbox) {
   const dialog = $("problem-dialog");
-  const problem = (await outbox.problems())[0];
+  const problem = (await outbox.problems()).find(({ id }) => !read.has(id));
   if (!problem) return dialog.close();
   const { rationale, better_answer: better, reason } = problem.body;
   dialog.querySelector(".problem-reason").textContent = problem.problem.detail;
   dialog.querySelector(".problem-text").value = [rationale, better, problem.order, reason].filter(Boolean).join("\n\n");
   dialog.querySelector('[data-act="dismiss-problem"]').onclick = async () => {
+    read.add(problem.id);
+    dialog.close();
     await outbox.dismiss(problem);
     showProblems(outbox);
   };

@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.models import Assignment, Ranking
-from tests.browser.visit import make_work, ranks_as_shown
+from tests.browser.visit import intercept, make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
 
@@ -217,7 +217,7 @@ def test_an_answer_that_is_stored_while_it_is_corrected_is_not_said_to_be_saved(
     make_work(policy, 2)
     visit = open_browser().ready()
     done, held = visit.shown, []
-    visit.page.route("**/ranking/", lambda route: held.append(route))
+    intercept(visit.page, "**/ranking/", lambda route: held.append(route))
     visit.press("ArrowLeft").wait_for_another_than(done)
     take_back(visit)
     assert outcome_of(visit) == "1 waiting"
@@ -517,7 +517,7 @@ def test_differences_that_cannot_be_loaded_say_so(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()
     visit.expected = ("net::ERR_FAILED",)
-    visit.page.route("**/js/diff*.js", lambda route: route.abort())
+    intercept(visit.page, "**/js/diff*.js", lambda route: route.abort())
     visit.press("d").wait_for_text("The differences cannot be loaded now.")
     assert visit.said == "The differences cannot be loaded now."
 
@@ -526,7 +526,7 @@ def test_differences_that_come_after_the_answer_are_not_shown_over_the_next(open
     make_work(policy, 2)
     visit = open_browser().ready()
     held = []
-    visit.page.route("**/js/diff*.js", lambda route: held.append(route))
+    intercept(visit.page, "**/js/diff*.js", lambda route: held.append(route))
     with visit.page.expect_request("**/js/diff*.js") as asked:
         visit.press("d")
     answer(visit, "ArrowLeft")

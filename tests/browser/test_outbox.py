@@ -15,7 +15,7 @@ from django.utils import timezone
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.services.assignments import release_expired_leases
 from tests.browser.conftest import ARGUMENTS, CHROMIUM
-from tests.browser.visit import Visit, lend_elsewhere, make_work, ranks_as_shown
+from tests.browser.visit import Visit, intercept, lend_elsewhere, make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
 
@@ -101,7 +101,7 @@ def test_it_keeps_answers_through_a_reload(open_browser, policy):
     visit = open_browser().ready()
     visit.expected = ("net::ERR_FAILED",)
     done = answer_offline(visit, 2)
-    visit.page.route("**/ranking/", lambda route: route.abort())  # else the page that ends may send them still
+    intercept(visit.page, "**/ranking/", lambda route: route.abort())  # else the page that ends may send them still
     visit.context.set_offline(False)
     visit.page.goto("/rank/")
     visit.ready().wait_for_text("2 waiting")
@@ -149,7 +149,7 @@ def test_it_keeps_answers_when_the_tab_is_killed(open_browser, chromium, policy)
     make_work(policy, 2)
     visit = open_browser().ready()
     visit.expected = ("ERR_FAILED",)
-    visit.page.route("**/ranking/", lambda route: route.abort())
+    intercept(visit.page, "**/ranking/", lambda route: route.abort())
     done = visit.shown
     visit.press("ArrowLeft")
     visit.wait_for_text("1 waiting")
@@ -166,7 +166,7 @@ def test_it_keeps_answers_when_the_whole_browser_is_killed(chromium, live_server
     )  # fmt: skip
     visit = Visit(chromium, live_server.url, cast["alice"], open_context=start)
     visit.ready()
-    visit.page.route("**/ranking/", lambda route: route.abort())
+    intercept(visit.page, "**/ranking/", lambda route: route.abort())
     done = visit.shown
     visit.press("ArrowLeft")
     visit.wait_for_text("1 waiting")
@@ -263,7 +263,7 @@ def test_a_tab_that_waits_for_an_answer_hears_that_another_one_sent_it(open_brow
     tab = sender.context.new_page()
     tab.goto(f"/work/{given.assignment_id}/")
     tab.wait_for_selector("html[data-ready]")
-    tab.route("**/revision/", lambda route: route.abort())
+    intercept(tab, "**/revision/", lambda route: route.abort())
     sender.expected = ("net::ERR_FAILED",)
     sender.context.on("weberror", lambda error: sender.problems.append(str(error)))
     tab.keyboard.press("ArrowRight")
@@ -306,7 +306,7 @@ def test_it_sends_once_though_the_first_response_never_came(open_browser, policy
         lost.append(route.request.url)
         route.abort()
 
-    visit.page.route("**/ranking/", lose_the_response, times=1)
+    intercept(visit.page, "**/ranking/", lose_the_response, times=1)
     visit.expected = ("ERR_FAILED",)
     done = visit.shown
     visit.press("ArrowLeft")
@@ -361,7 +361,7 @@ def test_a_skip_that_is_sent_meanwhile_does_not_end_a_correction(open_browser, p
     make_work(policy, 2)
     visit = open_browser().ready()
     visit.expected = ("ERR_FAILED",)
-    visit.page.route("**/skip/", lambda route: route.abort())  # until the correction is there
+    intercept(visit.page, "**/skip/", lambda route: route.abort())  # until the correction is there
     done = visit.shown
     visit.press("ArrowLeft")
     skipped = visit.wait_for_another_than(done)
@@ -413,9 +413,11 @@ def answer_past_the_lease(open_browser, policy) -> tuple[Visit, list[int]]:
 def test_a_comparison_lent_anew_just_before_its_answer_came_is_not_shown_after_it(open_browser, policy):
     visit, done = answer_past_the_lease(open_browser, policy)
     answers, lent, are_late = [], [], [True]
-    visit.page.route("**/ranking/", lambda route: answers.append(route) if are_late else route.continue_())
-    visit.page.route(
-        "**/rank/next/", lambda route: lent.append((route, route.fetch())) if are_late else route.continue_()
+    intercept(visit.page, "**/ranking/", lambda route: answers.append(route) if are_late else route.continue_())
+    intercept(
+        visit.page,
+        "**/rank/next/",
+        lambda route: lent.append((route, route.fetch())) if are_late else route.continue_(),
     )
     visit.context.set_offline(False)
     while not (answers and lent):
@@ -468,6 +470,35 @@ def test_what_was_answered_on_another_device_comes_no_second_time(open_browser, 
     phone.wait_until_sent()
     assert stored_once(*done)
     assert Ranking.objects.count() == 4
+
+
+KEEP_THE_DISK_BUSY = """() => {
+  indexedDB.open("whetstone", 1).onsuccess = ({ target }) => {
+    window.answers = (mode) => target.result.transaction("answers", mode).objectStore("answers");
+    const store = answers("readwrite");
+    const holdOn = () => { if (!window.diskIsFree) store.count().onsuccess = holdOn; };
+    holdOn();
+  };
+}"""
+COUNT_WHAT_IS_KEPT = """() => new Promise((resolve) => {
+  window.diskIsFree = true;
+  answers("readonly").count().onsuccess = ({ target }) => resolve(target.result);
+})"""
+
+
+def test_the_dialog_of_a_refused_answer_closes_at_once_however_slow_the_disk(open_browser, policy, cast):
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    visit.expected = ("409",)
+    lend_elsewhere(visit.shown, cast["bob"])
+    dialog = visit.press("ArrowLeft").page.locator("#problem-dialog")
+    dialog.wait_for()
+    visit.page.evaluate(KEEP_THE_DISK_BUSY)
+    visit.page.wait_for_function("() => window.answers")
+    dialog.get_by_role("button", name="I have read it").click()
+    assert not dialog.is_visible()  # else the next key would be the dialog's
+    assert visit.page.evaluate(COUNT_WHAT_IS_KEPT) == 0  # behind the dropping of that one
+    assert not dialog.is_visible()
 
 
 def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy, cast):

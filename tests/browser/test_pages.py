@@ -5,7 +5,7 @@ import pytest
 from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking
 from annotate.services.invitations import invite_person
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
-from tests.browser.visit import MARKDOWN, RICH, make_training, make_work, ranks_as_shown, violations
+from tests.browser.visit import MARKDOWN, RICH, intercept, make_training, make_work, ranks_as_shown, violations
 from tests.worlds import make_ranking
 
 PAGE_BYTES = 150_000
@@ -401,7 +401,7 @@ def test_training_tells_after_a_reload_what_was_answered_before_it(open_browser,
     visit = open_browser().ready()
     visit.expected = ("net::ERR_FAILED",)
     done = visit.shown
-    visit.page.route("**/ranking/", lambda route: route.abort())
+    intercept(visit.page, "**/ranking/", lambda route: route.abort())
     visit.press("ArrowLeft").wait_for_text("1 waiting")
     visit.page.reload()
     visit.ready().press("u").wait_for_text("Nothing to take back since this page was loaded.")

@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.models import Ranking
-from tests.browser.visit import make_work, violations
+from tests.browser.visit import intercept, make_work, violations
 
 LONG = [("word " * 60 + "\n\n") * n for n in (12, 24, 8, 16, 10, 14, 18, 20, 9)]
 SHARES = (
@@ -44,7 +44,7 @@ def test_panes_scroll_together_each_by_its_share(reader):
 
 def test_none_is_offered_before_they_move_together(reader):
     held = []
-    reader.page.route("**/js/scrolling*.js", lambda route: held.append(route))
+    intercept(reader.page, "**/js/scrolling*.js", lambda route: held.append(route))
     with reader.page.expect_request("**/js/scrolling*.js"):
         reader.press("p")
     assert panes_of(reader) == 0
@@ -56,7 +56,7 @@ def test_none_is_offered_before_they_move_together(reader):
 
 
 def test_each_scrolls_by_itself_where_the_script_does_not_come(reader):
-    reader.page.route("**/js/scrolling*.js", lambda route: route.abort())
+    intercept(reader.page, "**/js/scrolling*.js", lambda route: route.abort())
     reader.expected = ("net::ERR_FAILED",)
     turn_on(reader).press("ArrowLeft")
     reader.wait_until_sent()

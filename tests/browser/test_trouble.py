@@ -6,7 +6,7 @@ from django.contrib.auth.models import Group
 from annotate.models import Ranking
 from annotate.roles import Role
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
-from tests.browser.visit import make_work, ranks_as_shown
+from tests.browser.visit import intercept, make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
 
@@ -19,7 +19,7 @@ def fail_at(visit, assignment: int, kind: str = "ranking") -> list[str]:
         route.fulfill(status=500)
 
     visit.expected = ("500",)
-    visit.page.route(f"**/{assignment}/{kind}/", fail)
+    intercept(visit.page, f"**/{assignment}/{kind}/", fail)
     return keys
 
 
@@ -75,7 +75,7 @@ def leave_unanswered(visit, assignment: int, status: int | None) -> list[str]:
             route.fulfill(status=status)
 
     visit.expected = (str(status),)
-    visit.page.route(f"**/{assignment}/ranking/", wait)
+    intercept(visit.page, f"**/{assignment}/ranking/", wait)
     return keys
 
 
