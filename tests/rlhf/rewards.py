@@ -18,8 +18,12 @@ def count_of_e(prompts, completions):
 
 
 def has_e_until(prompts, completions):
-    """As `has_e`; at call number CALL the program gets SIGNAL (TIMES), so that where it ends is no matter of speed."""
-    if next(calls) == int(os.environ.get("CALL", "0")):
+    """As `has_e`; at call number CALL the program gets SIGNAL (TIMES), so that where it ends is no matter of speed.
+
+    Of several processes it is the one whose rank is OF_RANK.
+    """
+    is_mine = os.environ.get("RANK", "0") == os.environ.get("OF_RANK", "0")
+    if is_mine and next(calls) == int(os.environ.get("CALL", "0")):
         for _ in range(int(os.environ.get("TIMES", "1"))):
             os.kill(os.getpid(), getattr(signal, os.environ["SIGNAL"]))
     return has_e(prompts, completions)

@@ -182,6 +182,34 @@ def test_a_program_that_is_terminated_and_then_killed_ends_as_one_that_was_left_
     assert untimed(broken) == untimed(whole)
 
 
+def test_a_launch_of_which_either_process_is_killed_ends_as_one_that_was_left_alone(tmp_path, tiny_base, monkeypatch):
+    """First the first of them, then, taken up again, the second: the other ends too and gives the folder back.
+
+    Either is killed at the third scores it asks for, and so has made two updates.
+    """
+    settings = {"updates": 5, "prompts": 8}
+    whole, broken = (make_run(tmp_path / name, tiny_base, ppo=settings) for name in ("whole", "broken"))
+    command = ("--reward", "tests.rlhf.rewards:has_e_until")
+    with_two_processes("ppo", whole.path, *command)
+    with monkeypatch.context() as patch:
+        patch.setenv("SIGNAL", "SIGKILL")
+        patch.setenv("CALL", "3")
+        for rank, saved in (("0", "step-000002"), ("1", "step-000004")):
+            patch.setenv("OF_RANK", rank)
+            with_two_processes("ppo", broken.path, *command, code=1)  # the launcher's own code
+            assert json.loads((broken.path / "error.json").read_text()) == {
+                "stage": "ppo",
+                "reason": "another process of the launch is gone; run the stage again to go on",
+                "can_retry": True,
+            }
+            with broken.held():
+                assert [path.name for path in (broken.path / "ppo" / "state").glob("step-*")] == [saved]
+    with_two_processes("ppo", broken.path, *command)
+    assert not (broken.path / "error.json").exists()
+    assert adapter(broken) == adapter(whole)
+    assert untimed(broken) == untimed(whole)
+
+
 def test_ctrl_c_saves_the_state_and_says_so_and_a_second_one_ends_the_program_at_once(tmp_path, tiny_base):
     folder = make_run(tmp_path, tiny_base, ppo={"updates": 5, "checkpoint_every": 5})
     once = program(folder, SIGNAL="SIGINT", CALL="2")
