@@ -30,6 +30,7 @@ from tests.rlhf.run_folders import make_run, with_reward_model
 from tests.rlhf.test_reward_training import write_run
 from tests.tiny_models import make_tokenizer
 from trainer.rlhf.config import RunConfig
+from trainer.rlhf.corpus import cut_blocks
 from trainer.rlhf.data import Prompt, parse_ranking
 from trainer.rlhf.encoding import (
     ConversationError,
@@ -180,18 +181,42 @@ def test_a_demonstration_that_the_template_rewrites_is_named(gemma_like, tmp_pat
         read_conversations(RunFolder(tmp_path), tokenizer, max_tokens=99)
 
 
+def begin_with_bos(tokenizer):
+    """From here on it writes its BOS before every text, as that of Llama 3.2 or Mistral does."""
+    bos = (tokenizer.bos_token, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+
+
 @pytest.mark.parametrize("has_bos", [True, False])
 def test_a_base_without_a_template_sees_its_bos_once_where_its_tokenizer_writes_one(tmp_path, has_bos):
     tokenizer = make_tokenizer()
     tokenizer.chat_template = None
     if has_bos:
-        bos = (tokenizer.bos_token, tokenizer.bos_token_id)
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
+        begin_with_bos(tokenizer)
     tokenizer.save_pretrained(tmp_path)
     found = load_tokenizer(tmp_path)
     written = found.decode(encode_prompt(found, QUESTION, max_tokens=99))
     bos = found.bos_token if has_bos else ""
     assert written == f"{bos}User: What do you think about rain?\n\nAssistant: "
+
+
+@pytest.mark.parametrize(
+    ("bos", "written"),
+    [
+        (None, "Rain.<|im_end|><|im_end|>Birds sing.<|im_end|>"),
+        ("<|im_start|>", "<|im_start|>Rain.<|im_end|><|im_start|><|im_end|><|im_start|>Birds sing.<|im_end|>"),
+        ("<|im_end|>", "<|im_end|>Rain.<|im_end|><|im_end|>Birds sing.<|im_end|>"),  # as OPT's, which is its EOS
+    ],
+)
+def test_a_document_of_a_corpus_begins_with_bos_where_the_tokenizer_writes_one(tmp_path, bos, written):
+    tokenizer = make_tokenizer()
+    if bos is not None:
+        tokenizer.bos_token = bos
+        begin_with_bos(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    tokenizer = load_tokenizer(tmp_path)
+    [block] = cut_blocks(["Rain.", "", "Birds sing."], tokenizer, 99)
+    assert tokenizer.decode(block.input_ids) == written
 
 
 STRICT = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from trainer.rlhf.encoding import MaskedConversation
+from trainer.rlhf.encoding import MaskedConversation, writes_bos
 
 
 def corpus_path(folder: Path) -> Path | None:
@@ -16,10 +16,15 @@ def corpus_path(folder: Path) -> Path | None:
     return next((folder / name for name in ("corpus.jsonl", "corpus.txt") if (folder / name).exists()), None)
 
 
-def joined_ids(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase) -> array[int]:
-    """All documents end to end, EOS after each: 4 bytes a token, where a list has some 36."""
-    ids = array("I")
+def joined_ids(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, opening: Sequence[int] = ()) -> array[int]:
+    """All documents end to end, EOS after each: 4 bytes a token, where a list has some 36.
+
+    `opening` begins each; one that is EOS as well stands once between two.
+    """
+    ids, opening = array("I"), array("I", opening)
     for document in documents:
+        if ids[-1:] != opening:
+            ids.extend(opening)
         ids.extend(tokenizer(document, add_special_tokens=False)["input_ids"])
         ids.append(tokenizer.eos_token_id)
     return ids
@@ -42,5 +47,6 @@ class Blocks(Sequence[MaskedConversation]):
 
 
 def cut_blocks(documents: Iterable[str], tokenizer: PreTrainedTokenizerBase, block_tokens: int) -> Blocks:
-    """Blocks of `block_tokens` ids over all documents, EOS after each."""
-    return Blocks(joined_ids(documents, tokenizer), block_tokens)
+    """Blocks of `block_tokens` ids over all documents: EOS after each, BOS before it where the tokenizer writes one."""
+    opening = [tokenizer.bos_token_id] if writes_bos(tokenizer) else []
+    return Blocks(joined_ids(documents, tokenizer, opening), block_tokens)

@@ -60,8 +60,12 @@ def _opening(tokenizer: PreTrainedTokenizerBase) -> str:
     """What begins a sequence: an encoder's CLS, and BOS where the tokenizer itself writes one."""
     if tokenizer.cls_token:
         return tokenizer.cls_token
-    writes_bos = tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
-    return tokenizer.bos_token if writes_bos else ""
+    return tokenizer.bos_token if writes_bos(tokenizer) else ""
+
+
+def writes_bos(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether the tokenizer itself begins a sequence with BOS, as the model was trained to see it."""
+    return tokenizer("a")["input_ids"][:1] == [tokenizer.bos_token_id]
 
 
 @contextmanager

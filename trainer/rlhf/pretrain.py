@@ -3,8 +3,9 @@
     python -m trainer.rlhf pretrain RUN_FOLDER   reads corpus.jsonl or corpus.txt, writes pretrain/policy/
 
 The base decides what is learned. A decoder predicts every token but a block's first from those before it; documents are
-joined with EOS and cut into blocks. An encoder (a masked language model) finds hidden tokens: `masked_lm.py`. With
-`lora` null its product is a whole model, which `reward.backbone` of another run may name.
+joined with EOS, and the BOS that the tokenizer writes, and cut into blocks. An encoder (a masked language model) finds
+hidden tokens: `masked_lm.py`. With `lora` null its product is a whole model, which `reward.backbone` of another run may
+name.
 """
 
 from __future__ import annotations
