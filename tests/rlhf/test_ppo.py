@@ -3,13 +3,15 @@
 import json
 import math
 from dataclasses import replace
+from random import Random
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.rlhf.run_folders import make_run, run
-from trainer.rlhf import imitation
+from trainer.rlhf import imitation, ppo_job
 from trainer.rlhf.config import ConfigError, KLConfig
 from trainer.rlhf.critic import value_loss
 from trainer.rlhf.encoding import encode_conversation, encode_prompt
@@ -32,6 +34,7 @@ from trainer.rlhf.ppo import (
 )
 from trainer.rlhf.ppo_job import Clock, Progress, prepare, prompts_of_update
 from trainer.rlhf.processes import Processes
+from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.sft import run_sft
 
 HAS_E = "tests.rlhf.rewards:has_e"
@@ -261,6 +264,23 @@ def test_an_epoch_deals_every_prompt_once(tmp_path, tiny_base):
     first_epoch = [place for update in (1, 2, 3) for place in prompts_of_update(job, update)]
     assert sorted(first_epoch) == list(range(12))
     assert prompts_of_update(job, 4) != prompts_of_update(job, 1)
+
+
+def test_each_epoch_is_shuffled_once_into_an_order_that_later_versions_keep(tmp_path, tiny_base, monkeypatch):
+    """A state says how far a run has come, not what it was dealt."""
+    folder = make_run(tmp_path, tiny_base, prompts=9, ppo={"prompts": 4})  # seven to train on
+    job = prepare(folder, folder.config, HAS_E)
+    shuffled = []
+    monkeypatch.setattr(ppo_job, "random", SimpleNamespace(Random=lambda seed: shuffled.append(seed) or Random(seed)))
+    ppo_job._permutation.cache_clear()
+    dealt = [place for update in range(1, 8) for place in prompts_of_update(job, update)]
+    assert [dealt[start : start + 7] for start in range(0, 28, 7)] == [
+        [0, 2, 4, 5, 1, 6, 3],
+        [2, 1, 4, 6, 5, 0, 3],
+        [3, 1, 0, 2, 4, 5, 6],
+        [1, 5, 4, 3, 2, 0, 6],
+    ]
+    assert shuffled == [derived_seed(job.config.seed, 1, epoch) for epoch in range(4)]
 
 
 def test_one_forward_of_the_base_gives_the_reference_its_logprobs(tmp_path, tiny_base):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -220,6 +221,7 @@ def my_places(job: Job) -> list[int]:
     ]
 
 
+@lru_cache(maxsize=2)  # an update may reach into the next epoch
 def _permutation(count: int, seed: int) -> list[int]:
     order = list(range(count))
     random.Random(seed).shuffle(order)
