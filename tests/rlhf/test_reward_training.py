@@ -165,6 +165,19 @@ def test_it_tunes_an_adapter_and_full_weights_at_their_usual_rates(tiny_base, tm
     assert [step["reward/learning_rate"] for step in steps if "reward/learning_rate" in step] == [rate]
 
 
+def test_it_keeps_the_probes_that_vote_beside_a_tuned_trunk(tiny_base, tmp_path):
+    reward = {"rankings_per_step": 99, "pooling": "mean", "layer": 1}
+    probed, tuned = (
+        write_run(tmp_path / train, tiny_base, reward={**reward, "train": train}, lora={"r": 4, "alpha": 8})
+        for train in ("probe", "lora")
+    )
+    for run in (probed, tuned):
+        train_reward(run)
+    before, after = (load_reward_model(run.path / "reward" / "model", dtype="float32") for run in (probed, tuned))
+    assert len(before.voters) == 3 and after.kind == "lora"
+    assert all(torch.equal(a.weight, b.weight) for a, b in zip(before.voters, after.voters, strict=True))
+
+
 def test_it_leaves_the_policy_adapter_active_that_was(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, reward={"train": "lora"}, lora={"r": 4, "alpha": 8})
     train_reward(run)

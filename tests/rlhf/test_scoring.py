@@ -46,13 +46,16 @@ def test_a_run_raises_the_score_of_its_reward_model_and_logs_the_judges(tmp_path
     assert found[-1]["scores/outside_training_range"] > found[0]["scores/outside_training_range"]
 
 
-def test_it_says_how_far_the_voters_part_over_what_the_policy_writes(tmp_path, tiny_base):
+@pytest.mark.parametrize("kind", ["probe", "lora", "full"])
+def test_it_says_how_far_the_voters_part_over_what_the_policy_writes(tmp_path, tiny_base, kind):
+    """They are probes on the frozen base, whatever pays, and part in units of their own."""
     folder = make_run(tmp_path, tiny_base)
-    model = with_reward_model(folder, tiny_base)
+    model = with_reward_model(folder, tiny_base, kind=kind)
+    probe = model._replace(kind="probe", trunk=model.base)
     shift = model.head._replace(
-        weight=model.head.weight.clone(), bias=9.0
+        weight=model.head.weight.clone(), bias=9.0, std=4.0
     )  # the same opinion on another scale, and twice as strong a one
-    twice = model.head._replace(weight=2 * model.head.weight)
+    twice = model.head._replace(weight=2 * model.head.weight, std=4.0)
     save_reward_model(model._replace(voters=(shift, twice)), tmp_path / "voting", {})
     (folder.path / "reward" / "model").rename(tmp_path / "plain")
     (tmp_path / "voting").rename(folder.path / "reward" / "model")
@@ -60,9 +63,9 @@ def test_it_says_how_far_the_voters_part_over_what_the_policy_writes(tmp_path, t
     rollout = sample_prompts(job, 1)
     observation = observe_rollout(job, rollout)
     found = measure(job, rollout, observation).metrics["scores/disagreement"]
-    scores = observation.scores
+    scores = probe.score_groups(rollout.groups)
     # two voters at s and 2s about their means: half their distance each
-    assert found == pytest.approx(float((scores - scores.mean()).abs().mean() / 2), rel=1e-4)
+    assert found == pytest.approx(float((scores - scores.mean()).abs().mean() / 2 / 4), rel=1e-4)
 
 
 def test_dense_payment_needs_a_score_with_terms(tmp_path, tiny_base):

@@ -72,12 +72,12 @@ def measure(job: Job, rollout: Rollout, observation: Observation) -> Measurement
     if judge is not None:
         metrics["objective/judge"] = judge
     if votes[0]:
-        metrics["scores/disagreement"] = disagreement(torch.tensor(votes), job.scorer.head.std)
+        metrics["scores/disagreement"] = disagreement(torch.tensor(votes), job.scorer.voters[0].std)
     return Measurement(scores, token_kl, kl, score, judge, rows, sum(lengths), torch.tensor(all_scores), metrics)
 
 
 def disagreement(votes: Float[Tensor, "row voter"], std: float) -> float:
-    """Mean over completions of the voters' standard deviation, in those of the training scores (2310.02743).
+    """Mean over completions of the voters' standard deviation, in those of the probe's training scores (2310.02743).
 
     Each voter's mean is taken off first: the constant of a Bradley-Terry score says nothing.
     """

@@ -45,7 +45,7 @@ class RewardModel(NamedTuple):
     head: RewardHead
     judge_head: RewardHead | None
     record: dict[str, Any]  # the manifest it was loaded from
-    voters: tuple[RewardHead, ...] = ()  # bootstrapped twins of a probe's head, for what they disagree on
+    voters: tuple[RewardHead, ...] = ()  # bootstrapped twins of the fitted probe, which read its trunk frozen
 
     @property
     def is_frozen_trunk(self) -> bool:

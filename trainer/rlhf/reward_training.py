@@ -168,7 +168,7 @@ def tuned(
     )
     trunk.model.requires_grad_(False)
     trunk.use_adapter(None)
-    candidate = model._replace(kind=kind, trunk=trunk, head=head, voters=())
+    candidate = model._replace(kind=kind, trunk=trunk, head=head)
     measured = groups if is_judging.any() else Encoded(groups.rankings[:SEARCH_RANKINGS], trunk, config)
     scores = candidate.score_groups(measured)
     if is_judging.any():

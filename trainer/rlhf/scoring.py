@@ -49,8 +49,8 @@ class Scorer(NamedTuple):
 
     @property
     def voters(self) -> tuple[RewardHead, ...]:
-        """Twins of `head`, bootstrapped from the same rankings."""
-        return self.model.voters if self.head is not None else ()
+        """Probes on the base, bootstrapped from the reward model's rankings; none where its probe reads a backbone."""
+        return () if self.model is None or self.model.kind == "backbone" else self.model.voters
 
     @property
     def training_range(self) -> tuple[float, float]:
