@@ -200,6 +200,21 @@ def test_a_base_without_a_template_sees_its_bos_once_where_its_tokenizer_writes_
     assert written == f"{bos}User: What do you think about rain?\n\nAssistant: "
 
 
+@pytest.mark.parametrize("template", [None, GEMMA_TEMPLATE])
+def test_a_prompt_that_is_too_long_keeps_its_end_and_the_bos_its_tokenizer_writes(tmp_path, template):
+    tokenizer = make_tokenizer()
+    tokenizer.bos_token = "<|endoftext|>"
+    tokenizer.chat_template = template
+    begin_with_bos(tokenizer)
+    tokenizer.save_pretrained(tmp_path)
+    found = load_tokenizer(tmp_path)
+    whole = encode_prompt(found, QUESTION, max_tokens=99)
+    assert whole[0] == found.bos_token_id and found.bos_token_id not in whole[1:]
+    for most in (len(whole) - 1, 5):
+        assert encode_prompt(found, QUESTION, max_tokens=most) == [found.bos_token_id, *whole[1 - most :]]
+    assert encode_prompt(found, QUESTION, max_tokens=1) == [found.bos_token_id]
+
+
 @pytest.mark.parametrize(
     ("bos", "written"),
     [

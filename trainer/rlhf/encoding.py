@@ -108,12 +108,17 @@ def _written(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, is_promp
 
 
 def encode_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages, *, max_tokens: int) -> list[int]:
-    """Ids of the prompt, generation prompt included; of a longer one the last `max_tokens` are kept.
+    """Ids of the prompt, generation prompt included; of a longer one `max_tokens`: its end, after BOS or CLS.
 
     Raises `ConversationError` where the template takes no such conversation.
     """
     text = _written(tokenizer, messages, is_prompt=True)
-    return tokenizer(text, add_special_tokens=False)["input_ids"][-max_tokens:]
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if len(ids) <= max_tokens:
+        return ids
+    opening = _opening(tokenizer)
+    kept = ids[:1] if opening and ids[0] == tokenizer.convert_tokens_to_ids(opening) else []
+    return kept + ids[len(ids) - max_tokens + len(kept) :]
 
 
 def encode_prompts(
