@@ -85,7 +85,7 @@ def pass_the_gate(run: TrainingRun, evaluation: dict) -> Verdict:
 
 
 def publish(run: TrainingRun, verdict: Verdict) -> PolicyCheckpoint:
-    """Keep the candidate, whatever the verdict; let it serve if it passed."""
+    """Keep the candidate, whatever the verdict, and send the doubts back to people; let it serve if it passed."""
     keep_candidate(run)
     with transaction.atomic():
         checkpoint = run.candidate or register_candidate(run)

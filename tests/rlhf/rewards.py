@@ -47,6 +47,10 @@ def broken(prompts, completions):
     return [float("nan")] * len(completions)
 
 
+def beyond_fp32(prompts, completions):
+    return [1e39] * len(completions)
+
+
 def words(prompts, completions):
     return ["good"] * len(completions)
 

@@ -578,7 +578,7 @@ def test_it_says_what_is_missing(tmp_path, tiny_base):
     few = make_run(tmp_path / "few", tiny_base, ppo={"prompts": 2, "minibatches": 4})
     with pytest.raises(StageError, match="ppo.prompts is 2: too few for 4 minibatches"):
         prepare(few, few.config, HAS_E)
-    for useless in ("broken", "words", "no_answer", "numbers_too_few"):
+    for useless in ("broken", "beyond_fp32", "words", "no_answer", "numbers_too_few"):
         with pytest.raises(StageError, match="8 finite numbers"):
             run(folder, useless)
     with pytest.raises(ConfigError, match="^--reward: tests.rlhf.rewards:calls is no function$"):

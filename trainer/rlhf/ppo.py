@@ -154,7 +154,7 @@ def look(job: Job, update: int, clock: Clock) -> Seen:
 
 
 def look_again(job: Job, update: int, measured: Measurement, clock: Clock) -> Measurement:
-    """`measured`, its KL the mean with that of a second rollout, of prompts and draws that no update has.
+    """`measured`, its KL the mean with that of a second rollout, dealt and drawn as that of no update.
 
     48 completions know their KL to about 0.6 nats. Of several looks at policies near the stop, one passes it by chance.
     """
@@ -288,7 +288,7 @@ def policy_loss(
 def adapted_kl_coef(coef: float, kl: float, *, target: float, share: float) -> float:
     """beta (1 + clip(KL / target - 1, +-0.2) n / horizon), `share` = n / horizon  (Ziegler et al. 1909.08593, 2.2).
 
-    An update of more than a horizon counts as one: five would turn the penalty into a prize.
+    An update of more than a horizon counts as one: of more than five it would turn the penalty into a prize.
     """
     return coef * (1 + min(max(kl / target - 1, -0.2), 0.2) * min(share, 1.0))
 
@@ -367,7 +367,7 @@ def rewards_of(job: Job, progress: Progress, seen: Seen) -> Float[Tensor, "batch
 def advantages_of(
     job: Job, rollout: Rollout, observation: Observation, rewards: Float[Tensor, "batch time"]
 ) -> tuple[Float[Tensor, "batch time"], Advantages]:
-    """V of the state before each token, and A_t with the returns; A_t whitened over all tokens, or cut, where asked."""
+    """V of the state before each token, and A_t with the returns; A_t whitened over all tokens and cut, where asked."""
     config = job.config.ppo
     values = rollout_values(
         job.critic, rollout, observation.features, pad_id=job.pad_id, max_tokens=config.micro_tokens

@@ -212,7 +212,7 @@ def prompts_of_update(job: Job, update: int) -> list[int]:
 
 
 def my_places(job: Job) -> list[int]:
-    """Numbers within the update of this process's prompts: an equal part of each minibatch."""
+    """Numbers within the update of this process's prompts: every world-th of each minibatch."""
     config, processes = job.config.ppo, job.processes
     return [
         number

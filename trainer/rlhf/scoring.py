@@ -71,10 +71,11 @@ class Scorer(NamedTuple):
         if self.model is not None:
             return self.model.score_groups(self._groups(rollout)).to(rollout.logprobs)
         prompts = [prompt.messages for prompt in rollout.prompts for _ in range(rollout.samples_per_prompt)]
-        scores = _numbers(self.function(prompts, [sample.text for sample in rollout.samples]))
-        if len(scores) != len(prompts) or not all(map(math.isfinite, scores)):
-            raise StageError(f"the reward function must return {len(prompts)} finite numbers, one a completion")
-        return torch.tensor(scores).to(rollout.logprobs)
+        returned = self.function(prompts, [sample.text for sample in rollout.samples])
+        scores = torch.tensor(_numbers(returned)).to(rollout.logprobs)  # where 1e39 is no longer finite
+        if len(scores) != len(rollout.samples) or not scores.isfinite().all():
+            raise StageError(f"the reward function must return {len(rollout.samples)} finite numbers, one a completion")
+        return scores
 
     def token_terms(self, rollout: Rollout, observation: Observation) -> list[Float[Tensor, " time"]] | None:
         """What each token of each completion adds, the mean of which is its score.
