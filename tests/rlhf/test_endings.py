@@ -134,6 +134,12 @@ def test_a_finished_ppo_says_how_far_it_went_and_where_the_policy_lies(tmp_path,
     ("stage", "record", "words"),
     [
         ("reward", {"verdict": "Right on 70%."}, "Right on 70%. The reward model lies in {folder}/reward/model."),
+        (
+            "ppo",
+            {"updates": 2, "stopped_because": "complete", "kl": -0.04},
+            "Updates: 2 (as many as were asked for), 0.0 nats from the reference. The policy lies in "
+            "{folder}/ppo/policy.",
+        ),
         ("sft", {"steps": 4}, "Steps: 4. The policy lies in {folder}/sft/policy."),
         (
             "evaluate",

@@ -320,3 +320,47 @@ def test_an_evaluation_that_ran_out_of_memory_goes_on_with_fewer_samples(evaluat
     path.write_text(json.dumps(json.loads(path.read_text()) | {"evaluate": {"samples": 1}}))
     assert main(["evaluate", str(evaluated.path), "--reward", HAS_E]) == COMPLETE
     assert json.loads(evaluated.product("evaluate").read_text())["win_rate"]["n"] == 4
+
+
+def changed_since(folder, stage: str, capsys, *options: str) -> str:
+    """What a complete stage that is called again says behind where its product lies; it is left as it is."""
+    product = folder.product(stage).read_bytes()
+    capsys.readouterr()
+    assert main([stage, str(folder.path), *options]) == COMPLETE
+    assert folder.product(stage).read_bytes() == product
+    return "".join(capsys.readouterr().out.splitlines(keepends=True)[2:])
+
+
+def test_a_finished_sft_says_that_its_demonstrations_have_changed(tmp_path, tiny_base, capsys):
+    folder = with_demonstrations(make_run(tmp_path, tiny_base, sft={"conversations_per_step": 4}))
+    assert main(["sft", str(tmp_path)]) == COMPLETE
+    assert changed_since(folder, "sft", capsys) == ""
+    another_demonstration(folder, tiny_base)
+    assert changed_since(folder, "sft", capsys) == (
+        "This sft is of other contents of demonstrations.jsonl than are there now: to have it made of these, remove "
+        "sft/, and then what later stages have made of it.\n"
+    )
+    (tmp_path / "demonstrations.jsonl").unlink()
+    assert changed_since(folder, "sft", capsys) == "", "what is gone is not asked for"
+
+
+def test_a_finished_reward_model_says_that_rankings_have_joined(tmp_path, tiny_base, capsys):
+    folder = write_run(tmp_path, tiny_base)
+    assert main(["reward", str(tmp_path)]) == COMPLETE
+    assert changed_since(folder, "reward", capsys) == ""
+    grown(folder)
+    assert changed_since(folder, "reward", capsys).startswith("This reward is of other contents of rankings.jsonl than")
+    (tmp_path / "reward" / "inputs.json").unlink()
+    assert changed_since(folder, "reward", capsys) == "", "one that an earlier version made kept none"
+
+
+def test_a_finished_evaluation_says_that_the_policy_was_trained_anew(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path, tiny_base, prompts=16)
+    run(folder)
+    assert main(["evaluate", str(tmp_path), "--reward", HAS_E]) == COMPLETE
+    assert changed_since(folder, "evaluate", capsys, "--reward", HAS_E) == ""
+    shutil.rmtree(tmp_path / "ppo")
+    run(folder, "short")
+    said = changed_since(folder, "evaluate", capsys, "--reward", HAS_E)
+    assert said.startswith("This evaluate is of other contents of ppo/policy than are there now")
+    assert "remove evaluate/, evaluation.json, and then" in said

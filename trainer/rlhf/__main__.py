@@ -26,8 +26,9 @@ from pathlib import Path
 
 from transformers.utils import logging as transformers_logging
 
-from trainer.rlhf.closing import closing_sentence
+from trainer.rlhf.closing import changed_sentence, closing_sentence
 from trainer.rlhf.folder import COMPLETE, PRODUCTS, RunFolder, StopSignal, run_stage
+from trainer.rlhf.inputs import changed_inputs
 from trainer.rlhf.processes import is_first_started
 
 
@@ -52,9 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _closing(options: argparse.Namespace) -> str:
-    if options.command in PRODUCTS:
-        return closing_sentence(RunFolder(options.run_folder), options.command)
-    return f"All lines are in {options.out}."
+    if options.command not in PRODUCTS:
+        return f"All lines are in {options.out}."
+    folder, stage = RunFolder(options.run_folder), options.command
+    said = [closing_sentence(folder, stage)]
+    if changed := changed_inputs(folder, stage):
+        said.append(changed_sentence(folder, stage, changed))
+    return "\n".join(said)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from trainer.rlhf.folder import RunFolder
 
@@ -25,8 +26,21 @@ def closing_sentence(folder: RunFolder, stage: str) -> str:
         return f"Win rate over the parent, held-out prompts: {_share(record['win_rate'])}{judge}. All in {product}."
     if stage == "ppo":
         updates = f"Updates: {record['updates']} ({ENDINGS[record['stopped_because']]})"
-        return f"{updates}, {record['kl']:.1f} nats from the reference. The policy lies in {product.parent}."
+        return f"{updates}, {_without_sign(record['kl'])} nats from the reference. The policy lies in {product.parent}."
     return f"Steps: {record['steps']}. The policy lies in {product.parent}."
+
+
+def changed_sentence(folder: RunFolder, stage: str, names: Sequence[str]) -> str:
+    """What to do where a complete stage has read these otherwise than they are now."""
+    return (
+        f"This {stage} is of other contents of {', '.join(names)} than are there now: to have it made of these, remove "
+        f"{folder.made_by(stage)}, and then what later stages have made of it."
+    )
+
+
+def _without_sign(kl: float) -> str:
+    """To one digit, and 0 where that is nearest: an estimate of no distance may lie just below."""
+    return f"{round(kl, 1) + 0.0:.1f}"
 
 
 def _share(rate: dict) -> str:

@@ -27,7 +27,7 @@ from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.encoding import encode_prompts, token_spans
 from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
-from trainer.rlhf.inputs import key_of, settings_of, state_of
+from trainer.rlhf.inputs import keep_inputs, key_of, settings_of, state_of
 from trainer.rlhf.intervals import share_of_clusters
 from trainer.rlhf.policy import Policy, check_base, is_adapter, load_policy
 from trainer.rlhf.processes import join_processes
@@ -85,6 +85,7 @@ def run_evaluate(
     inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values(), *scoring.values()]
     key = key_of("evaluate", settings_of("evaluate", config), sorted(scoring), *inputs)
     log, state = folder.log("evaluate"), state_of(folder.stage("evaluate") / "state", key, processes)
+    keep_inputs(folder, "evaluate", [folder.path / "prompts.jsonl", *paths.values(), *scoring.values()], processes)
     if processes.is_first:
         log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
     pace = Pace(len(chunks))

@@ -1,7 +1,8 @@
 """What a state is made of: going on with a state of other inputs would mix two runs in silence.
 
 `reward` and `evaluate` key their state to it, and make anew what others made. `ppo`, `sft` and `pretrain`, whose every
-step rests on the last, keep a digest of each and refuse by name to go on with others.
+step rests on the last, refuse by name to go on with others. All keep a digest of each, so that a finished stage can say
+what has changed since.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,10 @@ from trainer.rlhf.config import READ_BY, RunConfig
 from trainer.rlhf.folder import RunFolder, write_json, write_text
 from trainer.rlhf.processes import Processes
 from trainer.rlhf.versions import versions
+
+# What stages read in the run folder itself: all that a finished stage looks at again.
+TEXTS = ("rankings.jsonl", "prompts.jsonl", "unranked.jsonl", "demonstrations.jsonl", "corpus.jsonl", "corpus.txt")
+OWN_INPUTS = (*TEXTS, "reward/model", "ppo/policy")
 
 
 def key_of(*parts: Any) -> str:
@@ -64,6 +69,22 @@ def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], proc
         raise folder.other_contents(stage, changed)
     if processes.is_first:
         write_json(kept, now)
+
+
+def keep_inputs(folder: RunFolder, stage: str, inputs: Iterable[Path], processes: Processes) -> None:
+    """Keeps in `{stage}/inputs.json` a digest of those that lie in the run folder, by their names in it."""
+    if processes.is_first:
+        own = [path for path in inputs if path.exists() and path.is_relative_to(folder.path)]
+        names = {path.relative_to(folder.path).as_posix(): path for path in own}
+        write_json(folder.stage(stage) / "inputs.json", {name: content_of(path) for name, path in names.items()})
+
+
+def changed_inputs(folder: RunFolder, stage: str) -> list[str]:
+    """What lies in the run folder and is no longer what the stage read; what is gone is not named."""
+    kept = folder.path / stage / "inputs.json"
+    before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
+    now = {name: content_of(folder.path / name) for name in OWN_INPUTS if name in before}
+    return [name for name, content in now.items() if content not in (None, before[name])]
 
 
 def models_of(config: RunConfig) -> dict[str, Path]:

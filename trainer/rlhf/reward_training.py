@@ -30,7 +30,7 @@ from trainer.rlhf.data import read_rankings
 from trainer.rlhf.doubts import strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
-from trainer.rlhf.inputs import key_of, settings_of, state_of
+from trainer.rlhf.inputs import keep_inputs, key_of, settings_of, state_of
 from trainer.rlhf.journal import Journal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import folds_of
@@ -67,6 +67,7 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     for policy in (trunk,) if trunk is base else (trunk, base):
         refuse_long_rankings(chain(*split), policy, config)
     state = state_of(folder.stage("reward") / "state", inputs_key(folder, config, splits), processes)
+    keep_inputs(folder, "reward", [*texts_of(folder, config), folder.path / "prompts.jsonl"], processes)
     readers = {"learning": FeatureReader(trunk, config, state, journal, processes)}
     readers["judging"] = readers["learning"] if trunk is base else judge_reader(base, config, state, journal, processes)
     steps = steps_of(len(split.learning), config.reward) if kind in ("lora", "full") else 0
@@ -96,10 +97,14 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
 
 def inputs_key(folder: RunFolder, config: RunConfig, splits: Mapping[str, str]) -> str:
     """The key of all that features and tuning are made of; texts count as they are, not by when they were written."""
-    texts = [folder.path / "rankings.jsonl"] + [folder.path / "unranked.jsonl"] * (config.reward.metarm > 0)
-    digests = [sha256_of(path) for path in texts if path.exists()]
+    digests = [sha256_of(path) for path in texts_of(folder, config) if path.exists()]
     models = [Path(name) for name in (config.base_model, config.reward.backbone) if name is not None]
     return key_of("reward", STATE_FORMAT, settings_of("reward", config), digests, sorted(splits.items()), *models)
+
+
+def texts_of(folder: RunFolder, config: RunConfig) -> list[Path]:
+    """The files that the stage learns from."""
+    return [folder.path / "rankings.jsonl"] + [folder.path / "unranked.jsonl"] * (config.reward.metarm > 0)
 
 
 def kind_of(config: RunConfig, rankings: int) -> str:
