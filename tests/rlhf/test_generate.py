@@ -56,6 +56,7 @@ def test_it_makes_no_ranking_of_one(tmp_path, tiny_base, capsys):
     [
         ("--temperature", "-1", "--temperature: must be a finite number from 0"),
         ("--temperature", "nan", "--temperature: must be a finite number from 0"),
+        ("--temperature", "warm", "--temperature: must be a finite number from 0"),
         ("--top-p", "0", "--top-p: must be above 0 and at most 1"),
         ("--top-p", "2", "--top-p: must be above 0 and at most 1"),
     ],
@@ -84,3 +85,21 @@ def test_it_writes_with_the_newest_policy_of_the_run_and_says_which(tmp_path, ti
     assert said == [f"generate: written by {writer}" for writer in writers]
     written = [(tmp_path / f"{name}.jsonl").read_text() for name in ("base", "sft", "ppo")]
     assert written[0] != written[1] == written[2]
+
+
+def test_it_writes_with_one_model(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path / "run", tiny_base)
+    with pytest.raises(SystemExit):
+        generated(folder, tmp_path / "a.jsonl", "--base", "--checkpoint", str(tmp_path))
+    assert "not allowed with" in capsys.readouterr().err
+
+
+def test_it_says_that_no_prompt_is_of_the_split_that_was_asked_for(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path / "run", tiny_base, prompts=3)  # every fourth is held out
+    out = tmp_path / "a.jsonl"
+    assert main(["generate", str(folder.path), "--out", str(out), "--split", "held_out"]) == 1
+    assert "prompts.jsonl has no prompt of the split “held_out”" in capsys.readouterr().err
+    (folder.path / "prompts.jsonl").write_text("")
+    assert main(["generate", str(folder.path), "--out", str(out)]) == 1
+    assert capsys.readouterr().err.endswith("prompts.jsonl has no prompt\n")
+    assert not out.exists()

@@ -102,3 +102,35 @@ def test_it_keeps_whole_lines_down_to_a_step_and_cuts_the_rest(tmp_path):
 def test_a_folder_in_the_place_of_the_file_is_named_before_anything_is_written(tmp_path):
     with pytest.raises(StageError, match=f"^{tmp_path} is a folder: name the file to write$"):
         UnfinishedLines(tmp_path, "k")
+
+
+def test_lines_are_not_written_over_what_they_are_made_of(tmp_path, tiny_base, capsys):
+    folder = make_run(tmp_path, tiny_base)
+    prompts = (tmp_path / "prompts.jsonl").read_bytes()
+    (tmp_path / "link").symlink_to(tmp_path / "prompts.jsonl")
+    for name in ("prompts.jsonl", "link"):
+        assert main(["generate", str(tmp_path), "--out", str(tmp_path / name)]) == 1
+        assert f"{tmp_path / name} is read for what is to be written" in capsys.readouterr().err
+    assert (tmp_path / "prompts.jsonl").read_bytes() == prompts
+    with_reward_model(folder, tiny_base)
+    texts = tmp_path / "texts.jsonl"
+    texts.write_text(json.dumps({"prompt": [{"role": "user", "content": "Hi"}], "text": "Hello"}) + "\n")
+    assert main(["score", str(tmp_path), "--completions", str(texts), "--out", str(texts)]) == 1
+    assert f"{texts} is read for what is to be written" in capsys.readouterr().err
+
+
+def test_lines_take_the_place_of_no_device_and_of_no_link(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "stdout").symlink_to(tmp_path / "pipe")
+    for name in ("pipe", "stdout"):
+        with pytest.raises(StageError, match=f"{name} is no file"):
+            UnfinishedLines(tmp_path / name, "key")
+    with pytest.raises(StageError, match="there is no folder .*absent to write a.jsonl in"):
+        UnfinishedLines(tmp_path / "absent" / "a.jsonl", "key")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere" / "a.jsonl")
+    lines = UnfinishedLines(tmp_path / "link", "key")
+    lines.append([1])
+    lines.finish()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "elsewhere" / "a.jsonl").read_text() == "1\n"

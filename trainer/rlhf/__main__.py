@@ -85,34 +85,43 @@ def _parser() -> argparse.ArgumentParser:
         if name != "score":
             scorers.add_argument("--reward", metavar="MODULE:FUNCTION", help="a function of (prompts, completions)")
     found["evaluate"].add_argument("--checkpoint", type=_folder, help="a policy folder; default: the run's ppo/policy")
-    found["generate"].add_argument(
+    writers = found["generate"].add_mutually_exclusive_group()
+    writers.add_argument(
         "--checkpoint",
         type=Path,
         help="a policy folder; default: the run's ppo/policy, or sft/policy, or its parent, or the base",
     )
-    found["generate"].add_argument("--base", action="store_true", help="the base model itself")
+    writers.add_argument("--base", action="store_true", help="the base model itself")
     found["generate"].add_argument("--split", choices=("train", "held_out"), help="only prompts of this split")
     found["generate"].add_argument("--samples", type=int, default=1, help="completions a prompt (default 1)")
-    found["generate"].add_argument("--temperature", type=_temperature, default=1.0)
-    found["generate"].add_argument("--top-p", type=_top_p, default=1.0)
-    found["generate"].add_argument("--seed", type=int, default=1)
+    found["generate"].add_argument("--temperature", type=_temperature, default=1.0, help="default 1")
+    found["generate"].add_argument("--top-p", type=_top_p, default=1.0, help="default 1: nothing is cut")
+    found["generate"].add_argument("--seed", type=int, default=1, help="of the sampling, not the run's (default 1)")
     found["generate"].add_argument("--unranked", action="store_true", help="a line a prompt, as reward.metarm reads")
-    found["generate"].add_argument("--out", type=Path, required=True)
+    found["generate"].add_argument("--out", type=Path, required=True, help="the file to write")
     found["score"].add_argument("--completions", type=Path, required=True, help="lines {prompt, completions or text}")
-    found["score"].add_argument("--out", type=Path, required=True)
+    found["score"].add_argument("--out", type=Path, required=True, help="the file to write")
     return parser
 
 
 def _temperature(text: str) -> float:
-    if not 0 <= float(text) < math.inf:
+    if not 0 <= _number(text) < math.inf:
         raise argparse.ArgumentTypeError(f"must be a finite number from 0 (the likeliest token) up, not {text}")
     return float(text)
 
 
 def _top_p(text: str) -> float:
-    if not 0 < float(text) <= 1:
+    if not 0 < _number(text) <= 1:
         raise argparse.ArgumentTypeError(f"must be above 0 and at most 1 (nothing is cut), not {text}")
     return float(text)
+
+
+def _number(text: str) -> float:
+    """Not a number where it is none, which no range holds."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def _folder(path: str) -> Path:

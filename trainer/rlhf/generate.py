@@ -18,7 +18,7 @@ from typing import Any
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.data import Prompt, read_prompts
 from trainer.rlhf.encoding import encode_prompts
-from trainer.rlhf.folder import RunFolder, StopSignal
+from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.inputs import key_of
 from trainer.rlhf.lines import UnfinishedLines
 from trainer.rlhf.policy import Policy, load_policy
@@ -41,14 +41,18 @@ def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Names
     )
     source = folder.path / "prompts.jsonl"
     prompts = [prompt for prompt in read_prompts(source) if options.split in (None, prompt.split or "train")]
+    if not prompts:
+        raise StageError("prompts.jsonl has no prompt" + (f" of the split “{options.split}”" if options.split else ""))
     chosen = [options.split, options.samples, options.temperature, options.top_p, options.seed, options.unranked]
     inputs = (folder.path / "config.json", Path(config.base_model), checkpoint, source)
-    lines = UnfinishedLines(options.out, key_of("generate", chosen, *inputs))
+    lines = UnfinishedLines(
+        options.out, key_of("generate", chosen, *inputs), read=(folder.path / "config.json", source)
+    )
     chunk = max(1, CHUNK_ROWS // options.samples)
     lines_per_prompt = 1 if options.unranked else options.samples
     done = lines.kept(step=chunk * lines_per_prompt) // lines_per_prompt
     ids = encode_prompts(policy.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
-    check_completion(policy.model, max(map(len, ids), default=0) + config.max_completion_tokens)
+    check_completion(policy.model, max(map(len, ids)) + config.max_completion_tokens)
     for first in range(done, len(prompts), chunk):
         lines.append(lines_of(policy, config, prompts[first : first + chunk], first, options))
         stop.check()

@@ -17,11 +17,22 @@ from trainer.rlhf.folder import StageError, sync_folder
 
 
 class UnfinishedLines:
-    """The lines of `out` that are there so far; raises `StageError` where a folder stands in its place."""
+    """The lines of `out` that are there so far.
 
-    def __init__(self, out: Path, key: str):
+    Raises `StageError` where `out` cannot become a file: it is a folder, a device or one of the files `read`, or lies
+    in a folder that is not there. What a link points to is written, not the link.
+    """
+
+    def __init__(self, out: Path, key: str, *, read: Iterable[Path] = ()):
         if out.is_dir():
             raise StageError(f"{out} is a folder: name the file to write")
+        if out.exists() and not out.is_file():  # it would be renamed over: of a device nothing would be left
+            raise StageError(f"{out} is no file: name the file to write")
+        if any(out.exists() and source.exists() and out.samefile(source) for source in read):
+            raise StageError(f"{out} is read for what is to be written: name another file to write")
+        out = out.resolve()
+        if not out.parent.is_dir():
+            raise StageError(f"there is no folder {out.parent} to write {out.name} in")
         self.out, self.path = out, out.with_name(f".{out.name}.{key}.part")
         for other in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
             if other != self.path:

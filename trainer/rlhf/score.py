@@ -40,7 +40,7 @@ def run_score(
     config = folder.config
     model = load_reward_model(path, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     inputs = (folder.path / "config.json", Path(config.base_model), path, completions)
-    lines = UnfinishedLines(out, key_of("score", *inputs))
+    lines = UnfinishedLines(out, key_of("score", *inputs), read=(folder.path / "config.json", completions))
     for identity, prompt, texts in islice(read_completions(completions), lines.kept(), None):
         with naming(f"{completions.name}, “{identity}”"):
             lines.append([{"id": identity, "completions": list(score_completions(model, config, prompt, texts))}])
