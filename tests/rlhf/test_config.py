@@ -91,6 +91,8 @@ def test_it_refuses_other_formats_and_what_is_no_json(tmp_path):
     path.write_text("{")
     with pytest.raises(ConfigError, match="config.json is not JSON"):
         read_config(path)
+    path.write_text('{"base_model": "b"}', encoding="utf-8-sig")
+    assert read_config(path) == RunConfig("b")
 
 
 def test_full_weights_are_trained_in_fp32_unless_told_otherwise():

@@ -73,6 +73,7 @@ def test_it_gives_the_same_conversation_the_same_prompt_id(tmp_path):
         ({"ranks": [1, 2]}, "line 2, field “ranks”: 2 ranks for 3 completions"),
         ({"ranks": [0, 1, 2]}, "line 2, field “ranks”: must be a list of whole numbers from 1"),
         ({"ranks": [1.0, 2, 3]}, "line 2, field “ranks”: must be a list of whole numbers from 1"),
+        ({"ranks": [2**31, 2, 3]}, "line 2, field “ranks”: must be a list of whole numbers from 1"),
         ({"weight": -1}, "line 2, field “weight”: must be a number from 0 up"),
         ({"strength": True}, "line 2, field “strength”: must be a number from 0 up"),
         ({"split": "test"}, "line 2, field “split”: must be one of train, held_out"),
@@ -515,3 +516,23 @@ def test_it_refuses_two_prompts_with_one_id(tmp_path):
     (tmp_path / "prompts.jsonl").write_text("\n".join(lines))
     with pytest.raises(DataError, match="^prompts.jsonl, line 3, field “id”: line 1 has the id 1 too$"):
         read_prompts(tmp_path / "prompts.jsonl")
+
+
+def test_it_reads_files_that_begin_with_a_byte_order_mark(tmp_path):
+    record = {"chosen": ["Hi", "Good."], "rejected": ["Hi", "Bad."]}
+    for name, text in (("list", json.dumps([record])), ("lines", json.dumps(record))):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert main(["moss", str(tmp_path / name), str(tmp_path / "rankings.jsonl")]) == 0
+        assert read_rankings(tmp_path / "rankings.jsonl")[0].completions[0].text == "Good."
+    (tmp_path / "corpus.txt").write_text("one\n\ntwo", encoding="utf-8-sig")
+    assert list(read_corpus(tmp_path / "corpus.txt")) == ["one", "two"]
+
+
+@pytest.mark.parametrize("value", ["[" * 100_000, "1" * 5000], ids=["nested too deep", "a number too long"])
+def test_it_names_the_line_that_json_can_hold_and_no_program_reads(tmp_path, value):
+    path = tmp_path / "corpus.jsonl"
+    path.write_text(f'{{"text": "one"}}\n{{"text": {value}\n')
+    with pytest.raises(DataError, match="corpus.jsonl, line 2: not to be read"):
+        list(read_corpus(path))
+    (tmp_path / "list.json").write_text(f"[{value}")
+    assert main(["trl", str(tmp_path / "list.json"), str(tmp_path / "rankings.jsonl")]) == 1

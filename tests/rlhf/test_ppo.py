@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from dataclasses import replace
 from random import Random
 from types import SimpleNamespace
@@ -578,8 +579,16 @@ def test_it_says_what_is_missing(tmp_path, tiny_base):
     few = make_run(tmp_path / "few", tiny_base, ppo={"prompts": 2, "minibatches": 4})
     with pytest.raises(StageError, match="ppo.prompts is 2: too few for 4 minibatches"):
         prepare(few, few.config, HAS_E)
-    for useless in ("broken", "beyond_fp32", "words", "no_answer", "numbers_too_few"):
-        with pytest.raises(StageError, match="8 finite numbers"):
+    returned = {
+        "broken": "[nan, ",
+        "beyond_fp32": "[1e+39, ",
+        "words": "['good', ",
+        "no_answer": "None",
+        "numbers_too_few": "[0.0]",
+        "by_number": "{0: 0.0, ",
+    }
+    for useless, start in returned.items():
+        with pytest.raises(StageError, match=re.escape(f"8 finite numbers, one a completion, not {start}")):
             run(folder, useless)
     with pytest.raises(ConfigError, match="^--reward: tests.rlhf.rewards:calls is no function$"):
         run(folder, "calls")

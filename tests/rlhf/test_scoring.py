@@ -74,7 +74,7 @@ def test_dense_payment_needs_a_score_with_terms(tmp_path, tiny_base):
         prepare(folder, folder.config, "tests.rlhf.rewards:has_e")
 
 
-@pytest.mark.parametrize("name", ["no_colon", "tests.rlhf.rewards:absent", "no.such.module:f"])
+@pytest.mark.parametrize("name", ["no_colon", "tests.rlhf.rewards:absent", "no.such.module:f", ":f", "./rewards:f"])
 def test_a_function_that_cannot_be_found_is_named(tmp_path, tiny_base, name):
     with pytest.raises(ConfigError, match="--reward: "):
         load_scorer(RunFolder(tmp_path), name, base=load_policy(tiny_base, dtype="float32"))

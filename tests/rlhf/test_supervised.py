@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from tests.rlhf.run_folders import make_run
+from tests.rlhf.run_folders import make_run, with_reward_model
 from trainer.rlhf import checkpoint, sft, supervised
 from trainer.rlhf.corpus import cut_blocks
 from trainer.rlhf.encoding import MaskedConversation, load_tokenizer
@@ -173,6 +173,9 @@ def test_they_say_which_file_is_missing(tmp_path, tiny_base):
     folder = make_run(tmp_path, tiny_base)
     with pytest.raises(StageError, match="no demonstrations.jsonl"):
         run_sft(folder, StopSignal())
+    (tmp_path / "demonstrations.jsonl").touch()
+    with pytest.raises(StageError, match="^demonstrations.jsonl has no demonstration$"):
+        run_sft(folder, StopSignal())
     with pytest.raises(StageError, match="no corpus.jsonl and no corpus.txt"):
         run_pretrain(folder, StopSignal())
 
@@ -183,5 +186,10 @@ def test_they_refuse_a_parent_of_another_kind_than_they_train(tmp_path, tiny_bas
     with pytest.raises(StageError, match="the parent is a whole model, but lora is set"):
         run_sft(folder, StopSignal())
     lost = with_demonstrations(make_run(tmp_path / "b", tiny_base, parent=str(tmp_path / "nowhere")))
+    for name in ("", "reward/model"):
+        another = with_demonstrations(make_run(tmp_path / "c", tiny_base, parent=str(tmp_path / "d" / name)))
+        with_reward_model(make_run(tmp_path / "d", tiny_base), tiny_base)
+        with pytest.raises(StageError, match=f"the parent .*d/?{name} is no checkpoint: name a folder such as"):
+            run_sft(another, StopSignal())
     with pytest.raises(StageError, match="there is no parent checkpoint in .*nowhere"):
         run_sft(lost, StopSignal())

@@ -238,7 +238,7 @@ class Range(NamedTuple):
 
 COUNT, AMOUNT, ABOVE_0, SHARE, PART = Range(1), Range(0), Range(0, is_open=True), Range(0, 1), Range(0, 0.9)
 RANGES = {
-    "seed": AMOUNT,
+    "seed": Range(0, 2**62),  # generators take 64 bits, and stages count on from it
     "max_prompt_tokens": COUNT,
     "max_completion_tokens": COUNT,
     "lora.r": COUNT,
@@ -341,7 +341,7 @@ def _differing(before: Any, now: Any, key: str = "") -> Iterator[str]:
 def read_config(path: Path) -> RunConfig:
     """The run's configuration; raises `ConfigError` naming the key at the first thing that is not understood."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8-sig"))
     except json.JSONDecodeError as error:
         raise ConfigError(f"{path.name} is not JSON: {error}") from error
     except UnicodeDecodeError as error:

@@ -145,7 +145,7 @@ def _text_lines(path: Path) -> Iterator[str]:
     with path.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                text = line.decode("utf-8")
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 where = f"{path.name}, line {number}"
                 raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
@@ -186,6 +186,8 @@ def numbered_records(lines: Iterable[bytes], name: str) -> Iterator[tuple[int, d
             raise DataError(where, None, f"not JSON ({error.msg}: column {error.colno})") from error
         except UnicodeDecodeError as error:
             raise DataError(where, None, f"not UTF-8 ({error.reason} at byte {error.start + 1})") from error
+        except (RecursionError, ValueError) as error:  # a number of thousands of digits
+            raise DataError(where, None, f"not to be read ({error})") from error
         check_object(record, where, may_have_halves=any(mark in line for mark in HALF_MARKS))
         yield start, record, where
 
@@ -253,7 +255,7 @@ def _token_ids(item: dict[str, Any], name: str, where: str) -> array[int] | None
 
 def _ranks(record: dict[str, Any], count: int, where: str) -> tuple[int, ...]:
     ranks = record.get("ranks")
-    if not isinstance(ranks, list) or not all(type(rank) is int and rank >= 1 for rank in ranks):
+    if not isinstance(ranks, list) or not all(type(rank) is int and 1 <= rank < 2**31 for rank in ranks):
         raise DataError(where, "ranks", "must be a list of whole numbers from 1, the best, up")
     if len(ranks) != count:
         raise DataError(where, "ranks", f"{len(ranks)} ranks for {count} completions")

@@ -67,13 +67,15 @@ def read_conversations(
 ) -> list[MaskedConversation] | None:
     """The run folder's demonstrations.jsonl, each cut at `max_tokens`; None without such a file.
 
-    Raises `StageError` if nothing of an assistant's turn is left of any.
+    Raises `StageError` if there are none, or nothing of an assistant's turn is left of any.
     """
     path = folder.path / "demonstrations.jsonl"
     if not path.exists():
         return None
-    found = []
-    for item in read_demonstrations(path):
+    found, read = [], read_demonstrations(path)
+    if not read:
+        raise StageError(f"{path.name} has no demonstration")
+    for item in read:
         with naming(f"{path.name}, demonstration “{item.id}”"):
             found.append(encode_conversation(tokenizer, item.messages))
     found = [MaskedConversation(item.input_ids[:max_tokens], item.is_assistant[:max_tokens]) for item in found]

@@ -20,6 +20,7 @@ import math
 import re
 import sys
 import zlib
+from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -285,7 +286,7 @@ def _read(path: Path) -> list[tuple[dict[str, Any], str]]:
         opened = gzip.open if file.read(len(_GZIP)) == _GZIP else open
     try:
         with opened(path, "rb") as file:
-            is_list = file.read(1024).lstrip().startswith(b"[")
+            is_list = file.read(1024).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
             file.seek(0)
             if not is_list:
                 return [(record, where) for _, record, where in numbered_records(file, path.name)]
@@ -294,7 +295,7 @@ def _read(path: Path) -> list[tuple[dict[str, Any], str]]:
         raise DataError(path.name, None, f"not a whole gzip file ({error})") from error
     try:
         records = json.loads(content)
-    except ValueError as error:  # not JSON, or not UTF-8
+    except (RecursionError, ValueError) as error:  # not JSON, or not UTF-8
         raise DataError(path.name, None, f"not JSON ({error})") from error
     placed = [(record, f"{path.name}, record {number}") for number, record in enumerate(records, start=1)]
     for record, where in placed:

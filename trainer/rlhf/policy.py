@@ -339,12 +339,20 @@ def is_adapter(checkpoint: Path | str) -> bool:
     return (Path(checkpoint) / "adapter_config.json").exists()
 
 
+def is_whole_model(checkpoint: Path | str) -> bool:
+    """Whether a checkpoint's folder holds a model with its weights: a run folder, say, has a config.json alone."""
+    weights = (name for pattern in ("*.safetensors", "*.bin") for name in Path(checkpoint).glob(pattern))
+    return (Path(checkpoint) / "config.json").exists() and any(True for _ in weights)
+
+
 def check_parent(config: RunConfig) -> None:
     """Raises `StageError` if the parent is of another kind than is trained: with `lora` an adapter, else a model."""
     if config.parent is None:
         return
     if not Path(config.parent).exists():
         raise StageError(f"there is no parent checkpoint in {config.parent}")
+    if not is_adapter(config.parent) and not is_whole_model(config.parent):
+        raise StageError(f"the parent {config.parent} is no checkpoint: name a folder such as a run's ppo/policy")
     if config.lora is None and is_adapter(config.parent):
         raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
     if config.lora is not None and not is_adapter(config.parent):

@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import json
 import math
-from collections.abc import Callable, Sequence
+import reprlib
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,8 +74,11 @@ class Scorer(NamedTuple):
         prompts = [prompt.messages for prompt in rollout.prompts for _ in range(rollout.samples_per_prompt)]
         returned = self.function(prompts, [sample.text for sample in rollout.samples])
         scores = torch.tensor(_numbers(returned)).to(rollout.logprobs)  # where 1e39 is no longer finite
-        if len(scores) != len(rollout.samples) or not scores.isfinite().all():
-            raise StageError(f"the reward function must return {len(rollout.samples)} finite numbers, one a completion")
+        if len(scores) != len(prompts) or not scores.isfinite().all():
+            raise StageError(
+                f"the reward function must return {len(prompts)} finite numbers, one a completion, "
+                f"not {reprlib.repr(returned)}"
+            )
         return scores
 
     def token_terms(self, rollout: Rollout, observation: Observation) -> list[Float[Tensor, " time"]] | None:
@@ -147,7 +151,9 @@ def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:
 
 
 def _numbers(returned: Any) -> list[float]:
-    """What a function returned, if it is numbers; of anything else none are."""
+    """What a function returned, if it is numbers in order; of anything else none are."""
+    if isinstance(returned, Mapping | Set | str):
+        return []
     try:
         return [float(score) for score in returned]
     except (TypeError, ValueError):
@@ -156,7 +162,7 @@ def _numbers(returned: Any) -> list[float]:
 
 def _import(name: str) -> RewardFunction:
     module, _, attribute = name.partition(":")
-    if not attribute:
+    if not attribute or not all(part.isidentifier() for part in module.split(".")):
         raise ConfigError(f"--reward: must be module:function, not {name!r}")
     try:
         found = getattr(importlib.import_module(module), attribute)
