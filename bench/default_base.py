@@ -6,9 +6,11 @@ import argparse
 import os
 from pathlib import Path
 
+DEFAULT_BASE = Path("var/bench/base")
+
 
 def add_base_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--base", type=Path, default=Path("var/bench/base"), help="a model folder; made if missing")
+    parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help="a model folder; default: the default model's")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda", "mps"), help="of both sides; default: cpu")
     parser.add_argument("--dtype", default="auto", choices=("auto", "float32", "bfloat16"), help="of both sides")
 
@@ -43,7 +45,10 @@ def use_device(device: str) -> None:
 
 
 def ensure_base(folder: Path) -> None:
+    """Makes the default model's folder where it is missing; raises `SystemExit` for another that is not there."""
     if not folder.exists():
+        if folder != DEFAULT_BASE:
+            raise SystemExit(f"--base {folder}: there is no such folder")
         from launch.base_model import prepare_base_model
 
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ the same training rankings as pairs, LoRA or full weights, one epoch; that is sl
 long comparison can be done in parts (`--only-folds`): a fold is the same, seeds too, whichever others are trained.
 Completions that are too long are cut by ours; TRL drops a pair that has one, and the fold's line says how many.
 Accuracy is of pairs with different ranks and texts, equal scores counting half, ours in the stage's dtype and TRL's in
-fp32. A fold's interval is a bootstrap over prompts; those of the last lines are Wilson's, as if pairs were independent.
+fp32. A fold's interval is the report's, over prompts; those of the last lines are as if pairs were independent.
 Where TRL was not trained on all folds, ours is repeated on those it was.
 """
 
@@ -27,37 +27,41 @@ from typing import Any
 from bench.default_base import add_base_options, prepare_base
 from bench.peer import REWARD_PEER
 from bench.reward_peer import Training, train_theirs
+from trainer.rlhf.config import RewardConfig, parse
+from trainer.rlhf.data import DataError, numbered_lines, parse_ranking
 from trainer.rlhf.intervals import wilson
+from trainer.rlhf.pairs import has_preference
+from trainer.rlhf.ranking_file import RankingFile
 
 PEER_RATES = {"lora": 2e-4, "full": 1e-5}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.own_rankings", description="Accuracy on your rankings.")
-    parser.add_argument("rankings", type=Path)
+    parser.add_argument("rankings", type=Path, help="rankings.jsonl, as docs/run-folder.md has it")
     add_base_options(parser)
-    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--folds", type=int, default=5, help="that prompts are dealt to; default: 5")
     parser.add_argument("--only-folds", type=numbers, help="the folds to train on, as 3,4; default: all")
     parser.add_argument("--peer-folds", type=numbers, default=[], help="those of them that TRL is trained on too")
     parser.add_argument("--peer-mode", choices=("lora", "full"), default="lora")
     parser.add_argument("--max-prompt", type=int, default=384, help="tokens")
     parser.add_argument("--max-completion", type=int, default=256, help="tokens")
-    parser.add_argument("--recipe", type=json.loads, default={}, help="JSON over the reward stage's configuration")
+    parser.add_argument("--recipe", type=recipe, default={}, help="JSON over the reward stage's configuration")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
     folds = chosen_folds(options.folds, options.only_folds, options.peer_folds)
+    rankings = checked_rankings(options.rankings)
+    dealt = deal(rankings, options.folds, options.seed)
+    refuse_folds_without_a_pair(rankings, dealt, folds)
     prepare_base(options)
     if options.peer_folds:
         REWARD_PEER.python()  # a missing package is found before hours of training
-    rankings = [json.loads(line) for line in options.rankings.read_bytes().splitlines()]
-    keys = sorted({key_of(ranking) for ranking in rankings})
-    random.Random(options.seed).shuffle(keys)
-    print(f"{len(rankings)} rankings of {len(keys)} prompts, {options.folds} folds")
+    print(f"{len(rankings)} rankings of {len(set(map(key_of, rankings)))} prompts, {options.folds} folds")
     ours, theirs = {}, {}
     for fold in folds:
-        held_out = set(keys[fold - 1 :: options.folds])
         parts = [
-            {**closed(ranking), "split": "held_out" if key_of(ranking) in held_out else "train"} for ranking in rankings
+            {**closed(ranking), "split": "held_out" if its_fold == fold else "train"}
+            for ranking, its_fold in zip(rankings, dealt, strict=True)
         ]
         ours[fold] = run_ours(options, parts, fold)
         if fold in options.peer_folds:
@@ -84,6 +88,45 @@ def chosen_folds(folds: int, only: list[int] | None, peers: list[int]) -> list[i
     return chosen
 
 
+def recipe(text: str) -> dict[str, Any]:
+    """Settings of the reward stage from JSON; argparse says what is wrong with them."""
+    try:
+        settings = json.loads(text)
+        parse(RewardConfig, settings, "reward")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return settings
+
+
+def checked_rankings(path: Path) -> list[dict[str, Any]]:
+    """The file's lines; raises `SystemExit` with what the reward stage would say of one that is no ranking."""
+    try:
+        RankingFile(path)
+        return [record for _, record, _ in numbered_lines(path)]
+    except DataError as error:
+        raise SystemExit(str(error)) from error
+    except OSError as error:
+        raise SystemExit(f"{error.filename}: {error.strerror}") from error
+
+
+def deal(rankings: list[dict[str, Any]], folds: int, seed: int) -> list[int]:
+    """The fold of each ranking, from 1 on: that of its prompt. Raises `SystemExit` for fewer prompts than folds."""
+    keys = sorted({key_of(ranking) for ranking in rankings})
+    if not 2 <= folds <= len(keys):
+        raise SystemExit(f"--folds: {len(keys)} prompts cannot be dealt to {folds} folds; at least two are needed")
+    random.Random(seed).shuffle(keys)
+    fold_of = {key: place % folds + 1 for place, key in enumerate(keys)}
+    return [fold_of[key_of(ranking)] for ranking in rankings]
+
+
+def refuse_folds_without_a_pair(rankings: list[dict[str, Any]], dealt: list[int], folds: list[int]) -> None:
+    """Raises `SystemExit` for a fold of which nothing could be measured: all its rankings are ties."""
+    said = zip(rankings, dealt, strict=True)
+    decided = {fold for ranking, fold in said if has_preference(parse_ranking(ranking, "a ranking"))}
+    if empty := sorted(set(folds) - decided):
+        raise SystemExit(f"fold {empty[0]} has no ranking with a preference to measure on: take fewer --folds")
+
+
 def closed(ranking: dict[str, Any]) -> dict[str, Any]:
     """The ranking with texts alone, as TRL takes it: ours must not see by token ids which of them a limit cut."""
     texts = [
@@ -94,7 +137,7 @@ def closed(ranking: dict[str, Any]) -> dict[str, Any]:
 
 
 def key_of(ranking: dict[str, Any]) -> str:
-    return ranking.get("prompt_id") or json.dumps(ranking["prompt"])
+    return str(ranking.get("prompt_id") or json.dumps(ranking["prompt"]))
 
 
 def run_ours(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: int) -> tuple[float, int]:
@@ -109,7 +152,8 @@ def run_ours(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: 
         (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
         started = time.monotonic()
         command = [sys.executable, "-m", "bench.stage", options.device, str(folder / "peak"), "reward", name]
-        subprocess.run(command, check=True)
+        if subprocess.run(command, stdout=subprocess.DEVNULL).returncode:  # it names a folder that goes with this block
+            raise SystemExit(f"fold {fold}: the reward stage ended without a reward model")
         seconds = time.monotonic() - started
         report = json.loads((folder / "reward" / "report.json").read_text(encoding="utf-8"))
     found, rival, chosen = report["accuracy"], report["length_baseline"], report["chosen"]

@@ -5,13 +5,20 @@ import math
 import os
 import subprocess
 import sys
-from argparse import Namespace
+from argparse import ArgumentTypeError, Namespace
 
 import pytest
 import torch
 
-from bench.default_base import use_device
-from bench.own_rankings import chosen_folds, closed
+from bench.default_base import ensure_base, use_device
+from bench.own_rankings import (
+    checked_rankings,
+    chosen_folds,
+    closed,
+    deal,
+    recipe,
+    refuse_folds_without_a_pair,
+)
 from bench.peak import peak_gb
 from bench.processor import shares_by_kind
 from bench.reward import flops_of, our_child
@@ -156,3 +163,50 @@ def test_folds_are_those_that_were_asked_for():
         chosen_folds(4, [0, 1], [])
     with pytest.raises(SystemExit, match="among the folds"):
         chosen_folds(4, [1], [2])
+
+
+def test_a_base_that_is_not_there_is_not_the_default_model(tmp_path, monkeypatch):
+    monkeypatch.setattr("launch.base_model.prepare_base_model", lambda folder: pytest.fail(f"made {folder}"))
+    with pytest.raises(SystemExit, match="there is no such folder"):
+        ensure_base(tmp_path / "Qwen" / "Qwen3-0.6B")
+
+
+def ranking_of(prompt, ranks):
+    """A line of rankings.jsonl on a prompt of that id."""
+    completions = [{"text": str(place)} for place in range(len(ranks))]
+    prompt_text = [{"role": "user", "content": f"Say {prompt}"}]
+    return {"id": f"r{prompt}", "prompt_id": prompt, "prompt": prompt_text, "completions": completions, "ranks": ranks}
+
+
+def test_own_rankings_are_dealt_by_prompt_and_checked_before_the_hours_of_training(tmp_path):
+    rankings = [ranking_of(prompt, [1, 2]) for prompt in (1, "b", "c", "d", 1)]
+    dealt = deal(rankings, 2, seed=1)
+    assert sorted(dealt[:4]) == [1, 1, 2, 2] and dealt[4] == dealt[0]
+    with pytest.raises(SystemExit, match="4 prompts cannot be dealt to 5 folds"):
+        deal(rankings, 5, seed=1)
+    with pytest.raises(SystemExit, match="4 prompts cannot be dealt to 1 folds"):
+        deal(rankings, 1, seed=1)
+    refuse_folds_without_a_pair(rankings, dealt, [1, 2])
+    tied = [ranking_of(prompt, [1, 1] if prompt == "c" else [1, 2]) for prompt in "abc"]
+    refuse_folds_without_a_pair(tied, [1, 2, 3], [1, 2])
+    with pytest.raises(SystemExit, match="fold 3 has no ranking with a preference"):
+        refuse_folds_without_a_pair(tied, [1, 2, 3], [2, 3])
+    path = tmp_path / "rankings.jsonl"
+    with pytest.raises(SystemExit, match="rankings.jsonl: No such file"):
+        checked_rankings(path)
+    path.write_text(json.dumps(tied[0]) + "\n\n" + json.dumps(tied[1]) + "\n")
+    assert checked_rankings(path) == tied[:2]
+    path.write_text(json.dumps(tied[0] | {"ranks": [1]}))
+    with pytest.raises(SystemExit, match="rankings.jsonl, line 1, field “ranks”: 1 ranks for 2 completions"):
+        checked_rankings(path)
+
+
+def test_a_recipe_is_checked_before_anything_is_trained():
+    assert recipe('{"judge_share": 0.0}') == {"judge_share": 0.0}
+    for wrong, words in (
+        ('{"jugde_share": 0}', "reward.jugde_share: unknown key"),
+        ("{", "Expecting"),
+        ("[]", "reward: "),
+    ):
+        with pytest.raises(ArgumentTypeError, match=words):
+            recipe(wrong)
