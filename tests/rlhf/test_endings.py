@@ -154,3 +154,13 @@ def test_every_stage_says_what_came_out(tmp_path, stage, record, words):
     folder.product(stage).parent.mkdir(parents=True, exist_ok=True)
     folder.product(stage).write_text(json.dumps(record))
     assert closing_sentence(folder, stage) == words.format(folder=tmp_path)
+
+
+def test_metrics_end_before_a_line_that_cannot_be_read(tmp_path):
+    log = MetricsLog(tmp_path / "metrics.jsonl", "sft")
+    log.append(1, 3)
+    with log.path.open("a") as file:
+        file.write("\0\0\0\n")
+    log.append(2, 3)
+    log.cut(2)
+    assert [record["step"] for record in log.records()] == [1]

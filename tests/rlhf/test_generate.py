@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from tests.rlhf.run_folders import make_run
+from tests.tiny_models import make_llama
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.data import read_rankings
@@ -103,3 +104,14 @@ def test_it_says_that_no_prompt_is_of_the_split_that_was_asked_for(tmp_path, tin
     assert main(["generate", str(folder.path), "--out", str(out)]) == 1
     assert capsys.readouterr().err.endswith("prompts.jsonl has no prompt\n")
     assert not out.exists()
+
+
+def test_it_refuses_a_policy_of_another_base(tmp_path, tiny_base, capsys):
+    folder, other = make_run(tmp_path / "run", tiny_base), make_llama(tmp_path / "other")
+    (other / "generation_config.json").write_text("{}")
+    policy = load_policy(other, dtype="float32")
+    policy.new_adapter("policy", LoraConfig(r=2), seed=1)
+    policy.save_adapter("policy", tmp_path / "adapter", {"base": str(other)})
+    command = ["generate", str(folder.path), "--out", str(tmp_path / "a.jsonl"), "--checkpoint"]
+    assert main([*command, str(tmp_path / "adapter")]) == 1
+    assert f"adapter was trained on the base {other}, and not on that of this run" in capsys.readouterr().err

@@ -1,6 +1,7 @@
 """Adapters on one base, and log-probs without a softmax kept, for Llama- and GPT-2-shaped models."""
 
 import json
+import os
 
 import peft
 import pytest
@@ -10,11 +11,12 @@ from transformers import AutoModelForCausalLM
 from transformers.pytorch_utils import Conv1D
 
 from tests.rlhf.run_folders import make_run, with_reward_model
+from tests.tiny_models import make_llama
 from trainer.rlhf.checkpoint import CheckpointError
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.data import Prompt
 from trainer.rlhf.experience import Actor, layouts, roll_out, rollout_logprobs
-from trainer.rlhf.folder import StopSignal
+from trainer.rlhf.folder import StageError, StopSignal
 from trainer.rlhf.logprobs import token_logprobs
 from trainer.rlhf.policy import Policy, UnsupportedModel, load_policy, pick_dtype
 from trainer.rlhf.ppo import run_ppo
@@ -322,3 +324,28 @@ def test_layouts_hold_every_row_once_within_the_token_limit(base):
     assert sorted(row for part in parts for row in part.rows.tolist()) == [0, 1, 4, 5, 8, 9]
     assert len(parts) > 1
     assert all(part.batch.input_ids.numel() <= 45 for part in parts)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda base: [file.unlink() for file in base.glob("token*")], "the tokenizer in .* cannot be read: "),
+        (lambda base: os.truncate(base / "model.safetensors", 3000), "the weights in .* cannot be read: "),
+    ],
+    ids=["no tokenizer", "half of the weights"],
+)
+def test_it_says_which_part_of_a_base_cannot_be_read(tmp_path, break_it, words):
+    base = make_llama(tmp_path)
+    break_it(base)
+    with pytest.raises(StageError, match=words):
+        load_policy(base, dtype="float32")
+
+
+def test_it_refuses_a_tokenizer_by_which_no_completion_ends(tmp_path):
+    base = make_llama(tmp_path)
+    path = base / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    path.write_text(json.dumps({name: value for name, value in settings.items() if name != "eos_token"}))
+    (base / "special_tokens_map.json").unlink(missing_ok=True)
+    with pytest.raises(StageError, match="has no EOS, by which a completion ends: set its eos_token"):
+        load_policy(base, dtype="float32")

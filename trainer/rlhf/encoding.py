@@ -45,10 +45,18 @@ class MaskedConversation(NamedTuple):
 
 
 def load_tokenizer(folder: Path | str, *, trust_remote_code: bool = False) -> PreTrainedTokenizerBase:
-    """The base model's tokenizer, with EOS (an encoder's SEP), pad token and chat template even where it has none."""
-    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    """The base model's tokenizer, with EOS (an encoder's SEP), pad token and chat template even where it has none.
+
+    Raises `StageError` where there is none, or one without EOS and SEP.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError) as error:
+        raise StageError(f"the tokenizer in {folder} cannot be read: {' '.join(str(error).split())}") from error
     if tokenizer.eos_token_id is None:
         tokenizer.eos_token = tokenizer.sep_token
+    if tokenizer.eos_token_id is None:
+        raise StageError(f"the tokenizer in {folder} has no EOS, by which a completion ends: set its eos_token")
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:

@@ -29,7 +29,7 @@ from trainer.rlhf.experience import Actor, observe, roll_out
 from trainer.rlhf.folder import Pace, RunFolder, StageError, StopSignal, write_json
 from trainer.rlhf.inputs import keep_inputs, key_of, settings_of, state_of
 from trainer.rlhf.intervals import share_of_clusters
-from trainer.rlhf.policy import Policy, check_base, is_adapter, load_policy
+from trainer.rlhf.policy import Policy, check_base_of, is_adapter, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed
 from trainer.rlhf.scoring import Scorer, load_scorer, reward_model_folder, scorer_inputs
@@ -141,9 +141,8 @@ def candidate_of(folder: RunFolder, named: Path | None) -> Path:
     """The checkpoint that was named, or the run's own; `StageError` if it is not there or is not of the run's base."""
     path = folder.path / "ppo" / "policy" if named is None else named
     if (path / "manifest.json").exists():
-        record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
         if named is not None:
-            check_base(path, record.get("base"), folder.config)
+            check_base_of(path, folder.config)
         return path
     if named is None:
         raise StageError("there is no ppo/policy to evaluate: run the ppo stage first")

@@ -160,6 +160,14 @@ class RunFolder:
         return MetricsLog(self.stage(stage) / "metrics.jsonl", stage)
 
 
+def _step_of(line: str) -> float:
+    """The step of a line of metrics; of one that a loss of power left unreadable, one behind all others."""
+    try:
+        return json.loads(line)["step"]
+    except ValueError:
+        return math.inf
+
+
 class MetricsLog:
     """A stage's `metrics.jsonl`: appended and flushed line by line, cut where a resumed stage goes on."""
 
@@ -172,7 +180,7 @@ class MetricsLog:
             return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines(keepends=True):
-            if not line.endswith("\n") or json.loads(line)["step"] > step:
+            if not line.endswith("\n") or _step_of(line) > step:
                 break
             kept.append(line)
         write_text(self.path, "".join(kept))

@@ -21,7 +21,7 @@ from trainer.rlhf.encoding import encode_prompts
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.inputs import key_of
 from trainer.rlhf.lines import UnfinishedLines
-from trainer.rlhf.policy import Policy, load_policy
+from trainer.rlhf.policy import Policy, check_base_of, load_policy
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.rollout import Sample, SamplingSettings, derived_seed, sample_ids
 from trainer.rlhf.trunk import check_completion
@@ -108,6 +108,7 @@ def checkpoint_of(folder: RunFolder, config: RunConfig, options: argparse.Namesp
     if options.base:
         return None
     if options.checkpoint is not None:
+        check_base_of(options.checkpoint, config)
         return options.checkpoint
     for own in OWN_POLICIES:
         if (folder.path / own).exists():

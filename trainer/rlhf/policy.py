@@ -22,6 +22,7 @@ from typing import NamedTuple
 import peft
 import torch
 from peft.tuners.lora import LoraLayer
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import (
@@ -320,7 +321,10 @@ def load_policy(
     if is_encoder_config(config) and not can_be_encoder:
         raise UnsupportedModel(f"{path} is a masked language model, which cannot write; `reward.backbone` may name it")
     kind = AutoModelForMaskedLM if is_encoder_config(config) else AutoModelForCausalLM
-    model = kind.from_pretrained(path, dtype=pick_dtype(dtype, device), **options)
+    try:
+        model = kind.from_pretrained(path, dtype=pick_dtype(dtype, device), **options)
+    except SafetensorError as error:
+        raise StageError(f"the weights in {path} cannot be read: {error}") from error
     _refuse_other_attention(model)
     if model.config._attn_implementation == "sdpa":
         model.set_attn_implementation(attention.NAME)
@@ -363,6 +367,13 @@ def check_base(path: Path, base: str | None, config: RunConfig) -> None:
     """Raises `StageError` if what lies in `path` was trained on another base than the run's; None: not known."""
     if base is not None and not is_same_model(base, config.base_model):
         raise StageError(f"{path} was trained on the base {base}, and not on that of this run, {config.base_model}")
+
+
+def check_base_of(checkpoint: Path, config: RunConfig) -> None:
+    """`check_base` of a checkpoint, as far as it has a manifest to say what it stands on."""
+    path = checkpoint / "manifest.json"
+    if path.exists():
+        check_base(checkpoint, json.loads(path.read_text(encoding="utf-8")).get("base"), config)
 
 
 def is_same_model(first: Path | str, second: Path | str) -> bool:
