@@ -66,12 +66,12 @@ function* stored() {
   }
 }
 
-function read(key) {
+export function read(key) {
   return attempt(() => JSON.parse(localStorage.getItem(key)));
 }
 
-/* Storage can be full or forbidden: then there are no drafts, and all else works. */
-function attempt(action) {
+/* Storage can be full or forbidden: then nothing is kept, and all else works. */
+export function attempt(action) {
   try {
     return action();
   } catch {

@@ -19,12 +19,12 @@ import { Panes } from "./panes.js";
 import { offerGuidelines, openPrompts } from "./reading.js";
 import { askForReasons } from "./reasons.js";
 import { Renewal } from "./renewal.js";
+import { noteWork } from "./rest.js";
 import { Stage, showBeginning } from "./stage.js";
 
 const AHEAD = 2;
 const TICK_MS = 5_000;
 const AWAY_SECONDS = 30;
-const REST_SECONDS = 300;
 const OF_A_LEASE = new Set(["stale_lease", "already_answered"]);
 const ACTIVITY = ["pointermove", "pointerdown", "keydown", "wheel", "scroll", "touchstart", "focusin", "input"];
 
@@ -181,7 +181,6 @@ function goOn() {
 
 function somethingIsDone() {
   if (renewal.secondsIdle > AWAY_SECONDS) lookAfterLeases();
-  if (renewal.secondsIdle > REST_SECONDS) workedMs = 0;
   tick();
   noteActivity();
   renewal.noteActivity();
@@ -210,19 +209,9 @@ async function giveUpLost(renew) {
   if (lost.length) showProblems();
 }
 
-let workedMs = 0;
-
-function proposeRest() {
-  if (!tick()) return;
-  workedMs += TICK_MS;
-  if (workedMs < page.breakAfterMinutes * 60_000) return;
-  workedMs = 0;
-  tell(say("break", { n: page.breakAfterMinutes }));
-}
-
 setInterval(() => {
   renewLeases();
-  proposeRest();
+  if (tick()) noteWork(TICK_MS);
 }, TICK_MS);
 
 /* --- start --- */

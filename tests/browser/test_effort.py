@@ -152,3 +152,26 @@ def test_a_rest_is_proposed_after_work_without_one(open_browser, policy, monkeyp
     visit.page.clock.fast_forward(600_000)  # a rest of ten minutes
     assert not work(visit, 40)
     assert work(visit, 30)
+
+
+@pytest.mark.parametrize(("pause", "is_proposed"), [(240, True), (600, False)])
+def test_work_before_a_reload_or_another_page_counts_until_a_pause(
+    open_browser, policy, monkeypatch, pause, is_proposed
+):
+    monkeypatch.setattr("annotate.page_data.BREAK_AFTER_MINUTES", 1)
+    visit = before_the_second(open_browser, policy, 2, "ArrowLeft")
+    assert not work(visit, 40)
+    visit.page.goto("/work/")
+    visit.page.clock.fast_forward(1000 * pause)
+    visit.page.goto("/rank/")
+    assert work(visit.ready(), 30) is is_proposed
+
+
+def test_work_is_only_that_of_who_is_signed_in(open_browser, policy, cast, monkeypatch):
+    monkeypatch.setattr("annotate.page_data.BREAK_AFTER_MINUTES", 1)
+    visit = before_the_second(open_browser, policy, 2, "ArrowLeft")
+    assert not work(visit, 40)
+    visit.person = cast["bob"]
+    visit.sign_in()
+    visit.page.goto("/rank/")
+    assert not work(visit.ready(), 30)
