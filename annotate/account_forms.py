@@ -20,7 +20,14 @@ OF_PASSWORDS = (
 )
 
 
-class SignInForm(Plain, forms.LoginForm):
+class AllauthForm(Plain):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.widget.attrs.pop("placeholder", None)  # it says what the label says
+
+
+class SignInForm(AllauthForm, forms.LoginForm):
     """Without allauth's second link to a forgotten password: the page has its own."""
 
     def __init__(self, *args, **kwargs):
@@ -28,8 +35,6 @@ class SignInForm(Plain, forms.LoginForm):
         self.fields["login"].label = ADDRESS
         self.fields["login"].widget.attrs["autofocus"] = True
         self.fields["password"].help_text = ""
-        for field in self.fields.values():
-            field.widget.attrs.pop("placeholder", None)  # it says what the label says
 
     def clean(self):
         """What was refused is most often the password: one goes on there, and a screen reader reads why with it."""
@@ -41,16 +46,15 @@ class SignInForm(Plain, forms.LoginForm):
             raise ValidationError({"password": refusal.messages}) from refusal
 
 
-class ForgottenPasswordForm(Plain, forms.ResetPasswordForm):
+class ForgottenPasswordForm(AllauthForm, forms.ResetPasswordForm):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.fields["email"].label = ADDRESS
-        self.fields["email"].widget.attrs.pop("placeholder", None)
 
 
-class NewPasswordForm(Plain, forms.ResetPasswordKeyForm):
+class NewPasswordForm(AllauthForm, forms.ResetPasswordKeyForm):
     """From the link in the mail."""
 
 
-class ChangePasswordForm(Plain, forms.ChangePasswordForm):
+class ChangePasswordForm(AllauthForm, forms.ChangePasswordForm):
     """By somebody who is signed in."""

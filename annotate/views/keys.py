@@ -5,7 +5,7 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 
-from annotate.keys import ACTIONS, WrongKeys, change_keys, key_groups, keys_of
+from annotate.keys import ACTIONS, PRINTED, WrongKeys, change_keys, key_groups, keys_of
 from annotate.roles import MAY_ANNOTATE
 from annotate.views.access import needs
 
@@ -26,5 +26,5 @@ def keys(request):
         else:
             messages.success(request, _("Your keys are kept with your account."))
             return redirect("keys")
-    rows = [(action, label, usual, chosen[action]) for action, (usual, label) in ACTIONS.items()]
+    rows = [(action, label, PRINTED.get(usual, usual), chosen[action]) for action, (usual, label) in ACTIONS.items()]
     return render(request, "keys.html", {"rows": rows, "problem": problem}, status=422 if problem else 200)

@@ -65,14 +65,14 @@ def test_it_names_the_pools_that_await_with_their_languages_and_no_other(client)
     make_pool(policy, "For members", members_only=True)
     make_pool(policy, "Asleep", status="paused")
     page = invitation_page(client)
-    assert re.findall(r"<strong [^>]*>(.*?)</strong> \((.*?)\)", page) == [
+    assert re.findall(r"<strong [^>]*>(.*?)</strong> · ([^<\n]+?)(?:<br>|</li>)", page) == [
         ("Letters", "Simplified Chinese"),
         ("Sums", "xx-new"),
     ]
     assert "Kind &lt;letters&gt;." in page
     assert "No pool is open yet." not in page
     client.cookies["django_language"] = "zh-hans"
-    assert "(简体中文)" in invitation_page(client)
+    assert "· 简体中文" in invitation_page(client)
 
 
 @pytest.mark.parametrize(
@@ -249,6 +249,7 @@ def test_a_stranger_who_asks_for_a_new_password_is_told_by_mail_and_whoever_woul
 def test_whoever_is_signed_in_changes_the_password(client):
     make_account(email="alice@example.org", role="annotator", password="a rather long sentence")
     sign_in(client, "a rather long sentence")
+    assert "placeholder" not in client.get(reverse("account_change_password")).text  # it would say the label again
     sentences = dict.fromkeys(("password1", "password2"), "another long sentence")
     client.post(reverse("account_change_password"), {"oldpassword": "a rather long sentence", **sentences})
     client.post(reverse("account_logout"))

@@ -236,6 +236,20 @@ def test_no_english_is_left_on_any_page(world, cast, signed_in, name, least):
     assert english == {}, english
 
 
+@pytest.mark.parametrize("name", ["maria", "alice", "nobody"])
+def test_its_punctuation_is_as_wide_as_its_characters(world, cast, signed_in, name):
+    """No Latin brackets but around numbers; within a text, no space after what is wide enough already."""
+    client = Client() if name == "nobody" else signed_in(cast[name])
+    narrow = {}
+    for path, html in pages(client, world).items():
+        page = Spoken()
+        page.feed(html)
+        said = [re.sub(r"\([\d,]+\)", "", text) for text in page.texts]
+        if found := [text for text in said if re.search(r"[()]|[，。、；：！？]\s+\S", text)]:
+            narrow[path] = found
+    assert narrow == {}
+
+
 @pytest.mark.parametrize("page", ["429.html", "500.html"])
 def test_the_pages_of_bad_days_are_in_chinese(page):
     with translation.override("zh-hans"):

@@ -139,7 +139,10 @@ def test_who_withdrew_stays_out(maria, cast):
     """A new answer would not count, and the page says that it cannot be undone."""
     maria.post(reverse("person_withdraw", args=[cast["alice"].pk]))
     address = reverse("person_reactivate", args=[cast["alice"].pk])
-    assert address not in maria.get(reverse("person", args=[cast["alice"].pk])).text
+    page = maria.get(reverse("person", args=[cast["alice"].pk])).text
+    assert "the account stays closed" in page
+    assert address not in page
+    assert reverse("person_role", args=[cast["alice"].pk]) not in page
     assert "the account stays closed" in maria.post(address, follow=True).text
     assert not User.objects.get(pk=cast["alice"].pk).is_active
 
