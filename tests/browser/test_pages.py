@@ -375,6 +375,20 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
     assert not Ranking.objects.get().counts
 
 
+def test_feedback_begins_at_its_beginning_on_a_phone_and_fits_it(open_browser, policy):
+    make_training(policy)
+    Comparison.objects.filter(kind="training").update(gold_explanation="Amber glows, and so it is better. " * 60)
+    visit = open_browser(viewport={"width": 360, "height": 640}, has_touch=True, is_mobile=True).ready()
+    assert visit.page.evaluate("document.documentElement.scrollWidth") <= 360
+    visit.page.locator("button[name=verdict][value=first]").tap()
+    dialog = visit.page.locator("#feedback-dialog")
+    dialog.wait_for()
+    assert dialog.evaluate("dialog => [dialog.scrollTop, dialog.scrollHeight > dialog.clientHeight]") == [0, True]
+    for part in (dialog.locator("h2"), dialog.get_by_role("button", name="Next")):
+        assert part.evaluate("one => one.getBoundingClientRect().bottom <= innerHeight && one.checkVisibility()")
+    assert violations(visit.page) == []
+
+
 def test_training_that_was_not_passed_is_said_and_none_of_it_is_skipped(open_browser, policy):
     make_training(policy)
     visit = open_browser().ready()
