@@ -21,10 +21,14 @@ def test_axe_finds_nothing_on_the_ranking_page(open_browser, policy, k, scheme):
     assert violations(visit.page) == []
 
 
+@pytest.mark.parametrize(("scheme", "language"), [("light", "en"), ("dark", "zh-hans")])
 @pytest.mark.parametrize("key", ["?", "s", "x", "Shift+D", "l"])
-def test_axe_finds_nothing_in_the_dialogs(open_browser, policy, key):
+def test_axe_finds_nothing_in_the_dialogs(open_browser, policy, key, scheme, language):
     make_work(policy, 4)
-    visit = open_browser(reduced_motion="reduce").ready().press(key)
+    visit = open_browser(path="/work/", reduced_motion="reduce", color_scheme=scheme)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
+    visit.page.goto("/rank/")
+    visit.ready().press(key)
     visit.page.locator("dialog[open], #guidelines-panel:visible").wait_for()
     assert violations(visit.page) == []
 

@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.models import Assignment, Ranking
-from tests.browser.visit import intercept, make_work, ranks_as_shown
+from tests.browser.visit import RICH, intercept, make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
 
@@ -440,6 +440,32 @@ def test_it_works_with_tab_and_space_alone(open_browser, policy):
     visit.wait_for_another_than(was)
     visit.wait_until_sent()
     assert ranks_as_shown(was) == [1, 2, 3]
+
+
+STOP_NUMBER = """() => {
+  const [one, stops] = [document.activeElement, window.stops ??= []];
+  if (one === document.body) return null;
+  if (!stops.includes(one)) stops.push(one);
+  return stops.indexOf(one);
+}"""
+
+
+@pytest.mark.parametrize("key", ["Tab", "Shift+Tab"])
+def test_the_focus_comes_past_everything_once_and_out_of_the_page(open_browser, policy, key):
+    """No keyboard trap (WCAG 2.1.2), with all that a pool can ask for and every panel open."""
+    make_work(policy, 4, strength_scale=3, **RICH)
+    visit = open_browser().ready().press("l")
+    visit.page.locator("#guidelines-panel:visible").wait_for()
+    visit.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+    rounds = [[]]
+    while len(rounds) < 3 and len(rounds[-1]) < 200:
+        visit.press(key)
+        stop = visit.page.evaluate(STOP_NUMBER)
+        rounds[-1].append(stop) if stop is not None else rounds.append([])
+    whole = rounds[1]
+    assert len(rounds) == 3
+    assert len(whole) == len(set(whole)) > 40
+    assert set(rounds[0]) <= set(whole)
 
 
 def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy):
