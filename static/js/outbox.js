@@ -54,6 +54,7 @@ export class Outbox extends EventTarget {
   #timer = 0;
   #queued = null; // the flush that waits for its turn: one is enough for all that is there by then
   #failures = 0;
+  #isAskedToKeep = false;
   #channel = "BroadcastChannel" in globalThis ? new BroadcastChannel("whetstone-outbox") : null;
 
   constructor({ user, urls }) {
@@ -82,9 +83,8 @@ export class Outbox extends EventTarget {
     if (body.rationale || body.better_answer) await this.add({ assignment, kind: "ranking", body, problem });
   }
 
-  /* Whether this browser keeps anything for this site; asks it not to clear that away when its disk is full. */
+  /* Whether this browser keeps anything for this site. */
   async opens() {
-    navigator.storage?.persist?.().catch(() => {});
     return this.#database.then(() => true, () => false);
   }
 
@@ -188,16 +188,17 @@ export class Outbox extends EventTarget {
   }
 
   async #post(entry, timeoutMs) {
+    const signal = AbortSignal.timeout(timeoutMs);
     let response;
     try {
       response = await ask(this.urls[entry.kind].replace("/0/", `/${entry.assignment}/`), {
         method: "POST",
         headers: { "Content-Type": "application/json", "Idempotency-Key": entry.key },
         body: JSON.stringify(entry.body),
-        signal: AbortSignal.timeout(timeoutMs),
+        signal,
       });
-    } catch ({ name }) {
-      return name === "TimeoutError" ? "late" : "offline";
+    } catch {
+      return signal.aborted ? "late" : "offline"; // not by the name of the error: WebKit has one for both
     }
     if (response.ok) return "sent";
     if (response.type === "opaqueredirect" || response.status === 401) return "signed out";
@@ -216,8 +217,15 @@ export class Outbox extends EventTarget {
     await this.#tell();
     this.#channel?.postMessage({});
     if (state === "saved") return;
+    this.#askToKeep();
     const seconds = RETRY_SECONDS[Math.min(this.#failures++, RETRY_SECONDS.length - 1)];
     this.#timer = setTimeout(() => this.flush(), seconds * 1000);
+  }
+
+  /* The browser is not to clear away what waits when its disk is full. Only now: Firefox asks the person. */
+  #askToKeep() {
+    if (!this.#isAskedToKeep) navigator.storage?.persist?.().catch(() => {});
+    this.#isAskedToKeep = true;
   }
 
   #tellAll(type, entry) {

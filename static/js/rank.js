@@ -216,6 +216,9 @@ setInterval(() => {
 
 /* --- start --- */
 
+/* WebKit keeps a page as it was while one is elsewhere, but not its locks: what it shows may be answered by then. */
+addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+
 /* What the server drew is this tab's, unless it was answered already or another tab has it. An answer can be corrected
  * in two tabs at once; while a correction of it waits in the outbox, it waits as well. */
 async function begin(form) {

@@ -124,3 +124,11 @@ def test_closed_guidelines_leave_one_where_one_has_read_to(open_browser, policy,
     visit.page.wait_for_function("() => !history.state?.isOver")
     visit.page.wait_for_timeout(300)
     assert visit.page.evaluate("scrollY") == 700
+
+
+def test_a_page_that_the_browser_had_kept_is_loaded_anew(open_browser, policy):
+    """WebKit keeps it as it was while one is elsewhere, without its locks: what it shows may be answered by then."""
+    visit = come_from_my_work(open_browser, policy)
+    with visit.page.expect_navigation():
+        visit.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
+    visit.ready()

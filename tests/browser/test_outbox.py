@@ -80,6 +80,21 @@ def test_it_keeps_answers_without_a_network_and_sends_each_once_when_it_is_back(
     assert stored_once(*done)
 
 
+def test_it_asks_the_browser_to_keep_answers_once_some_wait_and_not_before(open_browser, policy):
+    """Firefox passes the question on to the person, who would not know what for."""
+    make_work(policy, 2)
+    visit = open_browser(path="/work/")
+    visit.page.add_init_script("window.asked = 0; StorageManager.prototype.persist = async () => (asked += 1) > 0")
+    visit.page.goto("/rank/")
+    first = visit.ready().shown
+    visit.press("ArrowLeft").wait_for_another_than(first)
+    visit.wait_until_sent()
+    assert visit.page.evaluate("asked") == 0
+    answer_offline(visit, 2)
+    visit.wait_for_text("No connection: 2 answers are kept")
+    assert visit.page.evaluate("asked") == 1
+
+
 def test_it_says_so_when_nothing_is_left_and_the_network_is_gone(open_browser, policy):
     make_work(policy, 2)
     visit = open_browser().ready()
