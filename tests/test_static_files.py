@@ -1,4 +1,5 @@
-"""What a browser may keep for ever is named by its content, down to the modules that a script imports."""
+"""What a browser may keep for ever is named by its content, down to the modules that a script imports; the styles are
+such as every browser reads."""
 
 import re
 from pathlib import Path
@@ -21,3 +22,9 @@ def test_it_names_every_module_by_its_content(tmp_path):
     for name in imported:
         assert re.fullmatch(r"[a-z]+\.[0-9a-f]{12}\.js", name)
         assert (script.parent / name).exists()
+
+
+def test_it_decorates_text_as_webkit_understands():
+    """WebKit drops a `text-decoration` that says more than one word, and the words are not underlined at all."""
+    for sheet in (SOURCE.parents[1] / "css").glob("*.css"):
+        assert re.findall(r"text-decoration:\s*[^;\s]+\s[^;]*;", sheet.read_text()) == [], sheet.name
