@@ -22,6 +22,7 @@ export class Comparison extends EventTarget {
   #history = [];
   #tray = null;
   #lastRank = null;
+  #drawn = []; // ranks
   effort = new Effort();
   #given = null; // in a correction: what was said before
 
@@ -348,7 +349,7 @@ export class Comparison extends EventTarget {
     if (input.name.startsWith("rank-")) {
       const index = this.ids.indexOf(Number(input.name.slice(5)));
       const rank = Number(input.value);
-      this.#write(index, this.#drawn?.ranks[index] ?? null);
+      this.#write(index, this.#drawn[index]);
       this.place(index, rank);
     } else if (input.name === "all_bad") {
       const on = input.checked;
@@ -377,11 +378,9 @@ export class Comparison extends EventTarget {
     }
   }
 
-  #drawn = null;
-
   #draw() {
     const ranks = this.ranks;
-    this.#drawn = { ranks };
+    this.#drawn = ranks;
     this.cards.forEach((card, index) => {
       card.querySelector(".place").textContent = this.allBad ? "0" : ranks[index] ?? "";
       card.classList.toggle("is-ranked", ranks[index] !== null && !this.allBad);
