@@ -28,7 +28,8 @@ TEXTS = (
     ),
     gettext_noop("The disk is full, or a file may not grow so large; make room and retry."),
     gettext_noop("prompts.jsonl has no prompt of the split “held_out”: there is nothing to compare on"),
-    gettext_noop("prompts.jsonl has no prompt of the split “train”"),
+    gettext_noop("prompts.jsonl has no prompt"),
+    gettext_noop("prompts.jsonl has no prompt of the split “{value}”"),
     gettext_noop("rankings.jsonl holds out every prompt that prompts.jsonl gives to train on"),
     gettext_noop(
         "{value} reads {limit} tokens at most ({key}), and a prompt with its completion may have {count}: lower {names}"
@@ -44,8 +45,12 @@ TEXTS = (
     gettext_noop("the parent is an adapter, but lora is null: train an adapter or start from the base"),
     gettext_noop("the parent is a whole model, but lora is set: make it the base_model, or set lora to null"),
     gettext_noop("there is no parent checkpoint in {value}"),
+    gettext_noop("the parent {value} is no checkpoint: name a folder such as a run's ppo/policy"),
     gettext_noop("there is no model in {path}: there is no such folder"),
     gettext_noop("there is no model in {path}: {why}"),
+    gettext_noop("the weights in {path} cannot be read: {why}"),
+    gettext_noop("the tokenizer in {path} cannot be read: {why}"),
+    gettext_noop("the tokenizer in {path} has no EOS, by which a completion ends: set its eos_token"),
     gettext_noop("rankings.jsonl has no ranking: rank some prompts first"),
     gettext_noop("the gradient is not finite: lower the learning rate, or set dtype to float32"),
     gettext_noop("the policy's logits are not finite: lower the learning rate, or set dtype to float32"),
@@ -78,9 +83,13 @@ TEXTS = (
     gettext_noop(
         "{stage} was begun with other contents of {names}: set them back, take a new run folder, or remove {value}"
     ),
-    gettext_noop("the reward function must return {count} finite numbers, one a completion"),
+    gettext_noop("the reward function must return {count} finite numbers, one a completion, not {value}"),
     gettext_noop("{value} is a folder: name the file to write"),
+    gettext_noop("{value} is no file: name the file to write"),
+    gettext_noop("{value} is read for what is to be written: name another file to write"),
+    gettext_noop("there is no folder {path} to write {value} in"),
     gettext_noop("there is no demonstrations.jsonl in the run folder"),
+    gettext_noop("{value} has no demonstration"),
     gettext_noop("no demonstration has an assistant's turn within sft.max_tokens"),
     gettext_noop("there is no corpus.jsonl and no corpus.txt in the run folder"),
     gettext_noop("the corpus is shorter than two tokens"),
@@ -141,6 +150,7 @@ TEXTS = (
         "{stage} was begun with other options (see {path}): take a new run folder, or remove {folder} and {product}"
     ),
     gettext_noop("the reward function must return {count} finite numbers"),
+    gettext_noop("the reward function must return {count} finite numbers, one a completion"),
     gettext_noop("critic pre-trained for {steps} steps; it explains {share} of the variance of the returns"),
     # names of things, in notes and in the audit log
     gettext_noop("run {number}"),

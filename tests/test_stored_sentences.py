@@ -146,6 +146,10 @@ def test_it_says_which_keys_bound_the_memory_of_a_stage(tmp_path, stage):
             "critic pre-trained for 60 steps; it explains 45% of the variance of the returns",
             "价值网络预训练了 60 步，能解释回报方差的 45%",
         ),
+        (
+            "the reward function must return 4 finite numbers, one a completion",
+            "奖励函数必须为每个回答返回一个有限的数，共 4 个。",
+        ),
     ],
 )
 def test_it_knows_what_earlier_versions_stored(stored, said):

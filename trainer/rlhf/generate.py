@@ -41,8 +41,10 @@ def run_generate(folder: RunFolder, stop: StopSignal, *, options: argparse.Names
     )
     source = folder.path / "prompts.jsonl"
     prompts = [prompt for prompt in read_prompts(source) if options.split in (None, prompt.split or "train")]
+    if not prompts and options.split:
+        raise StageError(f"prompts.jsonl has no prompt of the split “{options.split}”")
     if not prompts:
-        raise StageError("prompts.jsonl has no prompt" + (f" of the split “{options.split}”" if options.split else ""))
+        raise StageError("prompts.jsonl has no prompt")
     chosen = [options.split, options.samples, options.temperature, options.top_p, options.seed, options.unranked]
     inputs = (folder.path / "config.json", Path(config.base_model), checkpoint, source)
     lines = UnfinishedLines(
