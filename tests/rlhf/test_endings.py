@@ -46,6 +46,29 @@ def test_a_full_disk_is_worth_another_try(folder, error, capsys):
     assert f"reward: {said['reason']}\n" == capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "is_lost"),
+    [
+        ("[gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4711", True),
+        ("[gloo/transport/tcp/pair.cc:547] Read error [127.0.0.1]:4711: Connection reset by peer", True),
+        ("[gloo/transport/tcp/pair.cc:446] writev [127.0.0.1]:4711: Broken pipe", True),
+        ("NCCL error in: ProcessGroupNCCL.cpp:3384, remote process exited or there was a network error", True),
+        ("[gloo/transport/tcp/device.cc:84] ifa != nullptr. Unable to find address for: nope0", False),
+        ("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation", False),
+    ],
+)
+def test_another_process_is_gone_where_the_network_says_so_and_not_where_it_is_set_up_wrong(folder, words, is_lost):
+    if is_lost:
+        said = failed(folder, RuntimeError(words))
+        assert said["reason"] == "another process of the launch is gone; run the stage again to go on"
+    else:
+        with pytest.raises(RuntimeError):
+            failed(folder, RuntimeError(words))
+        said = json.loads((folder / "error.json").read_text())
+        assert said["reason"] == f"RuntimeError: {words}"
+    assert said["can_retry"] is is_lost
+
+
 def test_it_names_the_file_that_stands_in_the_place_of_a_folder(folder):
     (folder / "reward").write_text("")
     assert failed(folder) == {"stage": "reward", "reason": f"{folder / 'reward'}: File exists", "can_retry": False}

@@ -354,7 +354,8 @@ def _keep_reason(folder: RunFolder, stage: str, ending: _Ending) -> None:
 
 
 NO_ROOM = ("No space left on device", "File too large", "Disk quota exceeded")
-LOST = "gloo/transport"  # where processes talk to each other, and hear that one of them does so no longer
+# As gloo and NCCL say that another process is no longer there. A timeout need not be that.
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
 NO_MEMORY = ("out of memory", "can't allocate memory")  # as a GPU and a CPU say it
 MEMORY_KEYS = {  # what bounds the memory of each stage; first, where there is one, what changes no result
     "pretrain": "pretrain.block_tokens",
@@ -386,7 +387,7 @@ def _explanation(error: Exception, stage: str) -> _Ending:
         return _Ending(f"there is no {error.filename}" if error.filename else str(error))
     if isinstance(error, OSError) and error.filename:
         return _Ending(f"{error.filename}: {error.strerror}")
-    if isinstance(error, RuntimeError) and LOST in str(error):
+    if isinstance(error, RuntimeError) and any(words in str(error) for words in LOST):
         return _Ending("another process of the launch is gone; run the stage again to go on", can_retry=True)
     if isinstance(error, MemoryError) or any(words in str(error) for words in NO_MEMORY):
         return _Ending(_advice(stage), can_retry=True, says_all=False)
