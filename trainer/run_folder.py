@@ -14,7 +14,7 @@ from annotate.services.snapshots import snapshot_demonstrations, snapshot_rankin
 from config.environment import DEFAULT_BASE_MODEL
 from trainer.models import TrainingRun
 
-MAX_PROMPT_TOKENS = 1024  # of a longer prompt the last are kept, where people rank and where a run learns
+MAX_PROMPT_TOKENS = 1024  # of a longer prompt BOS or CLS and the end are kept, for people and in a run
 
 
 def run_folder(run: TrainingRun) -> Path:

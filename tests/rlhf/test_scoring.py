@@ -74,10 +74,20 @@ def test_dense_payment_needs_a_score_with_terms(tmp_path, tiny_base):
         prepare(folder, folder.config, "tests.rlhf.rewards:has_e")
 
 
-@pytest.mark.parametrize("name", ["no_colon", "tests.rlhf.rewards:absent", "no.such.module:f", ":f", "./rewards:f"])
+@pytest.mark.parametrize(
+    "name", ["no_colon", "tests.rlhf.rewards:absent", "no.such.module:f", ":f", "./rewards:f", "my/rewards:f"]
+)
 def test_a_function_that_cannot_be_found_is_named(tmp_path, tiny_base, name):
     with pytest.raises(ConfigError, match="--reward: "):
         load_scorer(RunFolder(tmp_path), name, base=load_policy(tiny_base, dtype="float32"))
+
+
+def test_a_function_may_stand_in_any_file_that_python_imports(tmp_path, tiny_base, monkeypatch):
+    (tmp_path / "my-rewards.py").write_text("def f(prompts, completions):\n    return [7.0]\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = make_run(tmp_path, tiny_base)
+    scorer = load_scorer(folder, "my-rewards:f", base=load_policy(tiny_base, dtype="float32"))
+    assert scorer.function([], [""]) == [7.0]
 
 
 @pytest.fixture

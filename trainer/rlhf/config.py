@@ -197,7 +197,7 @@ class RunConfig:
     trust_remote_code: bool = False
     parent: str | None = None  # folder of the parent checkpoint's adapter or weights; None: the base itself
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    max_prompt_tokens: int = 512  # of a longer prompt the last are kept
+    max_prompt_tokens: int = 512  # of a longer prompt the end is kept, after BOS or CLS
     max_completion_tokens: int = 256  # what is sampled at most; a ranked completion is cut there too
     lora: LoraConfig | None = LoraConfig()  # None: full weights
     reward: RewardConfig = RewardConfig()

@@ -162,7 +162,7 @@ def _numbers(returned: Any) -> list[float]:
 
 def _import(name: str) -> RewardFunction:
     module, _, attribute = name.partition(":")
-    if not attribute or not all(part.isidentifier() for part in module.split(".")):
+    if not attribute or not module or module.startswith(".") or "/" in module:
         raise ConfigError(f"--reward: must be module:function, not {name!r}")
     try:
         found = getattr(importlib.import_module(module), attribute)
