@@ -120,11 +120,18 @@ def deal(rankings: list[dict[str, Any]], folds: int, seed: int) -> list[int]:
 
 
 def refuse_folds_without_a_pair(rankings: list[dict[str, Any]], dealt: list[int], folds: list[int]) -> None:
-    """Raises `SystemExit` for a fold of which nothing could be measured: all its rankings are ties."""
+    """Raises `SystemExit` for a fold on which nothing could be measured, or beside which nothing could be learned.
+
+    That takes a preference, on one prompt in the fold and on two outside it.
+    """
     said = zip(rankings, dealt, strict=True)
-    decided = {fold for ranking, fold in said if has_preference(parse_ranking(ranking, "a ranking"))}
-    if empty := sorted(set(folds) - decided):
-        raise SystemExit(f"fold {empty[0]} has no ranking with a preference to measure on: take fewer --folds")
+    decided = {key_of(ranking): fold for ranking, fold in said if has_preference(parse_ranking(ranking, "a ranking"))}
+    for fold in folds:
+        inside = sum(its_fold == fold for its_fold in decided.values())
+        if not inside:
+            raise SystemExit(f"fold {fold} has no ranking with a preference to measure on: take fewer --folds")
+        if len(decided) - inside < 2:
+            raise SystemExit(f"beside fold {fold} fewer than two prompts have a preference to learn from: rank more")
 
 
 def closed(ranking: dict[str, Any]) -> dict[str, Any]:

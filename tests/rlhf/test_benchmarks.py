@@ -187,10 +187,13 @@ def test_own_rankings_are_dealt_by_prompt_and_checked_before_the_hours_of_traini
     with pytest.raises(SystemExit, match="4 prompts cannot be dealt to 1 folds"):
         deal(rankings, 1, seed=1)
     refuse_folds_without_a_pair(rankings, dealt, [1, 2])
-    tied = [ranking_of(prompt, [1, 1] if prompt == "c" else [1, 2]) for prompt in "abc"]
-    refuse_folds_without_a_pair(tied, [1, 2, 3], [1, 2])
-    with pytest.raises(SystemExit, match="fold 3 has no ranking with a preference"):
-        refuse_folds_without_a_pair(tied, [1, 2, 3], [2, 3])
+    tied = [ranking_of(prompt, [1, 1] if prompt == "d" else [1, 2]) for prompt in "abcd"]
+    refuse_folds_without_a_pair(tied, [1, 2, 3, 4], [1, 2])
+    with pytest.raises(SystemExit, match="fold 4 has no ranking with a preference"):
+        refuse_folds_without_a_pair(tied, [1, 2, 3, 4], [2, 4])
+    refuse_folds_without_a_pair(tied, [1, 2, 2, 1], [1])
+    with pytest.raises(SystemExit, match="beside fold 2 fewer than two prompts have a preference"):
+        refuse_folds_without_a_pair(tied, [1, 2, 2, 1], [1, 2])
     path = tmp_path / "rankings.jsonl"
     with pytest.raises(SystemExit, match="rankings.jsonl: No such file"):
         checked_rankings(path)
