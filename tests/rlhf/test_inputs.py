@@ -10,7 +10,7 @@ from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from tests.rlhf.test_reward_training import StopAfter, model_files, report_of, write_run
 from tests.rlhf.test_supervised import with_demonstrations
 from tests.tiny_models import make_llama
-from trainer.rlhf import evaluation, reward_features, reward_training
+from trainer.rlhf import evaluation, inputs, reward_features, reward_training
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.evaluation import run_evaluate
@@ -31,6 +31,9 @@ def test_a_key_changes_with_options_and_files_and_with_nothing_else(tmp_path, mo
     first = key_of("x", 1, tmp_path / "a", tmp_path / "missing")
     assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") == first
     assert key_of("x", 2, tmp_path / "a", tmp_path / "missing") != first
+    with monkeypatch.context() as later:
+        later.setattr(inputs, "ENCODING", inputs.ENCODING + 1)
+        assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") != first
     folder = key_of(tmp_path)
     (tmp_path / "a").write_text("other")
     assert key_of("x", 1, tmp_path / "a", tmp_path / "missing") != first

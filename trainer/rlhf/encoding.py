@@ -30,6 +30,7 @@ PLAIN_TEMPLATE = (
     "{% if add_generation_prompt %}Assistant: {% endif %}"
 )
 
+ENCODING = 2  # one more whenever the same texts become other token ids: a state or file of others is made anew
 ANSWER = "Whetstone"  # which no template writes of itself
 
 

@@ -19,6 +19,7 @@ from trainer.rlhf.checkpoint import model_files, sha256_of
 from trainer.rlhf.config import READ_BY, RunConfig
 from trainer.rlhf.folder import RunFolder, write_json, write_text
 from trainer.rlhf.processes import Processes
+from trainer.rlhf.encoding import ENCODING
 from trainer.rlhf.versions import versions
 
 # What stages read in the run folder itself: all that a finished stage looks at again.
@@ -27,9 +28,9 @@ OWN_INPUTS = (*TEXTS, "reward/model", "ppo/policy")
 
 
 def key_of(*parts: Any) -> str:
-    """Sixteen hex digits for options, files and folders (paths), and the versions of what computes."""
+    """Sixteen hex digits for options, files and folders (paths), the versions of what computes and of the encoding."""
     named = [[_name(part), *_signatures(part)] if isinstance(part, Path) else part for part in parts]
-    return hashlib.sha256(json.dumps([named, versions()], sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps([named, versions(), ENCODING], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def settings_of(stage: str, config: RunConfig) -> list[str]:
