@@ -357,6 +357,55 @@ def test_a_finished_reward_model_says_that_rankings_have_joined(tmp_path, tiny_b
     assert changed_since(folder, "reward", capsys) == "", "one that an earlier version made kept none"
 
 
+def test_a_finished_reward_model_is_of_the_rankings_that_stood_before_it_read_any(tiny_base, tmp_path, monkeypatch):
+    folder, read = write_run(tmp_path, tiny_base), reward_training.named_splits
+
+    def grow_meanwhile(its_folder):
+        monkeypatch.undo()
+        splits = read(its_folder)
+        grown(its_folder)
+        return splits
+
+    before = content_of(tmp_path / "rankings.jsonl")
+    monkeypatch.setattr(reward_training, "named_splits", grow_meanwhile)
+    assert main(["reward", str(tmp_path)]) == COMPLETE
+    assert json.loads((tmp_path / "reward" / "inputs.json").read_text())["rankings.jsonl"] == before
+    assert before != content_of(folder.path / "rankings.jsonl")
+
+
+def with_policy(folder, path, *, seed) -> None:
+    """An adapter of the run's base, as a stage leaves one."""
+    policy = load_policy(folder.config.base_model, dtype="float32", device="cpu")
+    policy.new_adapter("policy", LoraConfig(r=4, alpha=8), seed=seed)
+    policy.save_adapter("policy", path, {"base": folder.config.base_model})
+
+
+def test_a_finished_evaluation_says_that_the_checkpoint_it_was_given_has_changed(
+    tmp_path, tiny_base, capsys, monkeypatch
+):
+    """It lies in the run folder, which is named from where one stands, and the checkpoint from the root."""
+    folder = make_run(tmp_path / "run", tiny_base, prompts=16)
+    with_policy(folder, folder.path / "sft" / "policy", seed=1)
+    monkeypatch.chdir(tmp_path)
+    named = ("--reward", HAS_E, "--checkpoint", str(folder.path / "sft" / "policy"))
+    assert main(["evaluate", "run", *named]) == COMPLETE
+    assert changed_since(RunFolder("run"), "evaluate", capsys, *named) == ""
+    with_policy(folder, folder.path / "sft" / "policy", seed=2)
+    said = changed_since(RunFolder("run"), "evaluate", capsys, *named)
+    assert said.startswith("This evaluate is of other contents of sft/policy than are there now")
+
+
+@pytest.mark.parametrize("is_own", [True, False])
+def test_a_finished_ppo_says_that_its_parent_in_the_run_folder_has_changed(tmp_path, tiny_base, capsys, is_own):
+    parent = tmp_path / ("run/sft/policy" if is_own else "elsewhere")
+    folder = make_run(tmp_path / "run", tiny_base, parent=str(parent), ppo={"updates": 1})
+    with_policy(folder, parent, seed=1)
+    assert main(["ppo", str(folder.path), "--reward", HAS_E]) == COMPLETE
+    with_policy(folder, parent, seed=2)
+    said = changed_since(folder, "ppo", capsys, "--reward", HAS_E)
+    assert said.startswith("This ppo is of other contents of parent than are there now") if is_own else said == ""
+
+
 def test_a_finished_evaluation_says_that_the_policy_was_trained_anew(tmp_path, tiny_base, capsys):
     folder = make_run(tmp_path, tiny_base, prompts=16)
     run(folder)

@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from trainer.rlhf.checkpoint import model_files, sha256_of
 from trainer.rlhf.config import READ_BY, RunConfig
+from trainer.rlhf.encoding import ENCODING
 from trainer.rlhf.folder import RunFolder, write_json, write_text
 from trainer.rlhf.processes import Processes
-from trainer.rlhf.encoding import ENCODING
 from trainer.rlhf.versions import versions
-
-# What stages read in the run folder itself: all that a finished stage looks at again.
-TEXTS = ("rankings.jsonl", "prompts.jsonl", "unranked.jsonl", "demonstrations.jsonl", "corpus.jsonl", "corpus.txt")
-OWN_INPUTS = (*TEXTS, "reward/model", "ppo/policy")
 
 
 def key_of(*parts: Any) -> str:
@@ -75,8 +73,7 @@ def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], proc
 def keep_inputs(folder: RunFolder, stage: str, inputs: Iterable[Path], processes: Processes) -> None:
     """Keeps in `{stage}/inputs.json` a digest of those that lie in the run folder, by their names in it."""
     if processes.is_first:
-        own = [path for path in inputs if path.exists() and path.is_relative_to(folder.path)]
-        names = {path.relative_to(folder.path).as_posix(): path for path in own}
+        names = {name: path for path in inputs if path.exists() and (name := _name_in(folder, path)) is not None}
         write_json(folder.stage(stage) / "inputs.json", {name: content_of(path) for name, path in names.items()})
 
 
@@ -84,7 +81,9 @@ def changed_inputs(folder: RunFolder, stage: str) -> list[str]:
     """What lies in the run folder and is no longer what the stage read; what is gone is not named."""
     kept = folder.path / stage / "inputs.json"
     before = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    now = {name: content_of(folder.path / name) for name in OWN_INPUTS if name in before}
+    models = {} if stage in ("reward", "evaluate") else models_of(folder.config)  # which have the names of their keys
+    paths = {name: models.get(name, folder.path / name) for name in before}
+    now = {name: content_of(path) for name, path in paths.items() if _name_in(folder, path) is not None}
     return [name for name, content in now.items() if content not in (None, before[name])]
 
 
@@ -109,6 +108,17 @@ def content_of(path: Path) -> str | None:
 def _name(path: Path) -> str:
     """The same from wherever it is named."""
     return str(path.resolve() if path.exists() else path)
+
+
+def _name_in(folder: RunFolder, path: Path) -> str | None:
+    """What the path is called in the run folder, however both are named; None for one that is not in it.
+
+    A link in the folder is in it wherever it leads.
+    """
+    for plain in (os.path.abspath, os.path.realpath):
+        with suppress(ValueError):
+            return Path(plain(path)).relative_to(plain(folder.path)).as_posix()
+    return None
 
 
 def _signatures(path: Path) -> list[list[Any]]:

@@ -58,7 +58,10 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
 
     Raises `DataError` for a line that cannot be read, `StageError` where there is too little to learn from.
     """
-    config, processes, splits = folder.config, join_processes(), named_splits(folder)
+    config, processes = folder.config, join_processes()
+    # Before they are read: of what is written meanwhile a digest would say that it was learned.
+    keep_inputs(folder, "reward", [*texts_of(folder, config), folder.path / "prompts.jsonl"], processes)
+    digests, splits = digests_of(folder, config), named_splits(folder)
     split = split_rankings(RankingFile(folder.path / "rankings.jsonl"), config, splits)
     base = load_policy(config.base_model, dtype=config.dtype, trust_remote_code=config.trust_remote_code)
     journal = Journal(folder.log("reward"), stop or StopSignal(), is_writing=processes.is_first)
@@ -66,8 +69,7 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     trunk = base if kind != "backbone" else load_backbone(config)
     for policy in (trunk,) if trunk is base else (trunk, base):
         refuse_long_rankings(chain(*split), policy, config)
-    state = state_of(folder.stage("reward") / "state", inputs_key(folder, config, splits), processes)
-    keep_inputs(folder, "reward", [*texts_of(folder, config), folder.path / "prompts.jsonl"], processes)
+    state = state_of(folder.stage("reward") / "state", inputs_key(config, digests, splits), processes)
     readers = {"learning": FeatureReader(trunk, config, state, journal, processes)}
     readers["judging"] = readers["learning"] if trunk is base else judge_reader(base, config, state, journal, processes)
     steps = steps_of(len(split.learning), config.reward) if kind in ("lora", "full") else 0
@@ -95,9 +97,13 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     processes.barrier()
 
 
-def inputs_key(folder: RunFolder, config: RunConfig, splits: Mapping[str, str]) -> str:
-    """The key of all that features and tuning are made of; texts count as they are, not by when they were written."""
-    digests = [sha256_of(path) for path in texts_of(folder, config) if path.exists()]
+def digests_of(folder: RunFolder, config: RunConfig) -> list[str]:
+    """Of the texts: they count as they are, not by when they were written."""
+    return [sha256_of(path) for path in texts_of(folder, config) if path.exists()]
+
+
+def inputs_key(config: RunConfig, digests: Sequence[str], splits: Mapping[str, str]) -> str:
+    """The key of all that features and tuning are made of."""
     models = [Path(name) for name in (config.base_model, config.reward.backbone) if name is not None]
     return key_of("reward", STATE_FORMAT, settings_of("reward", config), digests, sorted(splits.items()), *models)
 
