@@ -37,7 +37,7 @@ export class Comparison extends EventTarget {
     this.isTraining = Boolean(form.dataset.training);
     this.cards = [...form.querySelectorAll(".completion")];
     this.ids = this.cards.map((card) => Number(card.dataset.id));
-    this.letters = this.cards.map((card) => card.dataset.letter);
+    this.letters = this.cards.map((card) => card.querySelector("h2").lastChild.data);
     this.active = 0;
     this.verdict = form.querySelector('[name="verdict"][aria-pressed="true"]')?.value ?? null; // in a correction
     this.spans = JSON.parse(form.querySelector("script")?.textContent ?? "[]");

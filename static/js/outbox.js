@@ -214,10 +214,10 @@ export class Outbox extends EventTarget {
 
   async #settle(state) {
     this.state = state;
+    if (state !== "saved") this.#askToKeep();
     await this.#tell();
     this.#channel?.postMessage({});
     if (state === "saved") return;
-    this.#askToKeep();
     const seconds = RETRY_SECONDS[Math.min(this.#failures++, RETRY_SECONDS.length - 1)];
     this.#timer = setTimeout(() => this.flush(), seconds * 1000);
   }

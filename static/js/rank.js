@@ -217,7 +217,11 @@ setInterval(() => {
 /* --- start --- */
 
 /* WebKit keeps a page as it was while one is elsewhere, but not its locks: what it shows may be answered by then. */
-addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
+addEventListener("pageshow", ({ persisted }) => {
+  if (!persisted || !navigator.onLine) return;
+  stage.current = null; // its draft was kept when one left, and may have grown elsewhere
+  location.reload();
+});
 
 /* What the server drew is this tab's, unless it was answered already or another tab has it. An answer can be corrected
  * in two tabs at once; while a correction of it waits in the outbox, it waits as well. */

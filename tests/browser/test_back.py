@@ -132,3 +132,20 @@ def test_a_page_that_the_browser_had_kept_is_loaded_anew(open_browser, policy):
     with visit.page.expect_navigation():
         visit.page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))")
     visit.ready()
+
+
+GO_ON_ELSEWHERE_AND_COME_BACK = """() => {
+  const key = Object.keys(localStorage).find((key) => key.startsWith("whetstone-draft-"));
+  const draft = JSON.parse(localStorage[key]);
+  draft.fields = draft.fields.map(([name]) => [name, "3"]);
+  localStorage[key] = JSON.stringify(draft);
+  dispatchEvent(new PageTransitionEvent("pageshow", { persisted: true }));
+}"""
+
+
+def test_a_kept_page_does_not_write_over_what_was_begun_since(open_browser, policy):
+    visit = come_from_my_work(open_browser, policy).press("1")
+    visit.page.wait_for_function("() => Object.keys(localStorage).some((key) => key.startsWith('whetstone-draft-'))")
+    with visit.page.expect_navigation():
+        visit.page.evaluate(GO_ON_ELSEWHERE_AND_COME_BACK)
+    assert visit.ready().page.locator(".place").first.text_content() == "3"

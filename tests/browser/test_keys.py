@@ -486,7 +486,7 @@ def test_it_shows_differences_raw_text_guidelines_and_keys(open_browser, policy)
 
 def focused(visit) -> str:
     return visit.page.evaluate(
-        "document.activeElement.closest('[data-letter]')?.dataset.letter ?? document.activeElement.id"
+        "document.activeElement.closest('.completion')?.querySelector('h2').lastChild.data ?? document.activeElement.id"
     )
 
 

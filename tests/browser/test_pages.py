@@ -88,6 +88,8 @@ def test_what_a_key_does_a_finger_does_too(open_browser, policy, monkeypatch):
     page.locator("#stage .marking button").nth(1).tap()
     page.locator("#stage .marks li").wait_for()
     assert page.locator("#stage .marks li").inner_text().startswith("bad: “")
+    bar = page.locator("#stage .marks li").evaluate("item => getComputedStyle(item).borderInlineStartColor")
+    assert bar != page.locator("#stage .marks li").evaluate("item => getComputedStyle(item).color")  # good or bad
     done = visit.shown
     page.get_by_role("button", name="Skip").tap()
     page.get_by_role("button", name="It cannot be ranked").tap()
