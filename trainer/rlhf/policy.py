@@ -345,8 +345,8 @@ def is_adapter(checkpoint: Path | str) -> bool:
 
 def is_whole_model(checkpoint: Path | str) -> bool:
     """Whether a checkpoint's folder holds a model with its weights: a run folder, say, has a config.json alone."""
-    weights = (name for pattern in ("*.safetensors", "*.bin") for name in Path(checkpoint).glob(pattern))
-    return (Path(checkpoint) / "config.json").exists() and any(True for _ in weights)
+    folder = Path(checkpoint)
+    return (folder / "config.json").exists() and any([*folder.glob("*.safetensors"), *folder.glob("*.bin")])
 
 
 def check_parent(config: RunConfig) -> None:
