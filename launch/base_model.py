@@ -25,7 +25,16 @@ def gguf_file() -> Path:
 
 
 def prepare_base_model(folder: Path) -> None:
-    """Write the default model to `folder` in bfloat16, under another name first: a half-written folder never counts."""
+    """Write the default model to `folder` in bfloat16, unless it is there; a second process waits for the first."""
+    from filelock import FileLock
+
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        if not folder.exists():
+            write_base_model(folder)
+
+
+def write_base_model(folder: Path) -> None:
+    """Under another name first: a half-written folder never counts."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging

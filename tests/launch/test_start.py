@@ -56,6 +56,18 @@ with exclusive(Path({str(tmp_path)!r})):
         assert (tmp_path / "launch.lock").read_text() == str(os.getpid())
 
 
+@pytest.mark.parametrize(
+    ("argument", "sentence"), [("--oracle=nobody", "There is no oracle “nobody”"), ("--turn=x", "--turns: invalid int")]
+)
+def test_a_demonstration_with_a_wrong_argument_starts_nothing(tmp_path, argument, sentence):
+    command = [sys.executable, "-m", "launch", "demo", "--", argument]
+    environment = os.environ | {"DATA_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, cwd=PROJECT_ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert sentence in done.stderr
+    assert not list(tmp_path.glob("demo-*"))
+
+
 def test_it_compiles_a_translation_once(tmp_path):
     folder = tmp_path / "zh_Hans" / "LC_MESSAGES"
     folder.mkdir(parents=True)

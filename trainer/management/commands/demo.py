@@ -38,8 +38,15 @@ class Command(BaseCommand):
         parser.add_argument("--samples", type=int, default=4, help="completions per held-out prompt and checkpoint")
         parser.add_argument("--url", default="", help="default: HOST and PORT")
         parser.add_argument("--seed", type=int, default=1)
+        parser.add_argument("--dry-run", action="store_true", help="only say whether these arguments will do")
 
     def handle(self, *args, **options):
+        try:
+            load_oracle(options["oracle"])
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if options["dry_run"]:
+            return
         self.started = time.monotonic()
         url = options["url"] or f"http://{settings.ENVIRONMENT.host}:{settings.ENVIRONMENT.port}"
         policy = Policy.objects.order_by("pk").first()
