@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from axe_playwright_python.sync_playwright import Axe
 from django.conf import settings
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -170,8 +171,12 @@ class Visit:
         self.context.close()
 
 
+@transaction.atomic
 def lend_elsewhere(assignment_id: int, annotator: User) -> None:
-    """The lease ran out, the tick was at it, and somebody else has the comparison now."""
+    """The lease ran out, the tick was at it, and somebody else has the comparison now.
+
+    At once: a page that fetches ahead in between would have its comparison again.
+    """
     assignment = Assignment.objects.get(pk=assignment_id)
     Assignment.objects.filter(pk=assignment_id).update(expires_at=timezone.now() - timedelta(minutes=1))
     release_expired_leases()
