@@ -1,6 +1,9 @@
 """A real Chromium before a real server. Every page fails its test if the console or the content policy complains.
 
 Where there is no Chromium these tests are skipped with a sentence; where CI=true they fail instead.
+
+Browser, server and test are three clocks, so a test that fails here is run once more. The first failure is shown at
+the end all the same: it is a race of the test or of the page, to be found. `-p no:rerunfailures` gives no second run.
 """
 
 import os
@@ -22,6 +25,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.flaky(reruns=1))
+
+
+def pytest_terminal_summary(terminalreporter):
+    for report in terminalreporter.stats.get("rerun", []):
+        terminalreporter.section(f"{report.nodeid} failed once")
+        terminalreporter.write_line(report.longreprtext)
 
 
 @pytest.fixture(scope="session")
