@@ -60,6 +60,12 @@ class TestSimulate:
         assert PoolMember.objects.get().pool == pool
         assert Ranking.objects.get().pool == pool
 
+    def test_it_says_how_far_it_is(self, live_server, monkeypatch):
+        monkeypatch.setattr("annotate.management.commands.simulate.SAY_EVERY", 2)
+        make_comparisons(5)
+        lines = said("simulate", annotators=2, comparisons=5, oracle="random", url=live_server.url).splitlines()
+        assert lines[:-1] == ["ranking 2 of 5", "ranking 4 of 5"]
+
     def test_it_waits_and_then_says_that_there_is_nothing(self, live_server):
         make_comparisons(1)
         with pytest.raises(CommandError, match="nothing to rank for 1 seconds"):

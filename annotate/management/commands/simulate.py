@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 
 from django.core.management.base import BaseCommand, CommandError
@@ -17,6 +18,7 @@ from annotate.services.people import give_role
 from annotate.synthetic import GaveUp, SyntheticAnnotator
 
 MOST_ANNOTATORS = 200
+SAY_EVERY = 50  # rankings: a processor may take minutes to write what they are of
 
 
 class Command(BaseCommand):
@@ -55,7 +57,8 @@ class Command(BaseCommand):
             for email, password in accounts(options["annotators"], options["pool"])
         ]
         started = time.monotonic()
-        answered = work_together(annotators, options["comparisons"])
+        say = self.stdout.write if options["verbosity"] else None
+        answered = work_together(annotators, options["comparisons"], say)
         if options["verbosity"]:
             seconds = time.monotonic() - started
             each = ", ".join(str(count) for count in answered)
@@ -92,15 +95,22 @@ def account(email: str, pool: PromptPool | None) -> tuple[str, str]:
     return email, password
 
 
-def work_together(annotators: list[SyntheticAnnotator], comparisons: int) -> list[int]:
-    """Share `comparisons` answers out, first come, first served. Returns how many each gave. One gives up, all stop."""
-    left, lock = comparisons, threading.Lock()
+def work_together(
+    annotators: list[SyntheticAnnotator], comparisons: int, say: Callable[[str], object] | None = None
+) -> list[int]:
+    """Share `comparisons` answers out, first come, first served. Returns how many each gave. One gives up, all stop.
+
+    `say` hears of each SAY_EVERY.
+    """
+    begun, lock = 0, threading.Lock()
 
     def wants_another() -> bool:
-        nonlocal left
+        nonlocal begun
         with lock:
-            left -= 1
-            return left >= 0
+            begun += 1
+            if say is not None and begun <= comparisons and begun % SAY_EVERY == 0:
+                say(f"ranking {begun} of {comparisons}")
+            return begun <= comparisons
 
     with ThreadPoolExecutor(len(annotators)) as threads:
         work = [threads.submit(annotator.work, wants_another) for annotator in annotators]

@@ -66,7 +66,7 @@ class Command(BaseCommand):
                 pool=pool.pk,
                 url=url,
                 seed=options["seed"] + turn,
-                verbosity=0,
+                stdout=self.stdout,
             )
             begun = time.monotonic()
             run = self.follow(start_run(policy=policy))
