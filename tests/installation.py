@@ -14,6 +14,7 @@ import httpx
 import psutil
 
 from config.environment import PROJECT_ROOT
+from launch.leftovers import is_alive
 
 SERVICE_VARIABLES = ("DATABASE_URL", "CELERY_BROKER_URL", "DJANGO_SETTINGS_MODULE", "SECRET_KEY")
 
@@ -80,7 +81,7 @@ class Installation:
         return [
             each
             for each in self.process_tree_root().children(recursive=True)
-            if set(words) <= set(command(each)) and each.status() != psutil.STATUS_ZOMBIE
+            if set(words) <= set(command(each)) and is_alive(each)
         ]
 
     def is_up(self) -> bool:

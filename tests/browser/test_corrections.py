@@ -56,7 +56,8 @@ def test_a_correction_shows_all_that_was_said_also_what_is_no_longer_asked(
     PromptPool.objects.update(**{"ties_allowed": True, **asked})
     visit = open_browser(path=f"/work/{given.assignment_id}/", java_script_enabled=has_script)
     stage = visit.page.locator("#stage")
-    stage.locator("summary", has_text="Why?").wait_for()
+    if has_script:
+        visit.ready()  # what all completions have alike is then in each
     ranks = [card.locator(".ranks :checked").get_attribute("value") for card in stage.locator(".completion").all()]
     assert ranks == ["3", "2", "2", "1"]
     *_between, first = stage.locator(".completion").all()

@@ -185,8 +185,7 @@ def test_an_answer_had_back_is_without_what_another_tab_began_of_it(open_browser
     first, visit.page = visit.page, visit.context.new_page()
     visit.page.goto(f"/work/{done}/")
     visit.ready().press("a", "4")
-    visit.page.wait_for_timeout(1000)
-    assert has_draft(visit, done)
+    visit.page.wait_for_function("id => Object.keys(localStorage).some(key => key.endsWith(`-${id}`))", arg=done)
     visit.page.close()
     visit.page = first
     visit.press("u")

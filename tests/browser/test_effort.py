@@ -20,7 +20,7 @@ def before_the_second(open_browser, policy, k: int, *keys: str, **asked):
     visit.page.clock.install()
     visit.page.goto("/rank/")
     visit.ready()
-    visit.page.clock.pause_at(visit.page.evaluate("Date.now() / 1000 + 1"))
+    visit.page.clock.pause_at(visit.page.evaluate("Date.now() / 1000 + 5"))
     answer(visit, *keys)
     return visit
 

@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.models import Assignment, Ranking
-from tests.browser.visit import RICH, intercept, make_work, ranks_as_shown
+from tests.browser.visit import RICH, intercept, make_work, ranks_as_shown, wait_until
 from tests.worlds import make_ranking
 
 
@@ -221,6 +221,7 @@ def test_an_answer_that_is_stored_while_it_is_corrected_is_not_said_to_be_saved(
     visit.press("ArrowLeft").wait_for_another_than(done)
     take_back(visit)
     assert outcome_of(visit) == "1 waiting"
+    wait_until(visit.page, lambda: held)
     with visit.page.expect_response("**/ranking/"):
         held[0].continue_()
     visit.page.wait_for_function("() => document.getElementById('saved').textContent !== '1 waiting'")
@@ -611,6 +612,7 @@ def test_the_list_of_keys_is_fetched_with_the_first_question_and_says_so_where_i
 def test_without_a_script_the_keys_have_a_page(open_browser, policy):
     make_work(policy, 4)
     visit = open_browser(java_script_enabled=False)
+    visit.page.wait_for_url("**/rank/?in_full=1")  # else it comes while the link is pressed
     visit.page.get_by_role("link", name="Keys").click()
     visit.wait_for_text("Keys of the ranking page")
     said = visit.page.locator("noscript p:visible").inner_text()

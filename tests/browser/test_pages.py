@@ -5,7 +5,16 @@ import pytest
 from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking
 from annotate.services.invitations import invite_person
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
-from tests.browser.visit import MARKDOWN, RICH, intercept, make_training, make_work, ranks_as_shown, violations
+from tests.browser.visit import (
+    MARKDOWN,
+    RICH,
+    intercept,
+    make_training,
+    make_work,
+    ranks_as_shown,
+    violations,
+    wait_until,
+)
 from tests.worlds import make_ranking
 
 PAGE_BYTES = 150_000
@@ -212,7 +221,7 @@ def test_a_line_of_the_prompt_stays_in_sight_and_a_tap_shows_the_whole(reader):
     assert top_of(third) == read
     assert violations(page) == []
     page.touchscreen.tap(100, 16)
-    assert not whole.is_visible()
+    whole.wait_for(state="hidden")
     assert top_of(third) == read
 
 
@@ -291,6 +300,7 @@ def test_a_beginner_is_told_how_it_is_done_until_the_first_answer(open_browser, 
 def test_it_works_without_a_script(open_browser, policy, k):
     make_work(policy, k, count=2)
     visit = open_browser(java_script_enabled=False)
+    visit.page.wait_for_url("**/rank/?in_full=1")  # else it comes in the middle of the ranking
     done = visit.shown
     if k == 2:
         visit.page.locator("button[name=verdict][value=first]").click()
@@ -535,6 +545,7 @@ def test_the_whole_page_is_small_and_does_not_shift(open_browser, policy, cast, 
     visit.ready()
     wait_until_fetched_ahead(visit)
     visit.page.wait_for_load_state("networkidle")
+    wait_until(visit.page, lambda: len(ahead) >= 2)  # their bodies come after them
     assert sum(page) < PAGE_BYTES
     assert len(ahead) == 2
     if k == 4:

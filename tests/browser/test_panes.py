@@ -3,7 +3,7 @@
 import pytest
 
 from annotate.models import Ranking
-from tests.browser.visit import intercept, make_work, violations
+from tests.browser.visit import intercept, make_work, violations, wait_until
 
 LONG = [("word " * 60 + "\n\n") * n for n in (12, 24, 8, 16, 10, 14, 18, 20, 9)]
 SHARES = (
@@ -47,6 +47,7 @@ def test_none_is_offered_before_they_move_together(reader):
     intercept(reader.page, "**/js/scrolling*.js", lambda route: held.append(route))
     with reader.page.expect_request("**/js/scrolling*.js"):
         reader.press("p")
+    wait_until(reader.page, lambda: held)
     assert panes_of(reader) == 0
     held[0].continue_()
     reader.page.locator("#stage [data-pane]").nth(1).wait_for()

@@ -76,7 +76,8 @@ def test_who_comes_back_after_the_lease_ran_out_has_it_still(reader):
     done = reader.shown
     Assignment.objects.filter(pk=done).update(expires_at=timezone.now() - timedelta(minutes=1))
     release_expired_leases()
-    move_the_mouse(reader, 6)
+    with reader.page.expect_response("**/renewal/"):
+        move_the_mouse(reader, 6)
     assert reader.shown == done
     assert seconds_left(done) > 0
     assert Assignment.objects.get(pk=done).status == "leased"

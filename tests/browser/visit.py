@@ -1,6 +1,7 @@
 """One person's browser at the ranking page."""
 
 import re
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import product
 from urllib.parse import urlsplit
@@ -47,6 +48,7 @@ LOOKS = list(product(["light", "dark"], ["en", "zh-hans"]))
 
 def violations(page) -> list[str]:
     """What axe-core finds on a page as it stands: the rule and the element."""
+    page.wait_for_function("() => document.getAnimations().length === 0")  # no colour is on its way to another
     found = Axe().run(page, options=AXE).response["violations"]
     return [f"{rule['id']}: {node['html'][:200]}" for rule in found for node in rule["nodes"]]
 
@@ -66,6 +68,15 @@ def intercept(page, pattern: str, handler, **options) -> None:
     if not any(page.evaluate(ASK) == 204 for _ in range(200)):
         raise AssertionError(f"requests to {pattern} are not intercepted")
     page.unroute(PROBE)
+
+
+def wait_until(page, condition: Callable[[], object]) -> None:
+    """For what the test itself hears of, such as a request that is held: page calls alone let that come."""
+    for _attempt in range(400):
+        if condition():
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError("it never came")
 
 
 def make_work(policy, k: int, count: int = 6, texts: list[str] | None = None, **fields) -> PromptPool:
