@@ -153,9 +153,10 @@ function closeAround(button, closePanel) {
   else closePanel();
 }
 
-/* A label passes its click on to its radio, which then looks like one of the keyboard: what counts is a pointer just now. */
+/* A label passes its click on to its radio, which then looks like one of the keyboard: what counts is a pointer's click
+ * just now, which may come long after it was lifted. */
 function watchPointer() {
   let at = 0;
-  document.addEventListener("pointerup", () => (at = performance.now()), { capture: true });
+  document.addEventListener("click", ({ detail }) => detail && (at = performance.now()), { capture: true });
   return () => performance.now() - at < 100;
 }

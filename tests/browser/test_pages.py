@@ -66,6 +66,27 @@ def test_how_much_better_is_said_by_touch_and_by_mouse(open_browser, policy, is_
     assert Ranking.objects.get().strength == strength
 
 
+SLOW = """addEventListener("mouseup", () => {
+  for (const end = performance.now() + 150; performance.now() < end;);
+}, { capture: true })"""
+
+
+@pytest.mark.parametrize("is_phone", [True, False])
+def test_how_much_better_is_said_on_a_slow_machine_too(open_browser, policy, is_phone):
+    """Where the click comes long after the finger was lifted."""
+    make_work(policy, 2, count=3, strength_scale=3)
+    visit = open_browser(path="/work/", has_touch=is_phone, is_mobile=is_phone)
+    visit.page.add_init_script(SLOW)
+    visit.page.goto("/rank/")
+    done = visit.ready().shown
+    for name in ("A is better", "much better"):
+        found = visit.page.locator("#stage .bar").locator("button, label", has_text=name)
+        found.tap() if is_phone else found.click()
+    visit.wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert Ranking.objects.get().strength == 3
+
+
 def test_how_much_better_the_first_of_four_is_is_asked_on_a_phone_once_all_are_ranked(open_browser, policy):
     make_work(policy, 4, count=3, strength_scale=3)
     visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
