@@ -16,10 +16,6 @@ class Marks {
   constructor() {
     this.#remember();
     document.addEventListener("selectionchange", () => this.#remember());
-    // A button for the selected words takes the selection with it, unless it never gets the press.
-    for (const press of ["pointerdown", "mousedown"]) {
-      document.addEventListener(press, (event) => event.target.closest(".marking button") && event.preventDefault());
-    }
   }
 
   /* Where a tap on a button ends the selection, the words are still those selected a moment ago. */
@@ -29,17 +25,14 @@ class Marks {
     if (range && !range.collapsed && viewAround(range)) this.#last = { range: range.cloneRange(), at: performance.now() };
   }
 
-  #selected() {
-    const selection = getSelection();
-    const range = selection.rangeCount ? selection.getRangeAt(0) : null;
-    if (range && !range.collapsed) return range;
-    return this.#last && performance.now() - this.#last.at < RECENT_MS && this.#last.range.startContainer.isConnected
-      ? this.#last.range
-      : null;
+  get #recent() {
+    const isRecent = this.#last && performance.now() - this.#last.at < RECENT_MS;
+    return isRecent && this.#last.range.startContainer.isConnected ? this.#last.range : null;
   }
 
-  add(comparison, label) {
-    const range = this.#selected();
+  /* `selected`: what was when it was asked for, if anything. */
+  add(comparison, label, selected) {
+    const range = selected ?? this.#recent;
     const view = range ? viewAround(range) : null;
     const index = view ? comparison.cards.indexOf(view.closest(".completion")) : -1;
     if (index < 0) return announce(say("selectFirst"));
@@ -57,7 +50,7 @@ class Marks {
       note: [...note].slice(0, 1000).join(""),
       range: range.cloneRange(),
     });
-    getSelection().removeAllRanges();
+    if (!getSelection().isCollapsed) getSelection().removeAllRanges(); // else it may be the caret of a field
     this.#last = null;
     announce(say("marked", { text: note }));
     this.show(comparison);

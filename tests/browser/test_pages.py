@@ -143,6 +143,25 @@ def test_what_marks_words_is_fetched_with_the_first_that_are_selected(open_brows
     assert "marks.js" in fetched
 
 
+@pytest.mark.parametrize("way", ["key", "button"])
+def test_words_are_marked_though_what_marks_them_comes_late(open_browser, policy, way):
+    make_work(policy, 2, asks_spans=True, asks_rationale=True)
+    visit = open_browser().ready()
+    held = []
+    intercept(visit.page, "**/js/marks*.js", lambda route: held.append(route))
+    visit.page.locator("#stage .completion > .text p").first.dblclick(position={"x": 8, "y": 8})
+    if way == "key":
+        visit.press("j")
+    else:
+        visit.page.locator("#stage .marking button").first.click()
+    visit.press("w")  # which takes the focus, and the selection with it
+    wait_until(visit.page, lambda: held)
+    held[0].continue_()
+    visit.page.locator("#stage .marks li").wait_for()
+    visit.page.keyboard.type("so")
+    assert visit.page.locator("textarea[name=rationale]").input_value() == "so"
+
+
 def test_all_tied_by_touch(open_browser, policy):
     make_work(policy, 4, count=3)
     visit = open_browser(viewport={"width": 360, "height": 740}, has_touch=True, is_mobile=True).ready()
