@@ -91,8 +91,8 @@ function openDetails(form, selector) {
   const details = form.querySelector(selector);
   if (!details) return;
   details.open = !details.open;
-  const card = details.closest(".completion") ?? form;
-  (details.open ? details.querySelector("textarea, input") : card.querySelector("h1"))?.focus();
+  if (details.open) details.querySelector("textarea, input").focus();
+  else (details.closest(".completion") ?? details.querySelector("summary")).focus();
 }
 
 /* The page's buttons, links and forms do what the keys do. */

@@ -4,8 +4,10 @@
  * changes ends in `place`, `setAllBad` or `pick`, which write the form and redraw. Event: "change".
  */
 
+import { announce } from "./announcer.js";
 import { Effort } from "./effort.js";
 import { fillCards } from "./fragments.js";
+import { say } from "./page.js";
 import { Tray } from "./tray.js";
 
 const OF_A_DRAFT = /^(rank|flag|axis)-|^(all_bad|strength|chip|rationale|better_answer)$/;
@@ -22,6 +24,7 @@ export class Comparison extends EventTarget {
   #history = [];
   #tray = null;
   #lastRank = null;
+  #displaced = null; // without ties: {by, holder, rank}, whose rank was taken last, and by whom
   #drawn = []; // ranks
   effort = new Effort();
   #given = null; // in a correction: what was said before
@@ -117,15 +120,26 @@ export class Comparison extends EventTarget {
     if (rank !== null && (rank < 1 || rank > this.k)) return false;
     this.#remember();
     if (this.allBad || (ranks[index] !== null && ranks[index] !== rank)) this.effort.noteChange();
-    if (rank !== null && !this.tiesAllowed) {
-      const holder = ranks.findIndex((other, at) => other === rank && at !== index);
-      if (holder >= 0) this.#write(holder, null);
-    }
+    if (!this.tiesAllowed) this.#displace(index, rank, ranks);
     this.#write(index, rank);
     if (rank !== null) this.#lastRank = rank;
     this.#writeAllBad(false);
     this.#draw();
     return true;
+  }
+
+  /* Takes the rank from whoever has it. Who moves on at once, as an arrow does along its radios, gives it back. */
+  #displace(index, rank, ranks) {
+    const was = this.#displaced;
+    if (was?.by === index && was.rank === ranks[index] && ranks[was.holder] === null) this.#give(was.holder, was.rank);
+    const holder = rank === null ? -1 : ranks.indexOf(rank);
+    this.#displaced = holder < 0 || holder === index ? null : { by: index, holder, rank };
+    if (this.#displaced) this.#give(holder, null);
+  }
+
+  #give(index, rank) {
+    this.#write(index, rank);
+    announce(say(rank === null ? "unplaced" : "placed", { letter: this.letters[index], rank }));
   }
 
   /* The digit keys: rank the marked completion, and mark the next one that has no rank. In a correction, where all

@@ -50,7 +50,7 @@ function uses({ form, k, isPair, tiesAllowed, asksStrength, canBeSkipped }, acti
     pick_tie: () => tiesAllowed && isPair,
     ...Object.fromEntries(["pick_first", "pick_second", "pick_bad"].map((pick) => [pick, () => isPair])),
     all_bad: () => !isPair,
-    strength: () => asksStrength && !isPair,
+    strength: () => asksStrength,
     skip: () => canBeSkipped,
     not_rankable: () => canBeSkipped,
     more: () => isThere(".more"),

@@ -30,7 +30,7 @@ export class Keyboard {
   /* The action a key means, for the comparison on the stage. */
   #find(event) {
     const comparison = this.comparison();
-    const key = digitOf(event) ?? event.key;
+    const key = this.#keyOf(event);
     const is = (action) => this.keys[action].toLowerCase() === key.toLowerCase();
     if (comparison) {
       for (let n = 1; n <= comparison.k; n += 1) {
@@ -41,22 +41,31 @@ export class Keyboard {
         if (is(`rank_${n}`)) return () => this.actions.rank(n);
       }
     }
-    const name = Object.keys(this.actions).find((action) => action in this.keys && is(action));
+    const isMeant = (action) => action in this.keys && (comparison?.isPair || !action.startsWith("pick_"));
+    const name = Object.keys(this.actions).find((action) => isMeant(action) && is(action));
     const needsComparison = !["help", "guidelines", "undo"].includes(name);
     return name && (comparison || !needsComparison) ? this.actions[name] : null;
+  }
+
+  /* A letter of another script (Cyrillic, Greek, Hebrew) that is nobody's key is the Latin one of its place. */
+  #keyOf(event) {
+    const key = digitOf(event) ?? event.key;
+    const isOwn = Object.values(this.keys).some((own) => own.toLowerCase() === key.toLowerCase());
+    const latin = /^Key([A-Z])$/.exec(event.code)?.[1];
+    return latin && !isOwn && /^[^\x00-\x7f]$/.test(key) ? latin : key;
   }
 
   /* In a dialog a digit chooses a reason, a button's own key presses it; Enter closes one that only tells something. */
   #inDialog(event, dialog) {
     const reasons = dialog.querySelectorAll("[data-reason]");
-    const digit = Number(digitOf(event) ?? event.key);
+    const key = this.#keyOf(event);
     const badges = [...dialog.querySelectorAll("button kbd[data-key]")];
-    const badge = badges.find((one) => this.keys[one.dataset.key].toLowerCase() === event.key.toLowerCase());
-    const button = (digit && reasons[digit - 1]) || badge?.closest("button");
+    const badge = badges.find((one) => this.keys[one.dataset.key].toLowerCase() === key.toLowerCase());
+    const button = reasons[key - 1] ?? badge?.closest("button");
     if (button) {
       event.preventDefault();
       if (!event.repeat) button.click();
-    } else if (event.key === "Enter" && dialog.id === "feedback-dialog" && !event.repeat) {
+    } else if (key === "Enter" && dialog.id === "feedback-dialog" && !event.repeat && !event.target.matches("a")) {
       event.preventDefault();
       dialog.close();
     }
@@ -88,10 +97,17 @@ export function printKeys(root, keys, k) {
   }
 }
 
-/* Enter and Space press a focused button, arrows move within radios and scroll panes: that is the control's business. */
-function isForTheControl(event, target) {
-  if (event.key === " ") return true;
-  if (event.key === "Enter") return target.matches("button, a, summary");
-  if (/^Arrow(Up|Down)$/.test(event.key) && target.matches("[data-pane]")) return true;
-  return event.key.startsWith("Arrow") && target.matches("input[type=radio]");
+/* Enter and Space press a focused button, arrows move within radios and scroll: that is the control's business. */
+function isForTheControl({ key }, target) {
+  if (key === " ") return true;
+  if (key === "Enter") return target.matches("button, a, summary");
+  return key.startsWith("Arrow") && (target.matches("input[type=radio]") || scrolls(target, /Up|Down/.test(key)));
+}
+
+/* Whether it scrolls that way by itself: a pane, a wide table, the guidelines, even before their text has come. */
+function scrolls(element, isUpright) {
+  const { overflowX, overflowY } = getComputedStyle(element);
+  if (isUpright && element.closest(".side-panel")) return true;
+  if (isUpright) return /auto|scroll/.test(overflowY) && element.scrollHeight > element.clientHeight;
+  return /auto|scroll/.test(overflowX) && element.scrollWidth > element.clientWidth;
 }

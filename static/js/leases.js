@@ -4,6 +4,8 @@
  * them by itself, and the server hands those comparisons out again: they are missing from what `held` tells it.
  */
 
+import { locks } from "./page.js";
+
 const LOCK = "whetstone-comparison-";
 
 export class Leases {
@@ -17,13 +19,8 @@ export class Leases {
 
   /* Whether the comparison is this tab's; false where another tab has it. */
   claim(id) {
-    if (!navigator.locks) {
-      const isNew = !this.#releases.has(id);
-      this.#releases.set(id, () => {});
-      return Promise.resolve(isNew);
-    }
     return new Promise((resolve) => {
-      navigator.locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
+      locks.request(LOCK + id, { ifAvailable: true }, (lock) => {
         resolve(Boolean(lock));
         return lock && new Promise((release) => this.#releases.set(id, release));
       });
@@ -44,8 +41,8 @@ export class Leases {
   /* Every assignment in any tab, and those whose answers wait in the outbox. */
   async held() {
     const ids = new Set(this.#releases.keys());
-    for (const lock of (await navigator.locks?.query())?.held ?? []) {
-      if (lock.name.startsWith(LOCK)) ids.add(Number(lock.name.slice(LOCK.length)));
+    for (const { name } of (await locks.query()).held) {
+      if (name.startsWith(LOCK)) ids.add(Number(name.slice(LOCK.length)));
     }
     for (const entry of await this.outbox.all()) ids.add(entry.assignment);
     return ids;

@@ -4,14 +4,14 @@
  * breaks after that (reload, crash, network, session, server), it is sent again with the same key, and the server
  * stores it once. What may still be taken back (a skip) waits there a few seconds. An answer that the server fails at,
  * or gives no answer to while it answers to others, is tried again by itself and then set aside, while those behind it
- * go on. One tab sends at a time (Web Locks); without that API the key alone keeps it at once.
+ * go on. One tab sends at a time.
  *
  * Events: "change" after every step, detail {waiting, held, aside, state}, where what is held does not wait for
  * anything to go right, and what is set aside waits as well; "sent", "aside" and "problem" with the entry, in every
  * tab: `isElsewhere` where another one has sent it.
  */
 
-import { say } from "./page.js";
+import { locks, say } from "./page.js";
 import { ask } from "./server.js";
 
 const STORE = "answers";
@@ -271,5 +271,5 @@ function firstOfEach(entries) {
 }
 
 function oneAtATime(action) {
-  return navigator.locks ? navigator.locks.request("whetstone-outbox", action) : action();
+  return locks.request("whetstone-outbox", action);
 }

@@ -2,6 +2,9 @@
 
 export const page = JSON.parse(document.getElementById("page-data").textContent);
 
+/* One tab at a time, which over plain HTTP no browser offers. */
+export const locks = navigator.locks ?? (await import("./tabs.js")).locks;
+
 export const $ = (id) => document.getElementById(id);
 
 /* `n` chooses between many and none or one, where the page has a sentence for those. */

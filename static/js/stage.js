@@ -57,6 +57,7 @@ export class Stage extends EventTarget {
     if (!this.isFree) return;
     this.element.replaceChildren(words);
     for (const part of this.element.querySelectorAll("h1, [data-why] p, .nothing > p:first-child")) announce(part.textContent);
+    if (document.activeElement === document.body) this.element.querySelector("h1")?.focus();
     this.dispatchEvent(new Event("empty"));
   }
 }

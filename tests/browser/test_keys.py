@@ -1,8 +1,9 @@
 """By keyboard alone, with the keys counted."""
 
 import pytest
+from playwright.sync_api import expect
 
-from annotate.models import Assignment, Ranking
+from annotate.models import Assignment, GuidelineVersion, Ranking
 from tests.browser.visit import RICH, intercept, make_work, ranks_as_shown, wait_until
 from tests.worlds import make_ranking
 
@@ -441,6 +442,84 @@ def test_it_works_with_tab_and_space_alone(open_browser, policy):
     visit.wait_for_another_than(was)
     visit.wait_until_sent()
     assert ranks_as_shown(was) == [1, 2, 3]
+
+
+def test_a_rank_that_an_arrow_passes_over_goes_back_to_whoever_had_it(open_browser, policy):
+    """Without ties a rank is one completion's, and an arrow on the radios comes past those of the others."""
+    make_work(policy, 3, ties_allowed=False)
+    visit = open_browser().ready()
+    was = visit.shown
+    for index in range(3):
+        visit.page.locator("#stage .completion").nth(index).locator("input[name^=rank-]").first.focus()
+        visit.press("Space", *["ArrowRight"] * index)
+        if index == 1:
+            assert "A: no rank" in visit.all_said
+            assert "A: rank 1" in visit.all_said
+    visit.press("Enter").wait_for_another_than(was)
+    visit.wait_until_sent()
+    assert ranks_as_shown(was) == [1, 2, 3]
+
+
+WIDE = "|" + "|".join(f"column {n} of many" for n in range(40)) + "|\n" + "|-" * 40 + "|\n" + "|x" * 40 + "|"
+
+
+def test_an_arrow_scrolls_what_has_the_focus_and_scrolls(open_browser, policy):
+    """WCAG 2.1.1; elsewhere the same arrow answers a pair."""
+    pool = make_work(policy, 2, texts=[WIDE, "short"])
+    GuidelineVersion.objects.create(pool=pool, version=2, text="Be kind.\n\n" * 200)
+    visit = open_browser(viewport={"width": 640, "height": 400}).ready()
+    done = visit.shown
+    visit.press("l")
+    panel = visit.page.locator("#guidelines-panel")
+    expect(panel).to_be_focused()
+    visit.press("ArrowDown")
+    assert not Ranking.objects.exists()
+    visit.wait_for_text("Be kind.").press("ArrowDown")
+    visit.page.wait_for_function("() => document.querySelector('#guidelines-panel').scrollTop > 0")
+    visit.press("Escape")
+    table = visit.page.locator("#stage table")
+    for _ in range(60):
+        visit.press("Tab")
+        if table.evaluate("table => table === document.activeElement"):
+            break
+    visit.press("ArrowRight")
+    visit.page.wait_for_function("() => document.querySelector('#stage table').scrollLeft > 0")
+    assert visit.shown == done
+    assert not Ranking.objects.exists()
+    visit.page.locator("#stage h1").focus()
+    answer(visit, "ArrowRight")
+
+
+def test_arrows_that_mean_nothing_scroll_the_page(open_browser, policy):
+    make_work(policy, 4, texts=["word " * 600] * 4)
+    visit = open_browser().ready().press("ArrowDown")
+    visit.page.wait_for_function("() => scrollY > 0")
+
+
+def test_a_letter_of_another_script_is_the_key_of_its_place(open_browser, policy):
+    """A Russian keyboard: the key S writes ы."""
+    make_work(policy, 2)
+    visit = open_browser().ready()
+    pressed = "new KeyboardEvent('keydown', {code: 'KeyS', key: 'ы', bubbles: true})"
+    visit.page.evaluate(f"() => document.activeElement.dispatchEvent({pressed})")
+    expect(visit.page.locator("#skip-dialog")).to_be_visible()
+
+
+def test_closing_what_a_key_opened_leaves_the_focus_there(open_browser, policy):
+    make_work(policy, 4, **RICH)
+    visit = open_browser().ready()
+    for key, place in (("m", ".completion.is-active"), ("w", ".why summary")):
+        visit.press(key)
+        expect(visit.page.locator("#stage :is(textarea, input):focus")).to_have_count(1)
+        visit.page.locator(f"#stage {place}").focus()
+        visit.press(key)
+        expect(visit.page.locator(f"#stage {place}").first).to_be_focused()
+
+
+def test_the_focus_comes_to_the_sentence_after_the_last_comparison(open_browser, policy):
+    make_work(policy, 2, count=1)
+    visit = open_browser().ready().press("ArrowLeft").wait_for_text("Nothing to rank at the moment")
+    expect(visit.page.locator("#stage h1")).to_be_focused()
 
 
 STOP_NUMBER = """() => {

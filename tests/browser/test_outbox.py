@@ -16,7 +16,7 @@ from django.utils import timezone
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.services.assignments import release_expired_leases
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, let_requests_end
-from tests.browser.visit import Visit, intercept, lend_elsewhere, make_work, ranks_as_shown, wait_until
+from tests.browser.visit import Visit, intercept, lend_elsewhere, make_training, make_work, ranks_as_shown, wait_until
 from tests.worlds import make_ranking
 
 
@@ -61,11 +61,19 @@ def answer_offline(visit, count: int) -> list[int]:
     return done
 
 
+HELD = """async () => {
+  const channel = new BroadcastChannel("whetstone-locks");
+  const answers = new Promise((resolve) => (channel.onmessage = ({ data }) => Array.isArray(data) && resolve(data)));
+  channel.postMessage("who");
+  const names = navigator.locks ? (await navigator.locks.query()).held.map(({ name }) => name) : await answers;
+  return names.filter((name) => name.startsWith("whetstone-comparison-")).length;
+}"""
+
+
 def wait_until_fetched_ahead(visit) -> None:
-    """Until this tab holds three comparisons: Playwright's own waiting takes a promise for a yes."""
-    held = "async () => (await navigator.locks.query()).held.filter(l => l.name.startsWith('whetstone-comp')).length"
+    """Until this browser holds three comparisons: Playwright's own waiting takes a promise for a yes."""
     for _attempt in range(400):
-        if visit.page.evaluate(held) >= 3:
+        if visit.page.evaluate(HELD) >= 3:
             return
         visit.page.wait_for_timeout(50)
     raise AssertionError("the next two comparisons never came")
@@ -414,6 +422,57 @@ def test_it_gives_two_tabs_different_comparisons_and_sends_each_answer_once(open
     first.wait_until_sent()
     assert stored_once(*done)
     assert ranks_as_shown(other) == [2, 1]
+
+
+@pytest.fixture
+def over_plain_http(chromium, live_server, cast):
+    """The page as a browser has it there, in all that concerns it: without Web Locks."""
+    visits = []
+
+    def start(**options):
+        context = chromium.new_context(**options)
+        context.add_init_script("Object.defineProperty(Navigator.prototype, 'locks', {get: () => undefined})")
+        return context
+
+    def opened() -> Visit:
+        visits.append(Visit(chromium, live_server.url, cast["alice"], open_context=start))
+        return visits[-1].ready()
+
+    yield opened
+    for visit in visits:
+        visit.close()
+    let_requests_end()
+    assert [problem for visit in visits for problem in visit.problems] == []
+
+
+def test_every_answer_is_sent_over_plain_http(over_plain_http, policy):
+    make_work(policy, 2)
+    visit = over_plain_http()
+    assert visit.page.evaluate("navigator.locks === undefined")
+    done = answer_offline(visit, 2)
+    visit.context.set_offline(False)
+    visit.wait_until_sent()
+    assert stored_once(*done)
+    last = visit.shown
+    visit.press("ArrowLeft").wait_for_another_than(last)
+    visit.wait_until_sent()
+    assert stored_once(last)
+
+
+def test_feedback_comes_over_plain_http(over_plain_http, policy):
+    make_training(policy)
+    over_plain_http().press("ArrowLeft").wait_for_text("The right order")
+
+
+def test_two_tabs_have_different_comparisons_over_plain_http(over_plain_http, policy):
+    make_work(policy, 2, count=12)
+    first = over_plain_http()
+    wait_until_fetched_ahead(first)
+    tab = first.context.new_page()
+    tab.goto("/rank/")
+    tab.wait_for_selector("html[data-ready]")  # the server draws the first tab's; the script puts it away
+    tab.wait_for_selector("#stage form")
+    assert int(tab.get_attribute("#stage form", "data-assignment")) != first.shown
 
 
 def answer_past_the_lease(open_browser, policy) -> tuple[Visit, list[int]]:

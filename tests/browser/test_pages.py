@@ -1,6 +1,7 @@
 """The page for everyone: it fits a phone, it works without a script, it is small and it is quick."""
 
 import pytest
+from playwright.sync_api import expect
 
 from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking
 from annotate.services.invitations import invite_person
@@ -425,6 +426,22 @@ def test_it_gives_feedback_in_training_and_qualifies(open_browser, policy, cast)
     visit.press("Enter")
     visit.wait_for_another_than(done)
     assert not Ranking.objects.get().counts
+
+
+def test_a_link_in_feedback_is_followed_with_enter_and_the_rest_is_closed_with_it(open_browser, policy):
+    make_training(policy)
+    Comparison.objects.filter(kind="training").update(gold_explanation="See [this](https://example.org/).")
+    visit = open_browser().ready().press("ArrowLeft")
+    dialog = visit.page.locator("#feedback-dialog")
+    expect(dialog.locator("h2")).to_be_focused()
+    visit.press("Tab")
+    with visit.context.expect_page() as opened:
+        visit.press("Enter")
+    assert "example.org" in opened.value.url
+    assert dialog.is_visible()
+    dialog.locator("h2").focus()
+    visit.press("Enter")
+    expect(dialog).not_to_be_visible()
 
 
 def test_feedback_begins_at_its_beginning_on_a_phone_and_fits_it(open_browser, policy):
