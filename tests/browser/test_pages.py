@@ -2,8 +2,9 @@
 
 import pytest
 from playwright.sync_api import expect
+from rjsmin import jsmin
 
-from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking
+from annotate.models import Assignment, Comparison, Completion, PromptPool, Ranking, User
 from annotate.services.invitations import invite_person
 from tests.browser.test_outbox import stored_once, wait_until_fetched_ahead
 from tests.browser.visit import (
@@ -584,13 +585,43 @@ def test_it_keeps_marked_words_ratings_flags_reasons_and_a_better_answer(open_br
     assert ranking.first_action_ms > 0
 
 
+def as_served(response) -> str | bytes:
+    """Our scripts as `collectstatic` leaves them; here they come from where they lie."""
+    return jsmin(response.text()) if "/static/js/" in response.url else response.body()
+
+
+def test_it_works_with_the_scripts_as_they_are_served(open_browser, policy):
+    """All of them, those too that are fetched when they are wanted."""
+    make_work(policy, 4, texts=[MARKDOWN] * 4, **RICH)
+    visit = open_browser(None)
+    served = set()
+
+    def serve(route):
+        response = route.fetch()
+        served.add(response.url.rsplit("/")[-1])
+        route.fulfill(response=response, body=jsmin(response.text()))
+
+    visit.context.route("**/static/js/*.js", serve)
+    visit.person = User.objects.get(email="alice@example.org")
+    visit.sign_in()
+    visit.page.goto("/rank/")
+    done = visit.ready().shown
+    wait_until_fetched_ahead(visit)
+    visit.press("l").wait_for_text("Be kind.").press("Escape", "Shift+D").page.locator("#diff-dialog").wait_for()
+    visit.press("Escape", "?").page.locator("#help-dialog").wait_for()
+    visit.press("Escape", "2", "1", "4", "3", "Enter").wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert ranks_as_shown(done) == [2, 1, 4, 3]
+    assert {"rank.js", "diff.js", "help.js", "guidelines.js"} <= served
+
+
 @pytest.mark.parametrize(("k", "asked"), [(2, {}), (4, {}), (9, {}), (9, {"strength_scale": 4, **RICH})])
 def test_the_whole_page_is_small_and_does_not_shift(open_browser, policy, cast, k, asked):
     make_work(policy, k, texts=[MARKDOWN] * k, **asked)
     visit = open_browser(None)
     page, ahead = [], []
     visit.page.on(
-        "response", lambda each: (ahead if each.url.endswith("/rank/next/") else page).append(len(each.body()))
+        "response", lambda each: (ahead if each.url.endswith("/rank/next/") else page).append(len(as_served(each)))
     )
     visit.page.add_init_script(
         "window.shift = 0; new PerformanceObserver(list => { for (const entry of list.getEntries())"
