@@ -26,7 +26,7 @@ SECONDS_TO_SAVE = 120
 RESTARTS_WITHOUT_PROGRESS = 2
 SECONDS_BETWEEN_TRIES = 5.0
 SECONDS_FOR_ANOTHER = 1800  # a step of a large model may take as long
-EXIT_STATE_SAVED, EXIT_BUSY = 75, 69
+EXIT_BUSY = 69
 PR_SET_PDEATHSIG = 1
 # Threads that wait must sleep, not spin: the generate worker and the web server share the processor with this
 # program. Spinning made both four times slower on two cores.

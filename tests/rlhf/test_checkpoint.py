@@ -52,6 +52,14 @@ def test_it_leaves_nothing_of_a_write_that_failed(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_kill_left_of_a_folder_goes_with_the_next_try_and_what_is_beside_it_stays(tmp_path):
+    for name in (".c.99", ".cc.99", "c.99"):
+        (tmp_path / name).mkdir()
+    with new_folder(tmp_path / "c") as folder:
+        (folder / "whole").write_text("x")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".cc.99", "c", "c.99"]
+
+
 def test_it_ignores_what_a_kill_left_of_the_next_state_and_keeps_only_the_newest(tmp_path):
     assert load_state(tmp_path / "state") is None
     for step in (1, 2):

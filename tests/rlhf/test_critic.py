@@ -266,6 +266,12 @@ def test_it_is_pre_trained_on_rewards_to_go_under_the_runs_discount(tmp_path, ti
     torch.testing.assert_close(learned[0], torch.where(rollout.mask, 2 - 2.0 ** (1 - left), 0.0))
 
 
+def test_a_full_critic_trains_embeddings_that_the_head_shares(tmp_path, tiny_base):
+    critic = job_with(tmp_path, tiny_base, "full").critic
+    assert critic.trunk.policy.is_tied
+    assert any("embed_tokens" in name for name in critic.parameters)
+
+
 @pytest.mark.parametrize(("kind", "rate"), [("head", 3e-3), ("adapter", 2e-4), ("full", 2e-5)])
 def test_each_kind_has_a_learning_rate_of_its_own_unless_one_is_set(tmp_path, tiny_base, kind, rate):
     assert job_with(tmp_path / "own", tiny_base, kind).critic.optimiser.param_groups[0]["lr"] == rate

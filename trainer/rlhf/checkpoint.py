@@ -1,7 +1,7 @@
 """Checkpoints: safetensors files and a manifest with their sha256, never pickle.
 
-A state holds everything the next update depends on: adapters or weights, optimisers, running moments, the KL
-coefficient, the step. No generator state: every random draw is a function of (seed, update, row), see `rollout.py`.
+A state holds everything the next step depends on, and no generator's: every random draw is a function of the seed and
+of where it is drawn, such as (seed, update, place, sample), see `rollout.py`.
 """
 
 from __future__ import annotations

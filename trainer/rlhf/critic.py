@@ -84,7 +84,7 @@ def make_critic(
         parameters |= trunk.activate().adapter_parameters(trunk.adapter)
     elif trunk is not None:
         model = trunk.policy.model.requires_grad_(True)
-        output = {id(parameter) for parameter in trunk.policy.head.parameters()}
+        output = set() if trunk.policy.is_tied else {id(parameter) for parameter in trunk.policy.head.parameters()}
         parameters |= {name: value for name, value in model.named_parameters() if id(value) not in output}
     rate = LEARNING_RATES[config.kind] if config.learning_rate is None else config.learning_rate
     optimiser = MasterAdamW(parameters.values(), lr=rate, eps=1e-5, weight_decay=0.0)

@@ -135,6 +135,6 @@ def strengths(parts: Sequence[tuple[Sequence[Ranking], Pairs, Votes]], *, limit:
     return {
         "pairs": len(means),
         "share_doubtful": float((means < 0).double().mean()),
-        "mean_quantiles": {str(q): float(means.quantile(q)) for q in (0.1, 0.25, 0.5, 0.75, 0.9)},
+        "mean_quantiles": {str(q): float(np.quantile(means.numpy(), q)) for q in (0.1, 0.25, 0.5, 0.75, 0.9)},
         "doubtful": sorted(doubtful, key=lambda entry: entry["mean"])[:limit],
     }

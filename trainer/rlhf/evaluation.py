@@ -174,7 +174,7 @@ def write_and_measure(
         reference=Actor(base, None),
         heads=(scorer.head, scorer.judge_head),
         critic_layer=None,
-        temperature=settings.temperature or 1.0,
+        temperature=settings.temperature,
         max_tokens=MICRO_TOKENS,
     )
     scores = scorer.scores(rollout, observation).tolist()

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from glob import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -237,9 +238,13 @@ def write_json(path: Path, record: Any) -> None:
 
 @contextmanager
 def new_folder(path: Path) -> Iterator[Path]:
-    """A temporary folder to fill; on leaving, its files are fsynced and it takes the name `path`."""
+    """A temporary folder to fill; on leaving, its files are fsynced and it takes the name `path`.
+
+    What a kill left of an earlier one goes first.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(temporary, ignore_errors=True)
+    for left in path.parent.glob(f".{escape(path.name)}.*/"):
+        shutil.rmtree(left, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         yield temporary

@@ -19,11 +19,11 @@ LATEST = 3  # rollouts that say where the policy stands: the KL of one is noisy
 
 
 class GoldFit(NamedTuple):
-    """Least-squares alpha and beta, and the KL in nats at which gold peaks (infinite if it never does)."""
+    """Least-squares alpha and beta, and the KL in nats at which gold peaks; None if it never does."""
 
     alpha: float
     beta: float
-    peak_kl: float
+    peak_kl: float | None
 
 
 def fit_gold(kl: Sequence[float], gold: Sequence[float]) -> GoldFit | None:
@@ -36,7 +36,7 @@ def fit_gold(kl: Sequence[float], gold: Sequence[float]) -> GoldFit | None:
         return None
     _, alpha, beta = np.linalg.lstsq(columns, np.asarray(gold, dtype=float), rcond=None)[0]
     exponent = 2 * (alpha / beta - 1) if beta > 0 else math.inf
-    return GoldFit(float(alpha), float(beta), math.exp(exponent) if exponent < 50 else math.inf)
+    return GoldFit(float(alpha), float(beta), math.exp(exponent) if exponent < 50 else None)
 
 
 def is_past_peak(kl: Sequence[float], gold: Sequence[float]) -> bool:

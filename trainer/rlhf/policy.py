@@ -75,6 +75,11 @@ class Policy(NamedTuple):
     def head(self) -> nn.Linear:
         return self.model.get_output_embeddings()
 
+    @property
+    def is_tied(self) -> bool:
+        """Whether the head's weights are the embeddings' own."""
+        return self.head.weight is self.model.get_input_embeddings().weight
+
     def add_adapter(self, name: str, path: Path | str) -> None:
         """Reads a PEFT folder beside the adapters that are there, without making it the active one.
 

@@ -91,6 +91,8 @@ def fit_probe(
             if trial[0] <= loss - 1e-4 * size * decrement:
                 break
             size /= 2
+        else:
+            break  # no step lowers it: rounding is all that is left
         weight = weight - size * step
         loss, gradient, hessian = trial
     return weight / scale

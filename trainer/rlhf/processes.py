@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import NamedTuple
 
 import torch
@@ -83,5 +84,9 @@ def join_processes() -> Processes:
     if has_gpu:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))  # else all would share the first one
     if not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if has_gpu else "gloo")  # stop signals are summed on the CPU
+        # The first process writes a reward model's report alone, and the others wait for it.
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if has_gpu else "gloo",  # stop signals are summed on the CPU
+            timeout=timedelta(hours=12),
+        )
     return Processes(dist.get_rank(), world)

@@ -127,7 +127,7 @@ class FeatureReader:
     @property
     def done(self) -> int:
         """Chunks that stand on disk."""
-        return len(list(self.state.glob("*-*/manifest.json")))
+        return len(list(self.state.glob("[!.]*-*/manifest.json")))
 
     def read(self, name: str, rankings: Sequence[Ranking], keys: Collection[Key]) -> Part:
         """Features of all the rankings at every key: in memory those of few rankings, on disk those of many."""

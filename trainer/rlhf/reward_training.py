@@ -14,7 +14,7 @@ Texts and features stay on disk and are read where they are needed. What grows i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path

@@ -42,10 +42,10 @@ from trainer.rlhf.processes import Processes
 from trainer.rlhf.ranking_file import sizes_of
 from trainer.rlhf.reward_head import RewardHead, read
 from trainer.rlhf.reward_loss import info_nce, pairwise_loss, plackett_luce_loss, spread
+from trainer.rlhf.reward_model import ADAPTER
 from trainer.rlhf.rollout import derived_seed
 from trainer.rlhf.trunk import hidden_states, packed_inputs
 
-ADAPTER = "reward"
 MICRO_TOKENS = 2048  # tokens of one forward and backward: bounds the memory, changes no result
 MAX_GRAD_NORM = 1.0
 WARMUP_SHARE = 0.05
@@ -101,7 +101,7 @@ def make_trainee(policy: Policy, head: RewardHead, lora: LoraConfig | None, scal
     if lora is None:
         policy.model.requires_grad_(True)
         trunk = {
-            name: p for name, p in policy.model.named_parameters() if p is not policy.head.weight or _is_tied(policy)
+            name: p for name, p in policy.model.named_parameters() if p is not policy.head.weight or policy.is_tied
         }
     else:
         policy.new_adapter(ADAPTER, lora, seed=seed)
@@ -109,10 +109,6 @@ def make_trainee(policy: Policy, head: RewardHead, lora: LoraConfig | None, scal
         trunk = policy.adapter_parameters(ADAPTER)
     weight = nn.Parameter((head.weight * scale).flatten())
     return Trainee(policy, lora and ADAPTER, head, scale, weight, {**trunk, "score.weight": weight})
-
-
-def _is_tied(policy: Policy) -> bool:
-    return policy.head.weight is policy.model.get_input_embeddings().weight
 
 
 def tune(
