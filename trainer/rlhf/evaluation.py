@@ -119,8 +119,11 @@ def held_out_prompts(folder: RunFolder, config: RunConfig) -> list[Prompt]:
 
 
 def contestants(folder: RunFolder, config: RunConfig, checkpoint: Path | None = None) -> dict[str, Path]:
-    """The folders of candidate and parent, if there is one."""
-    return {"candidate": candidate_of(folder, checkpoint)} | ({"parent": Path(config.parent)} if config.parent else {})
+    """The folders of candidate and parent, if there is one; `StageError` where one is of another base."""
+    paths = {"candidate": candidate_of(folder, checkpoint)} | ({"parent": Path(config.parent)} if config.parent else {})
+    for path in paths.values():
+        check_base_of(path, config)
+    return paths
 
 
 def load_contestants(paths: Mapping[str, Path], config: RunConfig) -> tuple[dict[str, Actor], Policy]:
@@ -138,11 +141,9 @@ def load_contestants(paths: Mapping[str, Path], config: RunConfig) -> tuple[dict
 
 
 def candidate_of(folder: RunFolder, named: Path | None) -> Path:
-    """The checkpoint that was named, or the run's own; `StageError` if it is not there or is not of the run's base."""
+    """The checkpoint that was named, or the run's own; `StageError` if it is not there."""
     path = folder.path / "ppo" / "policy" if named is None else named
     if (path / "manifest.json").exists():
-        if named is not None:
-            check_base_of(path, folder.config)
         return path
     if named is None:
         raise StageError("there is no ppo/policy to evaluate: run the ppo stage first")

@@ -106,13 +106,14 @@ def unranked(prompt: Prompt, written: Sequence[Sample]) -> dict[str, Any]:
 
 
 def checkpoint_of(folder: RunFolder, config: RunConfig, options: argparse.Namespace) -> Path | None:
-    """The folder that was named, else the run's own policy (of ppo, or sft), else its parent; None is the base."""
+    """The folder that was named, else the run's own policy (of ppo, or sft), else its parent; None is the base.
+
+    Raises `StageError` if it is of another base than the run's.
+    """
     if options.base:
         return None
-    if options.checkpoint is not None:
-        check_base_of(options.checkpoint, config)
-        return options.checkpoint
-    for own in OWN_POLICIES:
-        if (folder.path / own).exists():
-            return folder.path / own
-    return Path(config.parent) if config.parent else None
+    own = (path for name in OWN_POLICIES if (path := folder.path / name).exists())
+    checkpoint = options.checkpoint or next(own, Path(config.parent) if config.parent else None)
+    if checkpoint is not None:
+        check_base_of(checkpoint, config)
+    return checkpoint

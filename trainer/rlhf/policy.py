@@ -297,8 +297,7 @@ def _config_of(path: Path | str, **options: bool) -> PretrainedConfig:
         return AutoConfig.from_pretrained(path, **options)
     except (OSError, ValueError) as error:
         # Where there is no such folder, transformers says what is wrong with it as the name of a model on the hub.
-        is_name = not str(path).startswith(("/", ".", "~")) or Path(path).exists()
-        why = str(error).splitlines()[0] if is_name else "there is no such folder"
+        why = "there is no such folder" if is_folder_gone(path) else str(error).splitlines()[0]
         raise StageError(f"there is no model in {path}: {why}") from error
 
 
@@ -355,7 +354,10 @@ def is_whole_model(checkpoint: Path | str) -> bool:
 
 
 def check_parent(config: RunConfig) -> None:
-    """Raises `StageError` if the parent is of another kind than is trained: with `lora` an adapter, else a model."""
+    """Raises `StageError` if the parent is of another base, or of another kind than is trained.
+
+    With `lora` that is an adapter, else a model.
+    """
     if config.parent is None:
         return
     if not Path(config.parent).exists():
@@ -366,11 +368,15 @@ def check_parent(config: RunConfig) -> None:
         raise StageError("the parent is an adapter, but lora is null: train an adapter or start from the base")
     if config.lora is not None and not is_adapter(config.parent):
         raise StageError("the parent is a whole model, but lora is set: make it the base_model, or set lora to null")
+    check_base_of(Path(config.parent), config)
 
 
 def check_base(path: Path, base: str | None, config: RunConfig) -> None:
-    """Raises `StageError` if what lies in `path` was trained on another base than the run's; None: not known."""
-    if base is not None and not is_same_model(base, config.base_model):
+    """Raises `StageError` if what lies in `path` was trained on another base than the run's; None: not known.
+
+    Of a base whose folder is gone nothing is known either: an installation may have been moved.
+    """
+    if base is not None and not is_folder_gone(base) and not is_same_model(base, config.base_model):
         raise StageError(f"{path} was trained on the base {base}, and not on that of this run, {config.base_model}")
 
 
@@ -379,6 +385,11 @@ def check_base_of(checkpoint: Path, config: RunConfig) -> None:
     path = checkpoint / "manifest.json"
     if path.exists():
         check_base(checkpoint, json.loads(path.read_text(encoding="utf-8")).get("base"), config)
+
+
+def is_folder_gone(model: Path | str) -> bool:
+    """Whether this names a folder, and no model on the hub, and there is none."""
+    return str(model).startswith(("/", ".", "~")) and not Path(model).exists()
 
 
 def is_same_model(first: Path | str, second: Path | str) -> bool:

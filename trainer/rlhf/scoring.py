@@ -140,13 +140,13 @@ def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:
 
     Raises `StageError` if there is none in a folder that was named, or one on another base than the run's.
     """
-    if named is None:
-        return folder.path / "reward" / "model"
-    path = named / "model" if (named / "model").is_dir() else named
-    if not (path / "head.safetensors").exists() or not (path / "manifest.json").exists():
+    reward = folder.path / "reward" if named is None else named
+    path = reward / "model" if named is None or (reward / "model").is_dir() else named
+    if (path / "head.safetensors").exists() and (path / "manifest.json").exists():
+        record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+        check_base(path, record.get("base_model"), folder.config)
+    elif named is not None:
         raise StageError(f"there is no reward model in {named}")
-    record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    check_base(path, record.get("base_model"), folder.config)
     return path
 
 
