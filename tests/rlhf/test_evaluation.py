@@ -147,8 +147,9 @@ def test_it_asks_prompts_from_the_whole_file_and_not_its_first(tmp_path, tiny_ba
 
 
 def test_it_says_when_there_is_nothing_to_compare(tmp_path, tiny_base):
+    run(folder := make_run(tmp_path / "a", tiny_base, prompts=2))
     with pytest.raises(StageError, match="no prompt of the split “held_out”"):
-        run_evaluate(make_run(tmp_path / "a", tiny_base, prompts=2), StopSignal(), reward=HAS_E)
+        run_evaluate(folder, StopSignal(), reward=HAS_E)
     with pytest.raises(StageError, match="run the ppo stage first"):
         run_evaluate(make_run(tmp_path / "b", tiny_base), StopSignal(), reward=HAS_E)
 

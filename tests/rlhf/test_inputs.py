@@ -10,7 +10,7 @@ from tests.rlhf.run_folders import make_run, metrics, run, with_reward_model
 from tests.rlhf.test_reward_training import StopAfter, model_files, report_of, write_run
 from tests.rlhf.test_supervised import with_demonstrations
 from tests.tiny_models import make_llama
-from trainer.rlhf import evaluation, inputs, reward_features, reward_training
+from trainer.rlhf import evaluation, inputs, ppo_job, pretrain, reward_features, reward_training, sft
 from trainer.rlhf.__main__ import main
 from trainer.rlhf.config import LoraConfig
 from trainer.rlhf.evaluation import run_evaluate
@@ -371,6 +371,36 @@ def test_a_finished_reward_model_is_of_the_rankings_that_stood_before_it_read_an
     assert main(["reward", str(tmp_path)]) == COMPLETE
     assert json.loads((tmp_path / "reward" / "inputs.json").read_text())["rankings.jsonl"] == before
     assert before != content_of(folder.path / "rankings.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("stage", "reads_on", "name"),
+    [
+        ("sft", (sft, "check_examples"), "demonstrations.jsonl"),
+        ("pretrain", (pretrain, "check_examples"), "corpus.txt"),
+        ("ppo", (ppo_job, "load_actors"), "prompts.jsonl"),
+        ("evaluate", (evaluation, "load_contestants"), "prompts.jsonl"),
+    ],
+)
+def test_a_finished_stage_is_of_what_it_read_and_not_of_what_was_written_meanwhile(
+    tmp_path, tiny_base, monkeypatch, stage, reads_on, name
+):
+    """It is written when the stage has read it, and goes on to something else."""
+    folder = with_demonstrations(make_run(tmp_path, tiny_base, ppo={"updates": 1}))
+    (tmp_path / "corpus.txt").write_text("Cats sleep all day long.")
+    if stage == "evaluate":
+        with_policy(folder, tmp_path / "ppo" / "policy", seed=1)
+    before, go_on = content_of(tmp_path / name), getattr(*reads_on)
+
+    def write_meanwhile(*arguments, **options):
+        with (tmp_path / name).open("a") as file:
+            file.write("\n")
+        return go_on(*arguments, **options)
+
+    monkeypatch.setattr(*reads_on, write_meanwhile)
+    assert main([stage, str(tmp_path), *(["--reward", HAS_E] if stage in ("ppo", "evaluate") else [])]) == COMPLETE
+    assert json.loads((tmp_path / stage / "inputs.json").read_text())[name] == before
+    assert before != content_of(tmp_path / name)
 
 
 def with_policy(folder, path, *, seed) -> None:

@@ -73,19 +73,19 @@ def run_evaluate(
 ) -> None:
     """Compares a checkpoint, the run's `ppo/policy` unless named, with its parent and the base: `evaluation.json`."""
     config, processes = folder.config, join_processes()
+    paths, scoring = contestants(folder, config, checkpoint), scorer_inputs(folder, reward, reward_model)
+    # Before they are read: of what is written meanwhile a digest would say that it was measured.
+    keep_inputs(folder, "evaluate", [folder.path / "prompts.jsonl", *paths.values(), *scoring.values()], processes)
+    inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values(), *scoring.values()]
+    key = key_of("evaluate", settings_of("evaluate", config), sorted(scoring), *inputs)
     prompts = held_out_prompts(folder, config)
-    paths = contestants(folder, config, checkpoint)
     actors, base = load_contestants(paths, config)
     ids = encode_prompts(base.tokenizer, prompts, max_tokens=config.max_prompt_tokens)
     check_completion(base.model, max(map(len, ids)) + config.max_completion_tokens)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     scorer.check_lengths(prompts)
     chunks = [(name, start) for start in range(0, len(prompts), CHUNK_PROMPTS) for name in actors]
-    scoring = scorer_inputs(folder, reward, reward_model)
-    inputs = [sha256_of(folder.path / "prompts.jsonl"), Path(config.base_model), *paths.values(), *scoring.values()]
-    key = key_of("evaluate", settings_of("evaluate", config), sorted(scoring), *inputs)
     log, state = folder.log("evaluate"), state_of(folder.stage("evaluate") / "state", key, processes)
-    keep_inputs(folder, "evaluate", [folder.path / "prompts.jsonl", *paths.values(), *scoring.values()], processes)
     if processes.is_first:
         log.cut(sum(_chunk_path(state, name, start).exists() for name, start in chunks))
     pace = Pace(len(chunks))

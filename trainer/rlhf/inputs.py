@@ -53,14 +53,22 @@ def state_of(path: Path, key: str, processes: Processes) -> Path:
     return path
 
 
-def check_inputs(folder: RunFolder, stage: str, inputs: Mapping[str, Path], processes: Processes) -> None:
-    """Keeps in `{stage}/inputs.json` a digest of each file and folder that the stage is made of.
+def contents_of(inputs: Mapping[str, Path], processes: Processes) -> dict[str, str | None]:
+    """A digest of each file and folder that a stage is made of, to be taken before the stage reads any of them.
 
-    Raises `StageError` with the names of those that are not what its saved state was made of.
+    Of what is written meanwhile a later one would say that it was learned.
     """
     # The first process reads them for all: the base of eight would be read eight times from one disk.
     own = {0: {name: content_of(path) for name, path in inputs.items()}} if processes.is_first else {}
-    [now] = processes.gather(own)
+    [contents] = processes.gather(own)
+    return contents
+
+
+def check_inputs(folder: RunFolder, stage: str, now: Mapping[str, str | None], processes: Processes) -> None:
+    """Keeps in `{stage}/inputs.json` what the stage is made of, as digests by name (`contents_of`).
+
+    Raises `StageError` with the names of those that are not what its saved state was made of.
+    """
     kept = folder.stage(stage) / "inputs.json"
     before = json.loads(kept.read_text(encoding="utf-8")) if folder.has_state(stage) and kept.exists() else now
     changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))

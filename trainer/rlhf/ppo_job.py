@@ -21,7 +21,7 @@ from trainer.rlhf.encoding import encode_prompts
 from trainer.rlhf.experience import Actor
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.imitation import Imitation, imitated, load_imitation
-from trainer.rlhf.inputs import check_inputs, models_of
+from trainer.rlhf.inputs import check_inputs, contents_of, models_of
 from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.overoptimisation import favourite, fit_gold
 from trainer.rlhf.policy import Policy, check_parent, load_policy
@@ -94,13 +94,16 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     if config.ppo.judge_patience < 2:
         patience = config.ppo.judge_patience
         raise StageError(f"ppo.judge_patience is {patience}: the judge's noise is told from two updates at least")
-    prompts, texts = training_prompts(folder)
+    contents = contents_of(inputs_of(folder, config, reward, reward_model), processes)
+    prompts, rankings_say_more = training_prompts(folder)
+    if not rankings_say_more:
+        contents.pop("rankings.jsonl")  # it may grow
     torch.manual_seed(config.seed)
     actor, reference, base = load_actors(config)
     scorer = load_scorer(folder, reward, base=base, reward_model=reward_model)
     if config.ppo.score.is_dense and (scorer.head is None or not scorer.head.has_terms):
         raise StageError("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base")
-    check_inputs(folder, "ppo", inputs_of(folder, config, reward, reward_model, texts), processes)
+    check_inputs(folder, "ppo", contents, processes)
     critic = build_critic(config, base, scorer.model)
     parameters = policy_parameters(actor)
     optimiser = MasterAdamW(parameters.values(), lr=config.ppo_rate, eps=1e-5, weight_decay=0.0)
@@ -111,28 +114,25 @@ def prepare(folder: RunFolder, config: RunConfig, reward: str | None, reward_mod
     )
 
 
-def training_prompts(folder: RunFolder) -> tuple[list[Prompt], list[Path]]:
-    """The prompts of prompts.jsonl that neither it nor rankings.jsonl holds out, and which of the two say so."""
-    files = [folder.path / "prompts.jsonl"]
+def training_prompts(folder: RunFolder) -> tuple[list[Prompt], bool]:
+    """The prompts of prompts.jsonl that neither it nor rankings.jsonl holds out, and whether the latter said more."""
+    path = folder.path / "prompts.jsonl"
     splits, kept = prompt_splits(folder), held_out_in_rankings(folder)
-    said = [(prompt, {prompt.id, prompt_key(prompt.messages)}) for prompt in read_prompts(files[0])]
+    said = [(prompt, {prompt.id, prompt_key(prompt.messages)}) for prompt in read_prompts(path)]
     said = [(prompt, names) for prompt, names in said if "held_out" not in map(splits.get, names)]
     if not said:
         raise StageError("prompts.jsonl has no prompt of the split “train”")
     prompts = [prompt for prompt, names in said if not names & kept]
     if not prompts:
         raise StageError("rankings.jsonl holds out every prompt that prompts.jsonl gives to train on")
-    if len(prompts) < len(said):
-        files.append(folder.path / "rankings.jsonl")
-    return prompts, files
+    return prompts, len(prompts) < len(said)
 
 
-def inputs_of(
-    folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None, texts: list[Path]
-) -> dict[str, Path]:
+def inputs_of(folder: RunFolder, config: RunConfig, reward: str | None, reward_model: Path | None) -> dict[str, Path]:
     """What a run is made of beside its configuration, by name: a start, what scores, what is read."""
+    texts = [folder.path / "prompts.jsonl", folder.path / "rankings.jsonl"]
     if config.ppo.loss.ptx and (source := imitated(folder)) is not None:
-        texts = [*texts, source]
+        texts.append(source)
     return models_of(config) | scorer_inputs(folder, reward, reward_model) | {path.name: path for path in texts}
 
 

@@ -20,6 +20,7 @@ from trainer.rlhf.data import read_corpus
 from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.imitation import backward_imitation
+from trainer.rlhf.inputs import contents_of, models_of
 from trainer.rlhf.masked_lm import Block, backward_cloze, cloze_blocks, hide
 from trainer.rlhf.policy import Policy
 from trainer.rlhf.processes import Processes, join_processes
@@ -37,6 +38,7 @@ def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
     corpus = corpus_path(folder.path)
     if corpus is None:
         raise StageError("there is no corpus.jsonl and no corpus.txt in the run folder")
+    contents = contents_of(models_of(config) | {corpus.name: corpus}, processes)
     learner = load_learner(config, can_be_encoder=True)
     objective = cloze if is_encoder(learner.policy.model) else next_token
     blocks, backward = objective(learner.policy, read_corpus(corpus), config, processes)
@@ -50,12 +52,12 @@ def run_pretrain(folder: RunFolder, stop: StopSignal) -> None:
         stage="pretrain",
         config=config,
         learner=learner,
-        source=corpus,
         examples=blocks,
         examples_per_step=config.pretrain.blocks_per_step,
         epochs=config.pretrain.epochs,
         learning_rate=config.pretrain_rate,
         backward=backward,
+        contents=contents,
         processes=processes,
     )
 

@@ -113,10 +113,7 @@ def load_scorer(folder: RunFolder, function: str | None, *, base: Policy, reward
     """The named function, or else the reward model that was named, or else that of the run."""
     if function is not None:
         return Scorer(None, _import(function), folder.config)
-    path = reward_model_folder(folder, reward_model)
-    if not path.exists():
-        raise StageError("there is no reward/model: run the reward stage first, or name a function with --reward")
-    config = folder.config
+    path, config = paying_model_folder(folder, reward_model), folder.config
     options = {"dtype": config.dtype, "trust_remote_code": config.trust_remote_code}
     return Scorer(load_reward_model(path, base=base, **options), None, config)
 
@@ -127,12 +124,21 @@ def scorer_inputs(folder: RunFolder, function: str | None, reward_model: Path | 
     The judge, and what a critic starts as, are of that model too.
     """
     if function is not None:
+        _import(function)  # which says what is wrong with its name
         module = importlib.import_module(function.partition(":")[0])
         return {f"--reward {function}": Path(getattr(module, "__file__", None) or function)}
-    path = reward_model_folder(folder, reward_model)
+    path = paying_model_folder(folder, reward_model)
     record = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     backbone = {"reward.backbone": Path(record["backbone"])} if "backbone" in record else {}
     return {"reward/model" if reward_model is None else "--reward-model": path} | backbone
+
+
+def paying_model_folder(folder: RunFolder, named: Path | None) -> Path:
+    """`reward_model_folder`, of a stage that a function could pay too; `StageError` if the run has none."""
+    path = reward_model_folder(folder, named)
+    if not path.exists():
+        raise StageError("there is no reward/model: run the reward stage first, or name a function with --reward")
+    return path
 
 
 def reward_model_folder(folder: RunFolder, named: Path | None) -> Path:

@@ -14,6 +14,7 @@ from trainer.rlhf.context import check_examples
 from trainer.rlhf.encoding import MaskedConversation
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal
 from trainer.rlhf.imitation import backward_imitation, read_conversations
+from trainer.rlhf.inputs import contents_of, models_of
 from trainer.rlhf.processes import join_processes
 from trainer.rlhf.supervised import load_learner, train
 from trainer.rlhf.trunk import trunk_of
@@ -22,6 +23,8 @@ from trainer.rlhf.trunk import trunk_of
 def run_sft(folder: RunFolder, stop: StopSignal) -> None:
     """Trains on the run folder's demonstrations.jsonl."""
     config, processes = folder.config, join_processes()
+    source = folder.path / "demonstrations.jsonl"
+    contents = contents_of(models_of(config) | {source.name: source}, processes)
     learner = load_learner(config)
     conversations = read_conversations(folder, learner.policy.tokenizer, max_tokens=config.sft.max_tokens)
     if conversations is None:
@@ -41,11 +44,11 @@ def run_sft(folder: RunFolder, stop: StopSignal) -> None:
         stage="sft",
         config=config,
         learner=learner,
-        source=folder.path / "demonstrations.jsonl",
         examples=conversations,
         examples_per_step=config.sft.conversations_per_step,
         epochs=config.sft.epochs,
         learning_rate=config.sft_rate,
         backward=backward,
+        contents=contents,
         processes=processes,
     )

@@ -7,8 +7,7 @@ of (seed, epoch), so that a resumed stage sees what it would have seen.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -25,7 +24,7 @@ from trainer.rlhf.checkpoint import (
 from trainer.rlhf.config import RunConfig
 from trainer.rlhf.folder import Pace, RunFolder, Stopped, StopSignal
 from trainer.rlhf.gradients import clip_gradients
-from trainer.rlhf.inputs import check_inputs, models_of
+from trainer.rlhf.inputs import check_inputs
 from trainer.rlhf.optimiser import MasterAdamW
 from trainer.rlhf.policy import Policy, check_parent, load_policy
 from trainer.rlhf.processes import Processes
@@ -64,19 +63,19 @@ def train(
     stage: str,
     config: RunConfig,
     learner: Learner,
-    source: Path,
     examples: Sequence[Any],
     examples_per_step: int,
     epochs: int,
     learning_rate: float,
     backward: Callable[[Sequence[Any], int], dict[str, float]],
+    contents: Mapping[str, str | None],
     processes: Processes,
 ) -> None:
     """AdamW over shuffled batches, learning rate falling linearly to a tenth; publishes `{stage}/policy`.
 
-    `source` is the file that the examples were read from: a saved state is gone on from with the same alone.
+    `contents` are digests of what all was read from (`inputs.py`): a saved state is gone on from with the same alone.
     """
-    check_inputs(folder, stage, models_of(config) | {source.name: source}, processes)
+    check_inputs(folder, stage, contents, processes)
     steps = -(-len(examples) // examples_per_step) * epochs
     optimiser = MasterAdamW(learner.parameters.values(), lr=learning_rate, weight_decay=0.0)
     state, log = folder.stage(stage) / "state", folder.log(stage)
