@@ -41,7 +41,7 @@ def test_it_names_the_key_that_is_wrong(record, message):
         ("ppo.updates", 0, "ppo.updates: must be at least 1, not 0"),
         ("ppo.learning_rate", float("nan"), "ppo.learning_rate: must be a finite number, not nan"),
         ("ppo.kl.coef", float("inf"), "ppo.kl.coef: must be a finite number, not inf"),
-        ("reward.label_smoothing", 0.6, "reward.label_smoothing: must be at most 0.5, not 0.6"),
+        ("reward.label_smoothing", 0.5, "reward.label_smoothing: must be at most 0.49, not 0.5"),
         ("lora.r", 0, "lora.r: must be at least 1, not 0"),
         ("seed", -1, "seed: must be at least 0, not -1"),
         ("max_prompt_tokens", 0, "max_prompt_tokens: must be at least 1, not 0"),

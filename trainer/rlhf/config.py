@@ -252,7 +252,7 @@ RANGES = {
     "reward.held_out_share": PART,
     "reward.judge_share": PART,
     "reward.ensemble": AMOUNT,
-    "reward.label_smoothing": Range(0, 0.5),  # beyond it the loss prefers what was ranked lower
+    "reward.label_smoothing": Range(0, 0.49),  # at a half nothing is preferred, and beyond it what was ranked lower
     "reward.centring": AMOUNT,
     "reward.simcse": AMOUNT,
     "reward.metarm": AMOUNT,
