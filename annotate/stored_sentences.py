@@ -70,8 +70,14 @@ TEXTS = (
     ),
     gettext_noop("reward.train is lora, but lora is null: give lora settings or choose full"),
     gettext_noop("reward.metarm needs fresh samples of the policy in unranked.jsonl"),
+    gettext_noop("unranked.jsonl has no samples of a prompt to train on: generate them with --split train"),
+    gettext_noop(
+        "ranking “{value}” ties {count} completions above others, and plackett_luce takes {most} at most: "
+        "set reward.loss to pairwise"
+    ),
     gettext_noop("reward.margin is votes, but reward.ensemble is 0: nobody votes"),
     gettext_noop("reward.simcse needs dropout for its two views: set lora.dropout above 0"),
+    gettext_noop("reward.simcse needs dropout for its two views, and this base has none: train with lora"),
     gettext_noop("there is no reward/model: run the reward stage first"),
     gettext_noop("there is no reward/model: run the reward stage first, or name a function with --reward"),
     gettext_noop("there is no reward model in {value}"),

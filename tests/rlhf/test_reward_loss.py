@@ -17,6 +17,7 @@ from trainer.rlhf.reward_loss import (
     plackett_luce_log_likelihood,
     plackett_luce_loss,
     spread,
+    tied_above,
 )
 
 
@@ -163,6 +164,12 @@ def test_it_sums_over_the_orders_that_ties_leave_open(ranks):
     ]
     expected = sum(plackett_luce_log_likelihood(values, order).exp().item() for order in allowed)
     assert plackett_luce_log_likelihood(values, ranks).exp().item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("ranks", "tied"), [((1, 1, 1), 0), ((1, 2, 2, 2), 1), ((2, 1, 2, 1, 5, 2), 3)])
+def test_it_counts_the_ties_whose_orders_plackett_luce_sums_over(ranks, tied):
+    """Those of the last group cost nothing: every order of it is allowed."""
+    assert tied_above(ranks) == tied
 
 
 def test_it_has_right_gradients():

@@ -12,7 +12,7 @@ import torch
 from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
-from trainer.rlhf import reward_tuning
+from trainer.rlhf import reward_training, reward_tuning
 from trainer.rlhf.config import LoraConfig, RewardConfig, RunConfig
 from trainer.rlhf.data import Completion, Ranking
 from trainer.rlhf.doubts import Votes, mend
@@ -20,7 +20,8 @@ from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
 from trainer.rlhf.ranking_file import RankingFile
-from trainer.rlhf.reward_model import load_reward_model
+from trainer.rlhf.reward_features import group_of, sample_of
+from trainer.rlhf.reward_model import RewardModel, load_reward_model
 from trainer.rlhf.reward_split import named_splits, split_rankings
 from trainer.rlhf.reward_training import train_reward, without_effect
 from trainer.rlhf.reward_tuning import Lesson, _loss, register_of
@@ -415,7 +416,8 @@ def test_it_ends_the_same_after_a_kill_among_many_rankings(tiny_base, tmp_path, 
         ({"held_out_share": 0.0}, None, "no prompt is held out"),
         ({"train": "lora"}, None, "lora is null"),
         ({"train": "lora", "margin": "votes", "ensemble": 0}, {"r": 2}, "nobody votes"),
-        ({"train": "lora", "simcse": 1.0}, {"r": 2}, "needs dropout"),
+        ({"train": "lora", "simcse": 1.0}, {"r": 2}, "needs dropout for its two views: set lora.dropout"),
+        ({"train": "full", "simcse": 1.0}, None, "and this base has none: train with lora"),
         ({"train": "lora", "metarm": 1.0}, {"r": 2}, "unranked.jsonl"),
     ],
 )
@@ -423,6 +425,70 @@ def test_it_says_what_cannot_be_done(tiny_base, tmp_path, reward, lora, sentence
     run = write_run(tmp_path / "run", tiny_base, reward=reward, lora=lora)
     with pytest.raises(StageError, match=sentence):
         train_reward(run)
+
+
+class HereItEnds(Exception):
+    """Where the rest of the stage has nothing to say."""
+
+
+def end_here(*_, **__):
+    raise HereItEnds
+
+
+@pytest.mark.parametrize(("tied", "is_refused"), [(10, False), (11, True)])
+def test_it_names_a_ranking_over_whose_ties_plackett_luce_would_sum_for_minutes(
+    tiny_base, tmp_path, monkeypatch, tied, is_refused
+):
+    reward = {"train": "lora", "loss": "plackett_luce", "judge_share": 0.0, "layer": 2, "ensemble": 0}
+    run = write_run(tmp_path / "run", tiny_base, prompts=12, reward=reward, lora={"r": 2})
+    completions = [{"id": f"c{place}", "text": f"text {place}"} for place in range(tied + 1)]
+    prompt = [{"role": "user", "content": "Cats?"}]
+    line = {"id": "even", "prompt": prompt, "completions": completions, "ranks": [1] * tied + [2], "split": "train"}
+    with (run.path / "rankings.jsonl").open("a") as file:
+        file.write(json.dumps(line) + "\n")
+    monkeypatch.setattr(reward_training, "tune", end_here)
+    sentence = "ranking “even” ties 11 completions above others, and plackett_luce takes 10 at most"
+    with pytest.raises(StageError if is_refused else HereItEnds, match=sentence if is_refused else None):
+        train_reward(run)
+
+
+def test_metarm_reads_no_sample_of_a_prompt_that_is_held_out(tiny_base, tmp_path, monkeypatch):
+    """By name, in prompts.jsonl or in a line, or dealt."""
+    run = write_run(tmp_path / "run", tiny_base, prompts=40, reward={"train": "lora", "metarm": 1e-3}, lora={"r": 2})
+    lines = [json.loads(line) for line in (run.path / "rankings.jsonl").read_text().splitlines()]
+    lines[0]["split"] = "held_out"
+    (run.path / "rankings.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    unranked = [line | {"ranks": [1] * 4, "prompt_id": "another"} for line in lines]
+    (run.path / "unranked.jsonl").write_text("".join(json.dumps(line) + "\n" for line in unranked))
+    named = {"id": "p", "messages": lines[1]["prompt"], "split": "held_out"}
+    (run.path / "prompts.jsonl").write_text(json.dumps(named) + "\n")
+    split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config, named_splits(run))
+    assert {"r0", "r1"} < {ranking.id for ranking in split.held_out}
+    lessons = []
+    monkeypatch.setattr(reward_training, "tune", lambda _, lesson, *rest, **__: (lessons.append(lesson), end_here()))
+    with pytest.raises(HereItEnds):
+        train_reward(run)
+    base, trained = lessons[0].groups.base, [*split.learning, *split.judging]
+    expected = [group_of(ranking, base, run.config) for ranking in trained]
+    assert sorted(lessons[0].unranked) == sorted(expected)
+    (run.path / "unranked.jsonl").write_text(json.dumps(unranked[0]) + "\n")
+    with pytest.raises(StageError, match="unranked.jsonl has no samples of a prompt to train on"):
+        train_reward(run)
+
+
+def test_a_tuned_head_is_centred_on_a_sample_and_not_on_the_first_of_the_file(tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr("trainer.rlhf.reward_features.SEARCH_RANKINGS", 8)
+    reward = {"train": "lora", "layer": 2, "ensemble": 0}
+    run = write_run(tmp_path / "run", tiny_base, reward=reward, lora={"r": 2})
+    scored, score = [], RewardModel.score_groups
+    monkeypatch.setattr(
+        RewardModel, "score_groups", lambda model, groups: (scored.append(groups), score(model, groups))[1]
+    )
+    train_reward(run)
+    learning = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config).learning
+    ids = [ranking.id for ranking in scored[0].rankings]
+    assert ids == [ranking.id for ranking in sample_of(learning, run.config.seed)]
+    assert ids != [ranking.id for ranking in learning[:8]] and len(ids) == 8
 
 
 def test_it_needs_prompts_with_a_preference(tiny_base, tmp_path):

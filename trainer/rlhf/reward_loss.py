@@ -6,6 +6,7 @@ Each takes one score a completion: a ranking of K costs K forwards and not K(K-1
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from trainer.rlhf.pairs import Pairs
+
+MOST_TIED = 10  # in a group that Plackett-Luce sums over: each more doubles the time, and ten take half a second
 
 
 def pairwise_loss(
@@ -95,6 +98,13 @@ def plackett_luce_log_likelihood(scores: Float[Tensor, " completion"], ranks: Se
         worse = [place for later in groups[number + 1 :] for place in later]
         log_likelihood = log_likelihood + _any_order(scores[group], scores[worse].logsumexp(0))
     return log_likelihood
+
+
+def tied_above(ranks: Sequence[int]) -> int:
+    """The completions in the largest group of ties that Plackett-Luce sums over: not in the last."""
+    counts = Counter(ranks)
+    counts.pop(max(ranks))
+    return max(counts.values(), default=0)
 
 
 def _any_order(group: Float[Tensor, " tied"], rest: Float[Tensor, ""]) -> Float[Tensor, ""]:

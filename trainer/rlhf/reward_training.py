@@ -14,7 +14,7 @@ Texts and features stay on disk and are read where they are needed. What grows i
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from trainer.rlhf.checkpoint import sha256_of
 from trainer.rlhf.config import RewardConfig, RunConfig
-from trainer.rlhf.data import read_rankings
+from trainer.rlhf.data import Ranking, prompt_key, read_rankings
 from trainer.rlhf.doubts import strength_margin, strengths, voting_margin
 from trainer.rlhf.duplicates import near_duplicates
 from trainer.rlhf.folder import RunFolder, StageError, StopSignal, write_json
@@ -38,8 +38,9 @@ from trainer.rlhf.policy import Policy, load_policy
 from trainer.rlhf.probe import difference_scale, pair_accuracy
 from trainer.rlhf.processes import Processes, join_processes
 from trainer.rlhf.ranking_file import RankingFile
-from trainer.rlhf.reward_features import SEARCH_RANKINGS, Encoded, FeatureReader, Part, group_of, refuse_long_rankings
+from trainer.rlhf.reward_features import Encoded, FeatureReader, Part, group_of, refuse_long_rankings, sample_of
 from trainer.rlhf.reward_head import centred
+from trainer.rlhf.reward_loss import MOST_TIED, tied_above
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
 from trainer.rlhf.reward_probes import Probed, planned_chunks, probe_head, read_and_probe, scores_of, voters_of
@@ -69,6 +70,8 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     trunk = base if kind != "backbone" else load_backbone(config)
     for policy in (trunk,) if trunk is base else (trunk, base):
         refuse_long_rankings(chain(*split), policy, config)
+    if kind in ("lora", "full") and config.reward.loss == "plackett_luce":
+        refuse_many_ties(split.learning)
     state = state_of(folder.stage("reward") / "state", inputs_key(config, digests, splits), processes)
     readers = {"learning": FeatureReader(trunk, config, state, journal, processes)}
     readers["judging"] = readers["learning"] if trunk is base else judge_reader(base, config, state, journal, processes)
@@ -87,7 +90,9 @@ def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
     voters = voters_of(learned)
     model = RewardModel(kind_of_probe, trunk, base, learned.head, judged and judged.head, {}, voters)
     if kind in ("lora", "full"):
-        model = tuned(model, learned, kind, folder, journal, processes)
+        unseen = held_out_names(splits, split.held_out)
+        unranked = unranked_groups(folder, base, config, unseen) if config.reward.metarm else ()
+        model = tuned(model, learned, kind, unranked, folder, journal, processes)
     if processes.is_first:
         save_reward_model(model, folder.stage("reward") / "model", {"seed": config.seed, "versions": versions()})
         report = report_on(model, learned, judged, held_out, folder)
@@ -140,8 +145,24 @@ def judge_reader(base: Policy, config: RunConfig, state: Path, journal: Journal,
     return FeatureReader(base, replace(config, reward=replace(config.reward, layer=None)), state, journal, processes)
 
 
+def refuse_many_ties(rankings: Iterable[Ranking]) -> None:
+    """Raises `StageError` for the first ranking over whose ties Plackett-Luce would sum for minutes."""
+    for ranking in rankings:
+        if (tied := tied_above(ranking.ranks)) > MOST_TIED:
+            raise StageError(
+                f"ranking “{ranking.id}” ties {tied} completions above others, and plackett_luce takes {MOST_TIED} at "
+                f"most: set reward.loss to pairwise"
+            )
+
+
 def tuned(
-    model: RewardModel, learned: Probed, kind: str, folder: RunFolder, journal: Journal, processes: Processes
+    model: RewardModel,
+    learned: Probed,
+    kind: str,
+    unranked: Sequence[Group],
+    folder: RunFolder,
+    journal: Journal,
+    processes: Processes,
 ) -> RewardModel:
     """The reward model with its trunk trained from the probe on.
 
@@ -167,7 +188,6 @@ def tuned(
     ).float()
     trainee = make_trainee(trunk, start, lora, scale, seed=config.seed)
     groups = Encoded(learned.part.rankings, trunk, config)
-    unranked = unranked_groups(folder, trunk, config) if config.reward.metarm else ()
     head = tune(
         trainee,
         Lesson(learned.part.rankings, groups, lesson, margin(learned, config.reward), unranked),
@@ -180,7 +200,7 @@ def tuned(
     trunk.model.requires_grad_(False)
     trunk.use_adapter(None)
     candidate = model._replace(kind=kind, trunk=trunk, head=head)
-    measured = groups if is_judging.any() else Encoded(groups.rankings[:SEARCH_RANKINGS], trunk, config)
+    measured = groups if is_judging.any() else Encoded(sample_of(groups.rankings, config.seed), trunk, config)
     scores = candidate.score_groups(measured)
     if is_judging.any():
         judged = learned.pairs.where(is_judging)
@@ -229,12 +249,25 @@ def without_effect(config: RunConfig, kind: str) -> list[str]:
     return [f"reward.{name}" for name in unread] + ["lora.dropout"] * is_idle
 
 
-def unranked_groups(folder: RunFolder, trunk: Policy, config: RunConfig) -> list[Group]:
-    """Fresh samples of the policy for MetaRM: `unranked.jsonl`, lines of rankings.jsonl whose ranks are all 1."""
+def held_out_names(splits: Mapping[str, str], held_out: Iterable[Ranking]) -> set[str]:
+    """Ids and contents (`prompt_key`) of the prompts that are not trained on: those named so, and those dealt."""
+    dealt = {name for ranking in held_out for name in (ranking.prompt_id, prompt_key(ranking.prompt))}
+    return dealt | {name for name, split in splits.items() if split == "held_out"}
+
+
+def unranked_groups(folder: RunFolder, trunk: Policy, config: RunConfig, held_out: Set[str]) -> list[Group]:
+    """Fresh samples of the policy for MetaRM: `unranked.jsonl`, lines of rankings.jsonl whose ranks are all 1.
+
+    Those of prompts that are held out, by id or content, are left out.
+    """
     path = folder.path / "unranked.jsonl"
     if not path.exists():
         raise StageError("reward.metarm needs fresh samples of the policy in unranked.jsonl")
-    return [group_of(ranking, trunk, config) for ranking in read_rankings(path)]
+    rankings = read_rankings(path)
+    kept = [each for each in rankings if held_out.isdisjoint((each.prompt_id, prompt_key(each.prompt)))]
+    if not kept:
+        raise StageError("unranked.jsonl has no samples of a prompt to train on: generate them with --split train")
+    return [group_of(ranking, trunk, config) for ranking in kept]
 
 
 def report_on(

@@ -126,6 +126,8 @@ def tune(
     Raises `Stopped` after SIGTERM or Ctrl-C, with the last whole step saved.
     """
     if config.simcse and not _has_dropout(trainee.policy.model):
+        if trainee.adapter is None:
+            raise StageError("reward.simcse needs dropout for its two views, and this base has none: train with lora")
         raise StageError("reward.simcse needs dropout for its two views: set lora.dropout above 0")
     highest_rate = config.rate(has_adapter=trainee.adapter is not None)
     optimiser = MasterAdamW(trainee.parameters.values(), lr=highest_rate, weight_decay=0.0)
