@@ -6,6 +6,8 @@ import json
 import math
 import random
 import shutil
+from array import array
+from dataclasses import replace
 
 import pytest
 import torch
@@ -19,8 +21,9 @@ from trainer.rlhf.doubts import Votes, mend
 from trainer.rlhf.folder import RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.packing import Group
 from trainer.rlhf.pairs import pairs_of
+from trainer.rlhf.policy import load_policy
 from trainer.rlhf.ranking_file import RankingFile
-from trainer.rlhf.reward_features import group_of, sample_of
+from trainer.rlhf.reward_features import _whole_group_of, group_of, sample_of
 from trainer.rlhf.reward_model import RewardModel, load_reward_model
 from trainer.rlhf.reward_split import named_splits, split_rankings
 from trainer.rlhf.reward_training import train_reward, without_effect
@@ -371,6 +374,49 @@ def test_it_says_how_many_completions_it_saw_cut(tiny_base, tmp_path):
     run = write_run(tmp_path / "run", tiny_base, reward={"ensemble": 0}, max_completion_tokens=1)
     train_reward(run)
     assert report_of(run)["cut_share"] == 1.0
+
+
+def rewrite(run, change):
+    """The run's rankings, each as `change` of its number and its record has it."""
+    path = run.path / "rankings.jsonl"
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(change(number, record)) + "\n" for number, record in enumerate(records)))
+
+
+def test_the_rival_that_counts_tokens_counts_them_beyond_the_cut(tiny_base, tmp_path):
+    """The longer of two answers always wins, and both are cut to the same length: people saw them whole."""
+    run = write_run(tmp_path / "run", tiny_base, prompts=40, reward={"ensemble": 0}, max_completion_tokens=6)
+
+    def longer_wins(number, record):
+        texts = [f"{'so ' * words}{number}" for words in (30 + number, 20)]
+        return record | {"completions": [{"text": text} for text in texts], "ranks": [1, 2]}
+
+    rewrite(run, longer_wins)
+    train_reward(run)
+    report = report_of(run)
+    assert report["length_baseline"]["value"] == 1.0 and report["cut_share"] == 1.0
+    assert report["beats_length_baseline"] is False and "does not beat the length-only" in report["verdict"]
+    columns = load_file(run.path / "reward" / "state" / "learning-000000" / "features.safetensors")
+    tokenizer = load_reward_model(run.path / "reward" / "model", dtype="float32").base.tokenizer
+    split = split_rankings(RankingFile(run.path / "rankings.jsonl"), run.config, named_splits(run))
+    texts = [completion.text for ranking in split.learning[:16] for completion in ranking.completions]
+    assert columns["lengths"].tolist() == [len(tokenizer(text)["input_ids"]) + 1 for text in texts]
+
+
+def test_what_ends_at_the_limit_or_was_sampled_longer_is_as_long_as_it_was(tiny_base, tmp_path):
+    """Of a text alone the end of its turn counts; of sampled ids what was sampled, that token with them if it came."""
+    run = write_run(tmp_path / "run", tiny_base)
+    base = load_policy(str(tiny_base), dtype="float32")
+    ids = base.tokenizer("lovely", add_special_tokens=False)["input_ids"]
+    completions = (Completion("0", "lovely"), Completion("1", "lovely", array("I", ids)))
+    ranking = Ranking("r", "p", [{"role": "user", "content": "?"}], completions, (1, 2))
+    tokens = len(ids)
+    for limit in (tokens - 1, tokens, tokens + 1):
+        config = replace(run.config, max_completion_tokens=limit)
+        whole = [len(each) for each in _whole_group_of(ranking, base, config).completions]
+        assert whole == [tokens + 1, tokens]
+        cut = group_of(ranking, base, config).completions
+        assert cut == [[*ids, base.tokenizer.eos_token_id][:limit], ids[:limit]]
 
 
 def test_it_reads_many_rankings_with_the_chosen_layer_only(tiny_base, tmp_path, monkeypatch):

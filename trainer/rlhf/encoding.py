@@ -142,9 +142,9 @@ def encode_prompts(
 
 
 def encode_completion(
-    tokenizer: PreTrainedTokenizerBase, text: str, *, max_tokens: int, sampled: Sequence[int] | None = None
+    tokenizer: PreTrainedTokenizerBase, text: str, *, max_tokens: int | None, sampled: Sequence[int] | None = None
 ) -> list[int]:
-    """Ids of the completion and the end of its turn, at most `max_tokens`, as sampling would have stopped them.
+    """Ids of the completion and the end of its turn, at most `max_tokens` if any, as sampling would have stopped them.
 
     Those that were `sampled`, the stop token with them, if this tokenizer writes this text from them: it may be of
     another model. Else the text's own; then one of `max_tokens` or more was cut before its end, and has none.
@@ -152,7 +152,7 @@ def encode_completion(
     if sampled is not None and _writes(tokenizer, list(sampled), text):
         return list(sampled[:max_tokens])
     ids = tokenizer(text, add_special_tokens=False)["input_ids"]
-    return ids[:max_tokens] if len(ids) >= max_tokens else [*ids, turn_end_id(tokenizer)]
+    return [*ids, turn_end_id(tokenizer)][:max_tokens]
 
 
 def _writes(tokenizer: PreTrainedTokenizerBase, ids: list[int], text: str) -> bool:
@@ -187,7 +187,7 @@ def encode_group(
     texts: Sequence[str],
     *,
     max_prompt_tokens: int,
-    max_completion_tokens: int,
+    max_completion_tokens: int | None,
     sampled: Sequence[Sequence[int] | None] | None = None,
 ) -> Group:
     """A prompt and completions of it, as they are scored; `sampled` are their ids where these are known."""

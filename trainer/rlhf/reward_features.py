@@ -41,7 +41,7 @@ Key = tuple[str, int]  # pooling, layer: a Reading
 
 
 class Part(NamedTuple):
-    """Rankings with the features and the length in tokens of each of their completions, in order."""
+    """Rankings with the features and the whole length in tokens of each of their completions, in order."""
 
     rankings: Sequence[Ranking]
     features: dict[Key, Features]
@@ -63,13 +63,22 @@ class Encoded(Sequence[Group]):
 
 def group_of(ranking: Ranking, base: Policy, config: RunConfig) -> Group:
     """The token ids of a ranking's prompt and completions, as PPO will have them scored."""
+    return _cut(_whole_group_of(ranking, base, config), config)
+
+
+def _cut(group: Group, config: RunConfig) -> Group:
+    return group._replace(completions=[ids[: config.max_completion_tokens] for ids in group.completions])
+
+
+def _whole_group_of(ranking: Ranking, base: Policy, config: RunConfig) -> Group:
+    """As `group_of`, with the completions as long as those who ranked them saw them."""
     with naming(f"ranking “{ranking.id}”"):
         return encode_group(
             base.tokenizer,
             ranking.prompt,
             [completion.text for completion in ranking.completions],
             max_prompt_tokens=config.max_prompt_tokens,
-            max_completion_tokens=config.max_completion_tokens,
+            max_completion_tokens=None,
             sampled=[completion.token_ids for completion in ranking.completions],
         )
 
@@ -165,7 +174,8 @@ class FeatureReader:
         return Part(rankings, features, lengths)
 
     def _compute(self, path: Path, rankings: Sequence[Ranking], keys: Collection[Key]) -> None:
-        groups = [group_of(ranking, self.base, self.config) for ranking in rankings]
+        whole = [_whole_group_of(ranking, self.base, self.config) for ranking in rankings]
+        groups = [_cut(group, self.config) for group in whole]
         features = pooled_features(
             self.base.model,
             groups,
@@ -175,7 +185,7 @@ class FeatureReader:
             is_packed=self.config.reward.is_packed,
         )
         tensors = {f"{pooling}.{layer}": features[pooling, layer] for pooling, layer in keys}
-        tensors["lengths"] = torch.tensor([float(len(ids)) for group in groups for ids in group.completions])
+        tensors["lengths"] = torch.tensor([float(len(ids)) for group in whole for ids in group.completions])
         write_checkpoint(path, {"features": tensors}, {"rankings": len(rankings)})
         size = {"reward/rankings": float(len(rankings)), "reward/tokens": float(sum(group.tokens for group in groups))}
         self.journal.note(size, message="reading rankings")

@@ -25,7 +25,7 @@ CHANCE_DRAWS = 50
 
 
 class Judged(NamedTuple):
-    """Rankings with the score and the length (tokens) of every completion, in their order."""
+    """Rankings with the score and the whole length (tokens) of every completion, in their order."""
 
     rankings: Sequence[Ranking]
     scores: np.ndarray

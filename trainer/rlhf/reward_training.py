@@ -51,7 +51,7 @@ from trainer.rlhf.versions import versions
 
 VALIDATION_FOLDS = 10  # one of which judges, by `auto`, whether tuning wins
 DOUBTFUL_LISTED = 200
-STATE_FORMAT = 4  # one more whenever what `reward/state` holds is laid out in another way
+STATE_FORMAT = 5  # one more whenever what `reward/state` holds is laid out in another way
 
 
 def train_reward(folder: RunFolder, stop: StopSignal | None = None) -> None:
