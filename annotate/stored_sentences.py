@@ -198,6 +198,10 @@ PARTS = (
     gettext_noop(": this reward model does not beat the length-only baseline. Do not train on it yet."),
     gettext_noop(": better than length, but by less than {pairs} pairs can prove. Rank more prompts."),
     gettext_noop(": better than length by {points} points ({low} to {high})."),
+    gettext_noop(
+        "Held-out prompts that are nearly training prompts: {count} of {prompts}. "
+        "What it gets right there may be memory."
+    ),
 )
 
 

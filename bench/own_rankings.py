@@ -2,11 +2,12 @@
 
     python -m bench.own_rankings rankings.jsonl [--folds 5] [--only-folds 1,2] [--peer-folds 1]
 
-`rankings.jsonl` is as in docs/run-folder.md; prompts are dealt to folds, and no prompt is on both sides. Ours is the
-`reward` stage with its defaults, which chooses by cross-validation inside the training folds. TRL's RewardTrainer gets
-the same training rankings as pairs, LoRA or full weights, one epoch; that is slow on a processor: `--peer-folds`. A
-long comparison can be done in parts (`--only-folds`): a fold is the same, seeds too, whichever others are trained.
-Completions that are too long are cut by ours; TRL drops a pair that has one, and the fold's line says how many.
+`rankings.jsonl` is as in docs/run-folder.md; prompts are dealt to folds, and no prompt is on both sides, whatever its
+ids. Ours is the `reward` stage with its defaults, which chooses by cross-validation inside the training folds. TRL's
+RewardTrainer gets the same training rankings as pairs, LoRA or full weights, one epoch; that is slow on a processor:
+`--peer-folds`. A long comparison can be done in parts (`--only-folds`): a fold is the same, seeds too, whichever others
+are trained. Completions that are too long are cut by ours; TRL drops a pair that has one, and the fold's line says how
+many; “length alone” counts them whole.
 Accuracy is of pairs with different ranks and texts, equal scores counting half, ours in the stage's dtype and TRL's in
 fp32. A fold's interval is the report's, over prompts; those of the last lines are as if pairs were independent.
 Where TRL was not trained on all folds, ours is repeated on those it was.
@@ -32,6 +33,7 @@ from trainer.rlhf.data import DataError, numbered_lines, parse_ranking
 from trainer.rlhf.intervals import wilson
 from trainer.rlhf.pairs import has_preference
 from trainer.rlhf.ranking_file import RankingFile
+from trainer.rlhf.same_prompts import firsts_of
 
 PEER_RATES = {"lora": 2e-4, "full": 1e-5}
 
@@ -56,7 +58,7 @@ def main() -> None:
     prepare_base(options)
     if options.peer_folds:
         REWARD_PEER.python()  # a missing package is found before hours of training
-    print(f"{len(rankings)} rankings of {len(set(map(key_of, rankings)))} prompts, {options.folds} folds")
+    print(f"{len(rankings)} rankings of {len(set(prompts_of(rankings)))} prompts, {options.folds} folds")
     ours, theirs = {}, {}
     for fold in folds:
         parts = [
@@ -111,12 +113,13 @@ def checked_rankings(path: Path) -> list[dict[str, Any]]:
 
 def deal(rankings: list[dict[str, Any]], folds: int, seed: int) -> list[int]:
     """The fold of each ranking, from 1 on: that of its prompt. Raises `SystemExit` for fewer prompts than folds."""
-    keys = sorted({key_of(ranking) for ranking in rankings})
+    prompts = prompts_of(rankings)
+    keys = sorted(set(prompts))
     if not 2 <= folds <= len(keys):
         raise SystemExit(f"--folds: {len(keys)} prompts cannot be dealt to {folds} folds; at least two are needed")
     random.Random(seed).shuffle(keys)
     fold_of = {key: place % folds + 1 for place, key in enumerate(keys)}
-    return [fold_of[key_of(ranking)] for ranking in rankings]
+    return [fold_of[key] for key in prompts]
 
 
 def refuse_folds_without_a_pair(rankings: list[dict[str, Any]], dealt: list[int], folds: list[int]) -> None:
@@ -124,8 +127,8 @@ def refuse_folds_without_a_pair(rankings: list[dict[str, Any]], dealt: list[int]
 
     That takes a preference, on one prompt in the fold and on two outside it.
     """
-    said = zip(rankings, dealt, strict=True)
-    decided = {key_of(ranking): fold for ranking, fold in said if has_preference(parse_ranking(ranking, "a ranking"))}
+    said = zip(prompts_of(rankings), rankings, dealt, strict=True)
+    decided = {key: fold for key, ranking, fold in said if has_preference(parse_ranking(ranking, "a ranking"))}
     for fold in folds:
         inside = sum(its_fold == fold for its_fold in decided.values())
         if not inside:
@@ -143,8 +146,10 @@ def closed(ranking: dict[str, Any]) -> dict[str, Any]:
     return ranking | {"completions": texts}
 
 
-def key_of(ranking: dict[str, Any]) -> str:
-    return str(ranking.get("prompt_id") or json.dumps(ranking["prompt"]))
+def prompts_of(rankings: list[dict[str, Any]]) -> list[str]:
+    """The prompt of each ranking, by the id of the first that has it, else by its words."""
+    firsts = firsts_of(parse_ranking(ranking, "a ranking") for ranking in rankings)
+    return [str(rankings[first].get("prompt_id") or json.dumps(rankings[first]["prompt"])) for first in firsts]
 
 
 def run_ours(options: argparse.Namespace, rankings: list[dict[str, Any]], fold: int) -> tuple[float, int]:

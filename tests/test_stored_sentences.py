@@ -72,6 +72,15 @@ def test_it_says_the_verdict_on_the_reward_model(low, lead):
     assert in_chinese(sentence).startswith(f"40 个留出回答对中判对 63%（95% 区间：{100 * low:.0f}% 至 80%）")
 
 
+def test_it_says_how_many_held_out_prompts_are_nearly_training_prompts():
+    from trainer.rlhf.reward_report import Interval, leak_warning, verdict
+
+    sentence = verdict(Interval(0.63, 0.6, 0.8, 40), Interval(0.55, 0.4, 0.7, 40), Interval(0.2, 0.1, 0.3, 40))
+    said = in_chinese(sentence + leak_warning({"count": 3, "of": 8}))
+    assert is_chinese(said) and said.startswith(in_chinese(sentence)), said
+    assert said.endswith("8 个留出题目中有 3 个与训练题目几乎相同，在这些题目上判对，可能只是因为记住了。")
+
+
 def test_it_says_why_a_pool_was_paused(db, monkeypatch):
     from annotate.models import PromptPool
     from tests.worlds import make_policy, make_pool

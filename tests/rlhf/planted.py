@@ -15,7 +15,9 @@ def rankings_of(scores: np.ndarray, rng: np.random.Generator, *, noise: float = 
         keys = group + noise * rng.gumbel(size=len(group))
         ranks = tuple(int(rank) + 1 for rank in (-keys).argsort().argsort())
         completions = tuple(Completion(str(place), f"text {place}") for place in range(len(group)))
-        found.append(Ranking(str(number), f"p{number}", [{"role": "user", "content": "?"}], completions, ranks))
+        found.append(
+            Ranking(str(number), f"p{number}", [{"role": "user", "content": f"{number}?"}], completions, ranks)
+        )
     return found
 
 

@@ -182,6 +182,11 @@ def test_own_rankings_are_dealt_by_prompt_and_checked_before_the_hours_of_traini
     rankings = [ranking_of(prompt, [1, 2]) for prompt in (1, "b", "c", "d", 1)]
     dealt = deal(rankings, 2, seed=1)
     assert sorted(dealt[:4]) == [1, 1, 2, 2] and dealt[4] == dealt[0]
+    by_row = [ranking_of(prompt, [1, 2]) | {"prompt_id": row} for row, prompt in enumerate([*"abcd"] * 5, start=1)]
+    folds = deal(by_row, 2, seed=1)
+    assert folds == folds[:4] * 5 and sorted(folds[:4]) == [1, 1, 2, 2], "the same words in one fold, whatever the id"
+    with pytest.raises(SystemExit, match="fold 1 has no ranking|beside fold 1 fewer than two"):
+        refuse_folds_without_a_pair(by_row[::4], [1, 2, 2, 2, 2], [1])
     with pytest.raises(SystemExit, match="4 prompts cannot be dealt to 5 folds"):
         deal(rankings, 5, seed=1)
     with pytest.raises(SystemExit, match="4 prompts cannot be dealt to 1 folds"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from dataclasses import replace
 
 import pytest
 from transformers import AutoTokenizer
@@ -12,6 +13,7 @@ from trainer.rlhf.data import (
     DataError,
     Ranking,
     parse_ranking,
+    prompt_draw,
     prompt_key,
     read_completions,
     read_corpus,
@@ -37,6 +39,10 @@ RANKING = {
     "completions": [{"id": "a", "text": "Lovely."}, {"id": "b", "text": "Awful."}, {"id": "c", "text": "Wet."}],
     "ranks": [1, 3, 2],
 }
+
+
+def saying(text):
+    return [{"role": "user", "content": f"What is {text}?"}]
 
 
 def write(path, *records):
@@ -117,7 +123,7 @@ def test_it_reads_prompts_completions_demonstrations_and_corpora(tmp_path):
 
 def test_it_splits_by_prompt_and_holds_out_what_the_file_says():
     def of(prompt, split=None):
-        return Ranking("r", prompt, QUESTION, (), (), split=split)
+        return Ranking("r", prompt, saying(prompt), (), (), split=split)
 
     rankings = [of(f"p{number % 50}") for number in range(150)] + [of("p7", "held_out"), of("x", "train")]
     train, held_out = split_by_prompt(rankings, held_out_share=0.3, seed=1, splits={})
@@ -132,7 +138,7 @@ def test_it_splits_by_prompt_and_holds_out_what_the_file_says():
 
 def test_it_deals_only_prompts_of_which_nothing_is_said():
     def of(number, split=None):
-        return Ranking("r", f"p{number}", [{"role": "user", "content": f"What is {number}?"}], (), (), split=split)
+        return Ranking("r", f"p{number}", saying(number), (), (), split=split)
 
     rankings = [of(number) for number in range(40)]
     by_words = prompt_key(rankings[19].prompt)
@@ -149,12 +155,64 @@ def test_it_deals_only_prompts_of_which_nothing_is_said():
 
 
 def test_it_deals_an_exact_share_of_the_prompts():
-    rankings = [Ranking("r", f"p{number % 20}", QUESTION, (), ()) for number in range(60)]
+    rankings = [Ranking("r", f"p{number % 20}", saying(number % 20), (), ()) for number in range(60)]
     rest, dealt = deal_prompts(rankings, share=0.3, seed=1)
     assert (len({r.prompt_id for r in rest}), len({r.prompt_id for r in dealt})) == (14, 6)
     assert not {r.prompt_id for r in rest} & {r.prompt_id for r in dealt} and len(rest) + len(dealt) == 60
     rest, dealt = deal_prompts(rankings, share=0.0, seed=1)
     assert (list(rest), list(dealt)) == (rankings, [])
+
+
+def dealt_by(deal, texts, ids):
+    """The rankings' numbers in each of the two parts that `deal` makes of prompts with these texts and ids."""
+    named = enumerate(zip(texts, ids, strict=True))
+    rankings = [Ranking(str(number), name, saying(text), (), ()) for number, (text, name) in named]
+    return [{int(ranking.id) for ranking in part} for part in deal(rankings)]
+
+
+DEALS = [
+    lambda rankings: split_by_prompt(rankings, held_out_share=0.3, seed=1, splits={}),
+    lambda rankings: deal_prompts(rankings, share=0.3, seed=1),
+]
+
+
+@pytest.mark.parametrize("deal", DEALS, ids=["split", "deal"])
+def test_the_same_words_under_many_ids_are_on_one_side(deal):
+    """As where a row's number is taken for the id of its prompt."""
+    texts = [number % 20 for number in range(100)]
+    parts = dealt_by(deal, texts, [f"row {number}" for number in range(100)])
+    first, second = ({number % 20 for number in part} for part in parts)
+    assert first and second and not first & second
+    assert [len(part) for part in parts] == [5 * len(first), 5 * len(second)]
+    once = dealt_by(deal, range(20), [f"row {number}" for number in range(20)])
+    assert once == [first, second], "where the first id puts them, whatever comes after"
+
+
+@pytest.mark.parametrize("deal", DEALS, ids=["split", "deal"])
+def test_what_an_id_and_words_join_by_turns_is_on_one_side(deal):
+    """The first and the last of three have neither id nor words in common."""
+    texts = [text for number in range(20) for text in (f"{number}", f"{number}", f"{number} more")]
+    ids = [f"{name}{number}" for number in range(20) for name in ("a", "b", "b")]
+    first, second = ({number // 3 for number in part} for part in dealt_by(deal, texts, ids))
+    assert first and second and not first & second
+
+
+@pytest.mark.parametrize("split", ["train", "held_out"])
+def test_a_named_split_holds_for_all_ids_of_the_same_words(split):
+    rankings = [Ranking(str(number), str(number), saying(number % 20), (), ()) for number in range(100)]
+    rankings[3] = replace(rankings[3], split=split)
+    parts = split_by_prompt(rankings, held_out_share=0.5, seed=1, splits={})
+    part = {int(ranking.id) for ranking in parts[split == "held_out"]}
+    assert {3, 23, 43, 63, 83} <= part
+
+
+def test_the_sides_of_prompts_with_an_id_and_words_of_their_own_stay_as_they_were():
+    """Drawn by id alone: run folders that exist are not to be dealt anew."""
+    names = [f"p{number}" for number in range(40)]
+    draws = {name: prompt_draw(name, 1) for name in names}
+    held_out, dealt = (dealt_by(deal, names, names)[1] for deal in DEALS)
+    assert held_out == {number for number, name in enumerate(names) if draws[name] < 0.3}
+    assert dealt == {number for number, name in enumerate(names) if name in sorted(names, key=draws.get)[:12]}
 
 
 def test_it_encodes_for_reward_training_what_sampling_would_have_written(tiny_base):

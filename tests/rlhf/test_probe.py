@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -63,10 +65,15 @@ def test_it_gives_the_same_answer_in_chunks(monkeypatch):
 
 def test_it_never_predicts_a_prompt_it_learned_from():
     features, rankings, _ = planted(30)
-    twice = rankings + rankings  # every prompt has two rankings
+    again = [replace(ranking, prompt_id=f"row {number}") for number, ranking in enumerate(rankings)]
+    twice = rankings + again  # every prompt has two rankings, under an id of its own each
     pairs = pairs_of(twice)
     folds = folds_of(pairs, folds=5, seed=3)
-    assert all(len(folds[pairs.prompt == prompt].unique()) == 1 for prompt in pairs.prompt.unique())
+    once = pairs_of(rankings)
+    assert pairs.prompt.tolist() == once.prompt.tolist() * 2 and once.prompt.unique_consecutive().tolist() == [
+        *range(30)
+    ]
+    assert folds.tolist() == folds_of(once, folds=5, seed=3).tolist() * 2
     doubled = torch.cat([features, features])
     predicted = out_of_fold_deltas(doubled, pairs, folds, [0.1])[0.1]
     fold = folds[0]

@@ -21,6 +21,7 @@ from trainer.rlhf.reward_report import (
     calibration,
     correctness,
     lead_interval,
+    leak_warning,
     length_sign,
     mean_kendall_tau,
     oriented,
@@ -31,9 +32,10 @@ from trainer.rlhf.reward_report import (
 WORDS = [f"word{number}" for number in range(200)]
 
 
-def ranking(number=0, ranks=(1, 2), text="What is rain?", **changes) -> Ranking:
+def ranking(number=0, ranks=(1, 2), text=None, **changes) -> Ranking:
     completions = tuple(Completion(str(place), f"text {place}") for place in range(len(ranks)))
-    return Ranking(str(number), f"p{number}", [{"role": "user", "content": text}], completions, ranks, **changes)
+    prompt = [{"role": "user", "content": text or f"What is {number}?"}]
+    return Ranking(str(number), f"p{number}", prompt, completions, ranks, **changes)
 
 
 def known(prompts, *, k=2, seed=0):
@@ -210,6 +212,18 @@ def test_it_finds_near_duplicate_prompts_between_the_splits():
     found = near_duplicates([train[:1], train[1:]], near)
     assert found["count"] == 1 and found["of"] == 2
     assert found["prompts"] == [{"held_out": "p2", "train": "p0", "jaccard": round(27 / 29, 3)}]
+
+
+def test_it_counts_a_prompt_with_many_ids_once():
+    train, held_out = [ranking(0), ranking(1)], [ranking(2), ranking(3, text="What is 2?"), ranking(4, text="Why?")]
+    assert near_duplicates([train], held_out)["of"] == 2
+    judged = Judged([ranking(number, text="Why?") for number in range(30)], np.array([1.0, 0] * 30), np.ones(60))
+    assert build_report(judged, length_sign=1, seed=0)["accuracy"]["low"] < 0.5, "one prompt proves nothing"
+
+
+def test_it_says_how_many_held_out_prompts_are_nearly_training_prompts():
+    assert leak_warning({"count": 0, "of": 8}) == ""
+    assert leak_warning({"count": 3, "of": 8}).startswith(" Held-out prompts that are nearly training prompts: 3 of 8.")
 
 
 @pytest.mark.parametrize("first", ["一", "あ", "ก"])

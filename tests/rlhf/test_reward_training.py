@@ -419,6 +419,47 @@ def test_what_ends_at_the_limit_or_was_sampled_longer_is_as_long_as_it_was(tiny_
         assert cut == [[*ids, base.tokenizer.eos_token_id][:limit], ids[:limit]]
 
 
+def test_one_prompt_under_many_ids_is_too_few_to_measure_on(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=30)
+    rewrite(
+        run, lambda number, record: record | {"prompt_id": f"p{number}", "prompt": [{"role": "user", "content": "?"}]}
+    )
+    with pytest.raises(StageError, match="all rankings are of one prompt"):
+        train_reward(run)
+
+
+def test_it_needs_two_prompts_to_learn_from_and_not_two_ids(tiny_base, tmp_path):
+    run = write_run(tmp_path / "run", tiny_base, prompts=12)
+
+    def same_but_one(number, record):
+        content, split = ("Well?", "held_out") if number == 0 else ("?", "train")
+        return record | {"prompt_id": number, "prompt": [{"role": "user", "content": content}], "split": split}
+
+    rewrite(run, same_but_one)
+    with pytest.raises(StageError, match="at least two training prompts"):
+        train_reward(run)
+
+
+def test_its_verdict_says_how_many_held_out_prompts_are_nearly_training_prompts(tiny_base, tmp_path):
+    """An ending of another word in one prompt of thirty words."""
+    run = write_run(tmp_path / "run", tiny_base, prompts=24, reward={"ensemble": 0})
+    train_reward(run)
+    assert "nearly training prompts" not in report_of(run)["verdict"]
+    run.product("reward").unlink()
+
+    def twins(number, record):
+        words = " ".join(f"{word}{number // 2}" for word in "abcdefghijklmnopqrstuvwxyzABCD")
+        content = f"{words} {'this' if number % 2 else 'that'}"
+        split = "held_out" if number in (0, 2, 4) else "train"
+        return record | {"prompt": [{"role": "user", "content": content}], "split": split}
+
+    rewrite(run, twins)
+    train_reward(run)
+    report = report_of(run)
+    assert (report["near_duplicates"]["count"], report["near_duplicates"]["of"]) == (3, 3)
+    assert report["verdict"].endswith("nearly training prompts: 3 of 3. What it gets right there may be memory.")
+
+
 def test_it_reads_many_rankings_with_the_chosen_layer_only(tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr("trainer.rlhf.reward_features.SEARCH_RANKINGS", 20)
     monkeypatch.setattr("trainer.rlhf.reward_probes.SEARCH_RANKINGS", 20)

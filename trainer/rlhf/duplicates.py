@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Int, UInt32
 
 from trainer.rlhf.data import Ranking
+from trainer.rlhf.same_prompts import firsts_of
 
 SHINGLE_WORDS = 3
 SKETCH = 24  # smallest shingle hashes kept per prompt; of near-duplicates most are the same
@@ -100,9 +101,7 @@ def _first_of_each_prompt(rankings: Sequence[Ranking]) -> Iterator[Ranking]:
 
 def _numbered_prompts(rankings: Sequence[Ranking]) -> Iterator[tuple[int, Ranking]]:
     """Each prompt's first ranking, with its place."""
-    ids = np.fromiter((hash(ranking.prompt_id) for ranking in rankings), np.int64, len(rankings))
-    firsts = np.sort(np.unique(ids, return_index=True)[1])
-    return ((place, rankings[place]) for place in firsts.tolist())
+    return ((place, rankings[place]) for place in np.unique(firsts_of(rankings)).tolist())
 
 
 def _sketch(shingles: set[int]) -> list[int]:

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from trainer.rlhf.data import Ranking
+from trainer.rlhf.same_prompts import SamePrompts
 
 
 class Pairs(NamedTuple):
@@ -26,7 +27,7 @@ class Pairs(NamedTuple):
     target: Float[Tensor, " pair"]  # wanted probability that `winner` is preferred; 0.5 for a tie
     weight: Float[Tensor, " pair"]
     ranking: Int[Tensor, " pair"]
-    prompt: Int[Tensor, " pair"]
+    prompt: Int[Tensor, " pair"]  # 0, 1, …, as they first appear
 
     def where(self, mask: Bool[Tensor, " pair"]) -> Pairs:
         return Pairs(*(column[mask] for column in self))
@@ -56,10 +57,9 @@ def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing
     Two completions with the same text make no pair: nothing in them can be preferred.
     """
     winner, loser, number, target, weight = array("q"), array("q"), array("q"), array("d"), array("d")
-    prompts = array("q")  # of each ranking; a hash tells prompts apart as well as a text, in 8 bytes
-    offset = 0
+    offset, same = 0, SamePrompts()
     for place, ranking in enumerate(rankings):
-        prompts.append(hash(ranking.prompt_id))
+        same.add(ranking)
         ordered = _ordered_pairs(ranking, has_ties=ties != "drop")
         for better, worse in ordered:
             winner.append(offset + better)
@@ -69,7 +69,7 @@ def pairs_of(rankings: Sequence[Ranking], *, ties: str = "half", label_smoothing
         number.extend([place] * len(ordered))
         offset += len(ranking.ranks)
     ranking = _tensor(number, torch.long)
-    prompt = _numbered(_tensor(prompts, torch.long))[ranking]
+    prompt = torch.from_numpy(np.unique(same.firsts(), return_inverse=True)[1])[ranking]
     columns = (_tensor(winner, torch.long), _tensor(loser, torch.long), _tensor(target), _tensor(weight))
     return Pairs(*columns, ranking, prompt)
 
@@ -92,14 +92,6 @@ def _ordered_pairs(ranking: Ranking, *, has_ties: bool) -> list[tuple[int, int]]
 
 def _tensor(values: array, kind: torch.dtype = torch.float64) -> Tensor:
     return torch.from_numpy(np.array(values)).to(kind)
-
-
-def _numbered(keys: Int[Tensor, " key"]) -> Int[Tensor, " key"]:
-    """Equal keys as equal numbers 0, 1, …, counted by first appearance."""
-    _, first, inverse = np.unique(keys.numpy(), return_index=True, return_inverse=True)
-    number = np.empty(len(first), dtype=np.int64)
-    number[first.argsort()] = np.arange(len(first))
-    return torch.from_numpy(number[inverse])
 
 
 def folds_of(pairs: Pairs, *, folds: int, seed: int) -> Int[Tensor, " pair"]:

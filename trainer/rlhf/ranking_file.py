@@ -17,6 +17,7 @@ from typing import overload
 import numpy as np
 
 from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_draw, prompt_key, same_id
+from trainer.rlhf.same_prompts import SamePrompts
 
 
 class Rankings(Sequence[Ranking]):
@@ -83,18 +84,21 @@ class Chosen(Rankings):
 def split_by_prompt(
     rankings: Sequence[Ranking], *, held_out_share: float, seed: int, splits: Mapping[str, str]
 ) -> tuple[Chosen, Chosen]:
-    """Training and held-out rankings; a prompt is never on both sides.
+    """Training and held-out rankings; a prompt is never on both sides, whatever its ids (`same_prompts.py`).
 
     A `split` in the file decides, and that of the prompt in `splits`, by its id or its `prompt_key`: held out where one
-    of them says so. Prompts of which nothing is said are dealt by a hash of seed and prompt, so that the same prompt
-    falls on the same side in every run of the same seed, however many rankings join. Where all that holds nothing out,
-    one prompt is, unless the share is 0: that with the lowest draw, of those dealt if there are any. What weighs 0 is
-    not trained on.
+    of them says so. Prompts of which nothing is said are dealt by a hash of seed and id (the first of several), so that
+    the same prompt falls on the same side in every run of the same seed, however many rankings join. Where all that
+    holds nothing out, one prompt is, unless the share is 0: that with the lowest draw, of those dealt if there are any.
+    What weighs 0 is not trained on.
     """
     draws, weights, said = np.empty(len(rankings)), np.empty(len(rankings)), np.empty(len(rankings), dtype="U8")
+    same = SamePrompts()
     for number, ranking in enumerate(rankings):
+        same.add(ranking)
         draws[number], weights[number] = prompt_draw(ranking.prompt_id, seed), ranking.weight
         said[number] = _split_of(ranking, splits)
+    draws = draws[same.firsts()]
     is_train = np.isin(draws, draws[said == "train"])
     is_held_out = (draws < held_out_share) & ~is_train | np.isin(draws, draws[said == "held_out"])
     if held_out_share > 0 and not is_held_out.any() and len(draws) and draws.min() < draws.max():
@@ -112,7 +116,11 @@ def _split_of(ranking: Ranking, splits: Mapping[str, str]) -> str:
 
 def deal_prompts(rankings: Sequence[Ranking], *, share: float, seed: int) -> tuple[Chosen, Chosen]:
     """The rankings of all but a share of the prompts, and of that share, exact to half a prompt and drawn by seed."""
-    draws = np.fromiter((prompt_draw(ranking.prompt_id, seed) for ranking in rankings), float, len(rankings))
+    draws, same = np.empty(len(rankings)), SamePrompts()
+    for number, ranking in enumerate(rankings):
+        draws[number] = prompt_draw(ranking.prompt_id, seed)
+        same.add(ranking)
+    draws = draws[same.firsts()]
     prompts = np.unique(draws)
     is_dealt = np.isin(draws, prompts[: round(share * len(prompts))])
     return Chosen(rankings, np.flatnonzero(~is_dealt)), Chosen(rankings, np.flatnonzero(is_dealt))

@@ -8,7 +8,7 @@ splits, and the pairs that models which never saw them vote against.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -99,6 +99,15 @@ def verdict(accuracy: Interval, baseline: Interval, lead: Interval) -> str:
             f"{right}; {rival}: better than length, but by less than {lead.pairs} pairs can prove. Rank more prompts."
         )
     return f"{right}; {rival}: better than length by {100 * lead.value:.0f} points ({_range(lead, '')})."
+
+
+def leak_warning(near_duplicates: Mapping[str, Any]) -> str:
+    """What the verdict adds where memory may pass for judgement; nothing where it cannot."""
+    count, prompts = near_duplicates["count"], near_duplicates["of"]
+    if not count:
+        return ""
+    near = f" Held-out prompts that are nearly training prompts: {count} of {prompts}."
+    return f"{near} What it gets right there may be memory."
 
 
 def _range(interval: Interval, unit: str = " %") -> str:

@@ -10,6 +10,7 @@ from trainer.rlhf.data import Ranking, numbered_lines, parse_ranking, prompt_key
 from trainer.rlhf.folder import RunFolder, StageError
 from trainer.rlhf.pairs import has_preference
 from trainer.rlhf.ranking_file import deal_prompts, split_by_prompt
+from trainer.rlhf.same_prompts import firsts_of
 
 
 class Split(NamedTuple):
@@ -72,6 +73,7 @@ def named_splits(folder: RunFolder) -> dict[str, str]:
 
 def can_teach(rankings: Sequence[Ranking]) -> bool:
     """Whether two prompts have a ranking with a preference."""
-    decided = (ranking.prompt_id for ranking in rankings if has_preference(ranking))
+    prompts = zip(firsts_of(rankings).tolist(), rankings, strict=True)
+    decided = (prompt for prompt, ranking in prompts if has_preference(ranking))
     first = next(decided, None)
     return any(prompt != first for prompt in decided)

@@ -44,7 +44,7 @@ from trainer.rlhf.reward_loss import MOST_TIED, tied_above
 from trainer.rlhf.reward_model import RewardModel, save_reward_model
 from trainer.rlhf.reward_plots import draw_plots
 from trainer.rlhf.reward_probes import Probed, planned_chunks, probe_head, read_and_probe, scores_of, voters_of
-from trainer.rlhf.reward_report import Judged, build_report, length_sign
+from trainer.rlhf.reward_report import Judged, build_report, leak_warning, length_sign
 from trainer.rlhf.reward_split import named_splits, split_rankings
 from trainer.rlhf.reward_tuning import Lesson, make_trainee, steps_done, steps_of, tune
 from trainer.rlhf.versions import versions
@@ -302,5 +302,7 @@ def report_on(
     if config.reward.ensemble:
         report["strength"] = strengths([(p.part.rankings, p.pairs, p.votes) for p in trained], limit=DOUBTFUL_LISTED)
     report["near_duplicates"] = near_duplicates([probed.part.rankings for probed in trained], held_out.rankings)
+    if report["accuracy"]:
+        report["verdict"] += leak_warning(report["near_duplicates"])
     report["plots"] = draw_plots(folder.stage("reward") / "plots", measured, report, seed=config.seed)
     return report
