@@ -14,13 +14,9 @@ standard format are taken as they are, a prompt of one turn and answers with the
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import math
 import re
 import sys
-import zlib
-from codecs import BOM_UTF8
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,13 +32,10 @@ from trainer.rlhf.data import (
     DataError,
     Messages,
     Ranking,
-    check_object,
-    numbered_lines,
-    numbered_records,
     prompt_key,
 )
+from trainer.rlhf.import_files import read_records, refuse_what_is_no_output, write_rankings
 
-_GZIP = b"\x1f\x8b"  # a file of this kind begins with it
 _HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
@@ -109,25 +102,6 @@ def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
         sides = [_moss_turns(record, field, where) for field in ("chosen", "rejected")]
         if all(len(turns) > 1 and all(turn["content"] for turn in turns) for turns in sides):
             yield from _pair(record, where, *sides, strength=_strength(record, "mean preference difference", where))
-
-
-def write_rankings(rankings: Iterable[Ranking], path: Path) -> int:
-    """Writes `rankings.jsonl` line by line and returns the number of lines."""
-    lines = 0
-    with path.open("w", encoding="utf-8") as file:
-        for ranking in rankings:
-            line = {
-                "id": ranking.id,
-                "prompt_id": ranking.prompt_id,
-                "prompt": ranking.prompt,
-                "completions": [{"id": c.id, "text": c.text} for c in ranking.completions],
-                "ranks": list(ranking.ranks),
-            }
-            said = {name: getattr(ranking, name) for name in ("strength", "split", "annotator", "language")}
-            line |= {name: value for name, value in said.items() if value is not None}
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
-            lines += 1
-    return lines
 
 
 def _placed(
@@ -238,17 +212,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m trainer.rlhf.imports", description="Preference data to rankings.")
     parser.add_argument("format", choices=READERS)
     parser.add_argument(
-        "sources", type=Path, nargs="+", metavar="FILE", help="JSON lines or a JSON list, or either gzipped"
+        "sources",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        help="JSON lines or a JSON list, or either gzipped, or Parquet",
     )
     parser.add_argument("rankings", type=Path)
+    parser.add_argument(
+        "--held-out",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="a published test split: these records are measured on, all others trained on",
+    )
     options = parser.parse_args(arguments)
+    sides = (("train", options.sources), ("held_out", options.held_out))
     try:
-        _refuse_what_is_no_output(options.rankings)
-        placed = [entry for source in options.sources for entry in _read(source)]
+        refuse_what_is_no_output(options.rankings)
+        placed = [
+            (record | ({"split": side} if options.held_out else {}), where)
+            for side, sources in sides
+            for source in sources
+            for record, where in read_records(source)
+        ]
         records, places = [record for record, _ in placed], [where for _, where in placed]
         rankings = _with_telling_splits(list(READERS[options.format](records, places)))
         if not rankings:
-            names = ", ".join(source.name for source in options.sources)
+            names = ", ".join(source.name for _, sources in sides for source in sources)
             raise DataError(names, None, f"no preference among {len(records)} records")
         written = write_rankings(rankings, options.rankings)
     except DataError as error:
@@ -266,41 +258,6 @@ def _with_telling_splits(rankings: list[Ranking]) -> list[Ranking]:
     if any(ranking.split == "held_out" for ranking in rankings):
         return rankings
     return [replace(ranking, split=None) for ranking in rankings]
-
-
-def _refuse_what_is_no_output(path: Path) -> None:
-    """Raises `DataError` for a file of other records: who forgets to name the output names the last source as it."""
-    if not path.is_file():
-        return
-    try:
-        first = next((record for _, record, _ in numbered_lines(path)), None)
-    except DataError:
-        first = {}
-    if first is not None and "ranks" not in first:
-        raise DataError(path.name, None, "exists and holds no rankings; the file to write comes last")
-
-
-def _read(path: Path) -> list[tuple[dict[str, Any], str]]:
-    """The records of a file, gzipped or not, each with where it stands in it."""
-    with path.open("rb") as file:
-        opened = gzip.open if file.read(len(_GZIP)) == _GZIP else open
-    try:
-        with opened(path, "rb") as file:
-            is_list = file.read(1024).removeprefix(BOM_UTF8).lstrip().startswith(b"[")
-            file.seek(0)
-            if not is_list:
-                return [(record, where) for _, record, where in numbered_records(file, path.name)]
-            content = file.read()
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DataError(path.name, None, f"not a whole gzip file ({error})") from error
-    try:
-        records = json.loads(content)
-    except (RecursionError, ValueError) as error:  # not JSON, or not UTF-8
-        raise DataError(path.name, None, f"not JSON ({error})") from error
-    placed = [(record, f"{path.name}, record {number}") for number, record in enumerate(records, start=1)]
-    for record, where in placed:
-        check_object(record, where)
-    return placed
 
 
 if __name__ == "__main__":
