@@ -8,10 +8,11 @@ import pyarrow as pa
 import pytest
 from pyarrow.parquet import write_table
 
-from trainer.rlhf.data import read_rankings
-from trainer.rlhf.imports import main, write_rankings
+from trainer.rlhf.data import DataError, read_rankings
+from trainer.rlhf.imports import from_hh, from_moss, from_trl, main, write_rankings
 
 PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
+HH = "\n\nHuman: Hi\n\nAssistant:"
 
 
 def write_lines(path, *records):
@@ -62,3 +63,113 @@ def test_an_import_that_breaks_off_leaves_what_was_there(tmp_path):
         write_rankings(rankings(), path)
     assert path.read_text() == "before"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def turns(*contents):
+    """A conversation, the person first."""
+    return [{"role": ("user", "assistant")[place % 2], "content": said} for place, said in enumerate(contents)]
+
+
+@pytest.mark.parametrize(
+    ("reader", "record"),
+    [
+        (from_trl, PAIR | {"rejected": None}),
+        (from_trl, PAIR | {"chosen": None, "rejected": turns("p", "b")}),
+        (from_trl, {"chosen": turns("p", "a"), "rejected": turns("p", None)}),
+        (from_trl, PAIR | {"chosen": " "}),
+        (from_trl, PAIR | {"rejected": "a\n"}),
+        (from_trl, PAIR | {"prompt": ""}),
+        (from_trl, PAIR | {"prompt": None}),
+        (from_trl, {"chosen": turns(" ", "a"), "rejected": turns(" ", "b")}),
+        (from_trl, {"chosen": "p a", "rejected": "p a "}),
+        (from_trl, {"chosen": "", "rejected": "p a"}),
+        (from_trl, PAIR | {"score_chosen": 8.0, "score_rejected": 8.0}),
+        (from_hh, {"chosen": f"{HH} a", "rejected": None}),
+        (from_hh, {"chosen": f"{HH} a", "rejected": ""}),
+        (from_hh, {"chosen": "\n\nHuman:\n\nAssistant: a", "rejected": "\n\nHuman:\n\nAssistant: b"}),
+        (from_moss, {"chosen": None, "rejected": ["p", "b"]}),
+        (from_moss, {"chosen": ["p", "a"], "rejected": ["p", None]}),
+        (from_moss, {"chosen": ["p", "a"], "rejected": ["p", "a "]}),
+        (from_moss, {"chosen": [" ", "a"], "rejected": [" ", "b"]}),
+    ],
+)
+def test_it_skips_what_says_nothing_or_the_same_twice(reader, record):
+    assert list(reader([record])) == []
+
+
+def test_what_is_skipped_ends_no_import(tmp_path, capsys):
+    source = write_lines(tmp_path / "trl.jsonl", PAIR | {"rejected": None}, PAIR)
+    assert main(["trl", source, str(tmp_path / "rankings.jsonl")]) == 0
+    assert "1 rankings written, 1 records without a preference skipped" in capsys.readouterr().out
+
+
+def test_a_missing_field_is_no_missing_answer():
+    with pytest.raises(DataError, match="record 1, field “rejected”: is missing"):
+        list(from_trl([{"prompt": "p", "chosen": "a"}]))
+
+
+@pytest.mark.parametrize(
+    ("said", "strength"),
+    [
+        ({"score_chosen": 8.5, "score_rejected": 6.0}, 2.5),
+        ({"score_chosen": 8.5, "score_rejected": 6.0, "margin": 1}, 1.0),
+        ({"score_chosen": 2, "score_rejected": 6}, 0.0),
+        ({"score_chosen": 2, "score_rejected": None}, None),
+    ],
+)
+def test_how_far_the_scores_lie_apart_is_the_strength(said, strength):
+    (ranking,) = from_trl([PAIR | said])
+    assert ranking.strength == strength
+
+
+def test_a_score_that_is_no_number_is_named():
+    with pytest.raises(DataError, match="record 1, field “score_chosen”: must be a finite number"):
+        list(from_trl([PAIR | {"score_chosen": "8", "score_rejected": 1}]))
+
+
+def test_turns_of_one_speaker_of_hh_are_one():
+    """Many a chat template refuses two of the person's running."""
+    start = (
+        "\n\nHuman: Hi\n\nHuman: Are you there?\n\nAssistant: Yes.\n\nAssistant: And you?\n\nHuman: Here.\n\nAssistant:"
+    )
+    (ranking,) = from_hh([{"chosen": f"{start} a", "rejected": f"{start} b\n\nAssistant: c"}])
+    assert ranking.prompt == turns("Hi\n\nAre you there?", "Yes.\n\nAnd you?", "Here.")
+    assert [completion.text for completion in ranking.completions] == ["a", "b\n\nc"]
+
+
+@pytest.mark.parametrize(
+    ("before", "system"), [("", []), ("\n", []), ("Be brief.\n\n", [{"role": "system", "content": "Be brief."}])]
+)
+def test_hh_may_begin_without_blank_lines_or_with_a_system_message(before, system):
+    start = before + HH.lstrip()
+    (ranking,) = from_hh([{"chosen": f"{start} a", "rejected": f"{start} b"}])
+    assert ranking.prompt == system + turns("Hi")
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        {"prompt": HH, "chosen": " a", "rejected": " b"},
+        {"prompt": f"{HH.lstrip()} ", "chosen": "a", "rejected": "b"},
+        {"chosen": f"{HH} a", "rejected": f"{HH} b"},
+    ],
+)
+def test_texts_of_trl_that_are_transcripts_are_read_as_hh(record):
+    (ranking,) = from_trl([record])
+    assert ranking.prompt == turns("Hi")
+    assert [completion.text for completion in ranking.completions] == ["a", "b"]
+    assert ranking.id == next(from_hh([{"chosen": f"{HH} a", "rejected": f"{HH} b"}])).id
+
+
+def test_a_prompt_that_only_speaks_of_a_transcript_stays_one_turn():
+    prompt = "Human: and Assistant: are HH's marks. Why?"
+    (ranking,) = from_trl([PAIR | {"prompt": prompt}])
+    assert ranking.prompt == turns(prompt)
+
+
+def test_texts_of_trl_imply_the_words_that_both_begin_with():
+    (ranking,) = from_trl([{"chosen": "The sky is black.", "rejected": "The sky is blue."}])
+    assert ranking.prompt == turns("The sky is")
+    assert [completion.text for completion in ranking.completions] == ["black.", "blue."]
+    with pytest.raises(DataError, match="record 1, field “prompt”: is missing, and the texts begin with no word in"):
+        list(from_trl([{"chosen": "black", "rejected": "blue"}]))

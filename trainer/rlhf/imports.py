@@ -4,11 +4,12 @@
 
 Each reader yields a `Ranking` of two, the preferred first, whose id is a hash of its prompt and completions: what was
 imported from several sources can be put in one file. Records that carry no preference between two answers to one
-prompt (equal, empty or missing answers, or prompts that differ, as a few of HH's do) are skipped and counted. Errors
-name the place of a record: one of `places`, such as “file, line 3”, or without any its number.
+prompt (equal, empty or missing answers, an empty prompt, or prompts that differ, as a few of HH's do) are skipped and
+counted. Errors name the place of a record: one of `places`, such as “file, line 3”, or without any its number.
 
-What this project's own exports say beside the pair is kept: `split`, `annotator`, `language`. Two texts of TRL's
-standard format are taken as they are, a prompt of one turn and answers with the blank that joined them.
+What this project's own exports say beside the pair is kept: `split`, `annotator`, `language`. Texts of TRL's
+standard format that are no transcripts are taken as they are, a prompt of one turn and answers with the blank that
+joined them.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
-from itertools import count
+from itertools import count, groupby
+from operator import itemgetter
+from os.path import commonprefix
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +39,9 @@ from trainer.rlhf.data import (
 )
 from trainer.rlhf.import_files import read_records, refuse_what_is_no_output, write_rankings
 
-_HH_TURN = re.compile(r"\n\n(Human|Assistant): ?")
+SIDES = ("chosen", "rejected")
+_HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
+_HH_PROMPT = re.compile(r"\s*Human:.*\n\nAssistant:", re.DOTALL)
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
 
 Reader = Callable[..., Iterator[Ranking]]
@@ -60,12 +65,12 @@ def _told_apart(reader: Reader) -> Reader:
 def from_hh(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
     """`{"chosen", "rejected"}`: two transcripts "\\n\\nHuman: …\\n\\nAssistant: …" alike up to the last turn.
 
-    One that ends with the person's turn has no answer, or one that holds "\\n\\nHuman:" itself, and is skipped.
+    Words before them are the system's message, and what one speaker says in several turns running is one turn, as most
+    chat templates want it. One that ends with the person's turn has no answer, or one that holds "\\n\\nHuman:" itself,
+    and is skipped.
     """
-    for record, where in _placed(records, places):
-        sides = [_hh_turns(record, field, where) for field in ("chosen", "rejected")]
-        if all(turns[-1]["role"] == "assistant" for turns in sides):
-            yield from _pair(record, where, *sides)
+    for record, where in _answered(records, places):
+        yield from _hh_pair(record, where, [record.get(side) for side in SIDES])
 
 
 @_told_apart
@@ -73,22 +78,19 @@ def from_trl(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None 
     """TRL's preference formats: plain or conversational, the prompt given or implied by what both share.
 
     A prompt that is given and that the turns hold too, as in ultrafeedback_binarized, or behind a system's message in
-    orca_dpo_pairs, is taken once. A `margin` becomes the ranking's strength where it is above 0.
+    orca_dpo_pairs, is taken once. Texts that are HH's transcripts are read as such; without a prompt, others have those
+    words for it that both begin with. A `margin`, or else how far `score_chosen` lies over `score_rejected`, becomes
+    the ranking's strength where it is above 0; two answers of one score are skipped.
     """
-    for record, where in _placed(records, places):
-        prompt = _trl_turns(record.get("prompt") or [], "user", "prompt", where)
-        sides = []
-        for field in ("chosen", "rejected"):
-            if field not in record:
-                raise DataError(where, field, "is missing")
-            if isinstance(record[field], str) and not prompt:
-                raise DataError(where, "prompt", "is missing, and plain text cannot imply it")
-            turns = _trl_turns(record[field], "assistant", field, where)
-            sides.append(turns if _begins_anew(turns, prompt) else prompt + turns)
-        if not any(_holds(turns, prompt) for turns in sides):
-            reason = "is not among the turns of “chosen”, which begin a conversation of their own"
-            raise DataError(where, "prompt", reason)
-        yield from _pair(record, where, *sides, strength=_strength(record, "margin", where))
+    for record, where in _answered(records, places):
+        gap, margin = _gap(record, where), _finite(record, "margin", where)
+        if gap == 0:
+            continue
+        strength = gap if margin is None else margin
+        if transcripts := _transcripts(record):
+            yield from _hh_pair(record, where, transcripts, strength=strength)
+        else:
+            yield from _pair(record, where, *_trl_sides(record, where), strength=strength)
 
 
 @_told_apart
@@ -98,10 +100,10 @@ def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
     Part II's strength, `mean preference difference`, becomes the ranking's strength where it is above 0. A record with
     an empty turn, which MOSS-RLHF's own loader leaves out too, or with an answer to nothing is skipped.
     """
-    for record, where in _placed(records, places):
-        sides = [_moss_turns(record, field, where) for field in ("chosen", "rejected")]
-        if all(len(turns) > 1 and all(turn["content"] for turn in turns) for turns in sides):
-            yield from _pair(record, where, *sides, strength=_strength(record, "mean preference difference", where))
+    for record, where in _answered(records, places):
+        sides = [_moss_turns(record, side, where) for side in SIDES]
+        if all(len(turns) > 1 and all(turn["content"].strip() for turn in turns) for turns in sides):
+            yield from _pair(record, where, *sides, strength=_finite(record, "mean preference difference", where))
 
 
 def _placed(
@@ -111,13 +113,70 @@ def _placed(
     return zip(records, places or (f"record {number}" for number in count(1)), strict=False)
 
 
-def _strength(record: Mapping[str, Any], field: str, where: str) -> float | None:
+def _answered(
+    records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
+) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """As `_placed`, without the records of which one side is null or says nothing."""
+    for record, where in _placed(records, places):
+        if not any(side in record and _is_blank(record[side]) for side in SIDES):
+            yield record, where
+
+
+def _is_blank(text: Any) -> bool:
+    return text is None or (isinstance(text, str) and not text.strip())
+
+
+def _finite(record: Mapping[str, Any], field: str, where: str) -> float | None:
     value = record.get(field)
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise DataError(where, field, "must be a finite number")
-    return max(0.0, float(value))
+    return float(value)
+
+
+def _gap(record: Mapping[str, Any], where: str) -> float | None:
+    """How far the score of the chosen answer lies over the other's, where both are known."""
+    chosen, rejected = (_finite(record, f"score_{side}", where) for side in SIDES)
+    return None if chosen is None or rejected is None else chosen - rejected
+
+
+def _transcripts(record: Mapping[str, Any]) -> list[str] | None:
+    """Both whole transcripts, where a record's texts are HH's and its prompt, if it has one, ends before the answer."""
+    prompt, texts = record.get("prompt") or "", [record.get(side) for side in SIDES]
+    if not all(isinstance(text, str) for text in (prompt, *texts)):
+        return None
+    is_hh = _HH_PROMPT.fullmatch(prompt.rstrip()) if prompt else _HH_PROMPT.match(texts[0])
+    return [prompt + text for text in texts] if is_hh else None
+
+
+def _trl_sides(record: Mapping[str, Any], where: str) -> list[Messages]:
+    """The two conversations, each with the prompt."""
+    is_text = all(isinstance(record.get(side), str) for side in SIDES)
+    if is_text and "prompt" not in record:
+        record = _with_prompt(record, where)
+    given = record.get("prompt") or ""
+    prompt = [] if _is_blank(given) and not is_text else _trl_turns(given, "user", "prompt", where)
+    sides = []
+    for side in SIDES:
+        if side not in record:
+            raise DataError(where, side, "is missing")
+        turns = _trl_turns(record[side], "assistant", side, where)
+        sides.append(turns if _begins_anew(turns, prompt) else prompt + turns)
+    if not any(_holds(turns, prompt) for turns in sides):
+        reason = "is not among the turns of “chosen”, which begin a conversation of their own"
+        raise DataError(where, "prompt", reason)
+    return sides
+
+
+def _with_prompt(record: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Two texts, with the words that both begin with as their prompt."""
+    texts = [record[side] for side in SIDES]
+    words = re.match(r"(?:.*\s)?", commonprefix(texts), re.DOTALL)[0]
+    if not words.strip() and _can_be_told_apart(texts):
+        raise DataError(where, "prompt", "is missing, and the texts begin with no word in common")
+    parts = {side: text[len(words) :] for side, text in zip(SIDES, texts, strict=True)}
+    return {**record, **parts, "prompt": words.strip()}
 
 
 def _trl_turns(value: Any, role: str, field: str, where: str) -> Messages:
@@ -125,11 +184,11 @@ def _trl_turns(value: Any, role: str, field: str, where: str) -> Messages:
     turns = [{"role": role, "content": value}] if isinstance(value, str) else value
     if not isinstance(turns, list) or not all(_is_turn(turn) for turn in turns):
         raise DataError(where, field, "must be a text or a list of {role, content}")
-    return [{"role": turn["role"], "content": turn["content"]} for turn in turns]
+    return [{"role": turn["role"], "content": turn["content"] or ""} for turn in turns]
 
 
 def _is_turn(turn: Any) -> bool:
-    return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content"), str)
+    return isinstance(turn, dict) and turn.get("role") in ROLES and isinstance(turn.get("content", 0), str | None)
 
 
 def _begins_anew(turns: Messages, prompt: Messages) -> bool:
@@ -151,22 +210,31 @@ def _moss_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
     if not isinstance(turns, list):
         raise DataError(where, field, "must be a list of turns")
     for place, turn in enumerate(turns):
-        if not isinstance(turn, str):
+        if not isinstance(turn, str | None):
             raise DataError(where, f"{field}[{place}]", "must be a string")
     roles = ["assistant" if (len(turns) - place) % 2 else "user" for place in range(len(turns))]
-    return [{"role": role, "content": turn} for role, turn in zip(roles, turns, strict=True)]
+    return [{"role": role, "content": turn or ""} for role, turn in zip(roles, turns, strict=True)]
 
 
-def _hh_turns(record: Mapping[str, Any], field: str, where: str) -> Messages:
-    text = record.get(field)
+def _hh_pair(
+    record: Mapping[str, Any], where: str, texts: Sequence[Any], *, strength: float | None = None
+) -> Iterator[Ranking]:
+    sides = [_hh_turns(text, side, where) for side, text in zip(SIDES, texts, strict=True)]
+    if all(turns[-1]["role"] == "assistant" for turns in sides):
+        yield from _pair(record, where, *sides, strength=strength)
+
+
+def _hh_turns(text: Any, field: str, where: str) -> Messages:
     if not isinstance(text, str):
         raise DataError(where, field, "must be a string")
-    before, *parts = _HH_TURN.split(text)
-    if before.strip() or parts[:1] != ["Human"]:
+    system, *parts = _HH_TURN.split(text.lstrip())
+    if parts[:1] != ["Human"]:
         raise DataError(where, field, "must begin with “\\n\\nHuman: ”")
+    said = [("system", system)] if system.strip() else []
+    said += zip(map(_HH_ROLES.get, parts[::2]), parts[1::2], strict=True)
     return [
-        {"role": _HH_ROLES[speaker], "content": content.strip()}
-        for speaker, content in zip(parts[::2], parts[1::2], strict=True)
+        {"role": role, "content": "\n\n".join(content.strip() for _, content in turns).strip()}
+        for role, turns in groupby(said, key=itemgetter(0))
     ]
 
 
@@ -179,10 +247,10 @@ def _pair(
     if len(chosen) < 2:
         raise DataError(where, "chosen", "has no turn before the answer, which would be its prompt")
     texts = [chosen[-1]["content"], rejected[-1]["content"]]
-    if texts[0] == texts[1] or not all(texts) or chosen[:-1] != rejected[:-1]:
+    prompt = chosen[:-1]
+    if not _can_be_told_apart(texts) or _is_blank(prompt[-1]["content"]) or prompt != rejected[:-1]:
         return
     completions = (Completion("chosen", texts[0]), Completion("rejected", texts[1]))
-    prompt = chosen[:-1]
     said = [{"role": completion.id, "content": completion.text} for completion in completions]
     split = record.get("split")
     yield Ranking(
@@ -192,10 +260,15 @@ def _pair(
         completions=completions,
         ranks=(1, 2),
         split=split if split in SPLITS else None,
-        strength=strength,
+        strength=None if strength is None else max(0.0, strength),
         annotator=_name(record, "annotator"),
         language=_name(record, "language"),
     )
+
+
+def _can_be_told_apart(texts: Sequence[str]) -> bool:
+    """Whether two answers are there, and differ in more than the white space around them."""
+    return not any(map(_is_blank, texts)) and texts[0].strip() != texts[1].strip()
 
 
 def _name(record: Mapping[str, Any], field: str) -> str | None:
