@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pytest
 from pyarrow.parquet import write_table
 
 from trainer.rlhf.data import DataError, read_rankings
-from trainer.rlhf.imports import from_hh, from_moss, from_trl, main, write_rankings
+from trainer.rlhf.imports import from_hh, from_moss, from_pandalm, from_scored, from_trl, main, write_rankings
 
 PAIR = {"prompt": "p", "chosen": "a", "rejected": "b"}
 HH = "\n\nHuman: Hi\n\nAssistant:"
@@ -173,3 +174,93 @@ def test_texts_of_trl_imply_the_words_that_both_begin_with():
     assert [completion.text for completion in ranking.completions] == ["black.", "blue."]
     with pytest.raises(DataError, match="record 1, field “prompt”: is missing, and the texts begin with no word in"):
         list(from_trl([{"chosen": "black", "rejected": "blue"}]))
+
+
+def pandalm_record(votes, **fields):
+    said = {f"annotator{number}": vote for number, vote in enumerate(votes, start=1)}
+    return {"instruction": "Shorten.", "input": "A lot.", "response1": "a", "response2": "b"} | said | fields
+
+
+@pytest.mark.parametrize(
+    ("votes", "texts"), [((1, 1, 0), ["a", "b"]), ((2, 1, 2), ["b", "a"]), ((1, 2, 0), None), ((0, 1, 0), None)]
+)
+def test_what_two_of_three_annotators_of_pandalm_say_counts(votes, texts):
+    found = [[completion.text for completion in each.completions] for each in from_pandalm([pandalm_record(votes)])]
+    assert found == ([texts] if texts else [])
+
+
+def test_an_instruction_of_pandalm_is_one_prompt_whatever_its_input():
+    records = [pandalm_record((1, 1, 1), input=given) for given in ("A lot.", "", None)]
+    rankings = list(from_pandalm(records))
+    assert [ranking.prompt for ranking in rankings] == [turns("Shorten.\n\nA lot."), *[turns("Shorten.")] * 2]
+    assert {ranking.prompt_id for ranking in rankings} == {hashlib.sha256(b"Shorten.").hexdigest()[:12]}
+    assert len({ranking.id for ranking in rankings}) == 3
+
+
+def test_pandalm_has_answers_that_json_made_truth_values_of(tmp_path):
+    source = tmp_path / "testset.json"
+    source.write_text(
+        json.dumps([pandalm_record((1, 1, 0), response1=True), pandalm_record((1, 1, 1), response2=" a")])
+    )
+    assert main(["pandalm", str(source), str(tmp_path / "rankings.jsonl")]) == 0
+    (ranking,) = read_rankings(tmp_path / "rankings.jsonl")
+    assert [completion.text for completion in ranking.completions] == ["True", "b"]
+
+
+def test_it_names_what_a_record_of_pandalm_lacks():
+    with pytest.raises(DataError, match="record 1, field “annotator3”: is missing"):
+        list(from_pandalm([pandalm_record((1, 1))]))
+    with pytest.raises(DataError, match="record 1, field “response1”: must be a string"):
+        list(from_pandalm([pandalm_record((1, 1, 1), response1=["a"])]))
+
+
+def scored_record(*scores, text="response", score="overall_score", prompt="instruction"):
+    completions = [{text: said, score: value} for said, value in zip("abcde", scores, strict=False)]
+    return {prompt: "p", "completions": completions}
+
+
+def test_it_ranks_what_ultrafeedback_scored(tmp_path):
+    source = write_lines(tmp_path / "train.jsonl", scored_record(6.5, 9.0, 2, 6.5), scored_record(5, 5, 5))
+    assert main(["scored", source, str(tmp_path / "rankings.jsonl")]) == 0
+    (ranking,) = read_rankings(tmp_path / "rankings.jsonl")
+    assert ranking.prompt == turns("p")
+    assert [completion.text for completion in ranking.completions] == ["b", "a", "d", "c"]
+    assert (ranking.ranks, ranking.strength) == ((1, 2, 2, 4), 2.5)
+
+
+@pytest.mark.parametrize(
+    ("record", "texts", "strength"),
+    [
+        (scored_record(2, 1, 3, text="text", score="rank", prompt="prompt"), ["b", "a", "c"], None),
+        (scored_record(0, -1, score="score"), ["a", "b"], 1.0),
+        (scored_record(1, 4.5, score="fine-grained_score"), ["b", "a"], 3.5),
+        (scored_record(1, None, 2), ["c", "a"], 1.0),
+    ],
+)
+def test_scores_and_ranks_go_by_several_names(record, texts, strength):
+    (ranking,) = from_scored([record])
+    assert [completion.text for completion in ranking.completions] == texts
+    assert ranking.strength == strength
+
+
+def test_it_leaves_out_completions_that_are_empty_or_there_already():
+    record = scored_record(3, 2, 1)
+    record["completions"] += [{"response": " ", "overall_score": 9}, {"response": "a ", "overall_score": 0}]
+    (ranking,) = from_scored([record])
+    assert [completion.text for completion in ranking.completions] == ["a", "b", "c"]
+    assert list(from_scored([scored_record(), scored_record(1), scored_record(1, 2) | {"instruction": ""}])) == []
+
+
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        ({"completions": []}, "record 1, field “instruction”: is missing"),
+        ({"prompt": "p", "completions": "a"}, "record 1, field “completions”: must be a list of"),
+        (scored_record(1, 2, score="stars"), "record 1, field “completions”: have none of rank, score, overall_score"),
+        (scored_record(1, "2"), "record 1, completion 2, field “overall_score”: must be a finite number"),
+        (scored_record(1, 2, text="words"), "record 1, completion 1, field “response”: is missing"),
+    ],
+)
+def test_it_names_what_a_scored_record_lacks(record, words):
+    with pytest.raises(DataError, match=words):
+        list(from_scored([record]))

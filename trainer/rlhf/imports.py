@@ -1,20 +1,21 @@
-"""Preference data of other projects as rankings: Anthropic HH, TRL, MOSS-RLHF.
+"""Preference data of other projects as rankings: Anthropic HH, TRL, MOSS-RLHF, PandaLM, UltraFeedback.
 
-    python -m trainer.rlhf.imports {hh,trl,moss} FILE.jsonl… rankings.jsonl
+    python -m trainer.rlhf.imports {hh,trl,moss,pandalm,scored} FILE.jsonl… rankings.jsonl
 
-Each reader yields a `Ranking` of two, the preferred first, whose id is a hash of its prompt and completions: what was
-imported from several sources can be put in one file. Records that carry no preference between two answers to one
-prompt (equal, empty or missing answers, an empty prompt, or prompts that differ, as a few of HH's do) are skipped and
-counted. Errors name the place of a record: one of `places`, such as “file, line 3”, or without any its number.
+Each reader yields a `Ranking` of two, of UltraFeedback of more, the preferred first, whose id is a hash of its prompt
+and completions: what was imported from several sources can be put in one file. Records that carry no preference between
+answers to one prompt (equal, empty or missing answers, an empty prompt, or prompts that differ, as a few of HH's do)
+are skipped and counted. Errors name the place of a record: one of `places`, such as “file, line 3”, or without any its
+number.
 
-What this project's own exports say beside the pair is kept: `split`, `annotator`, `language`. Texts of TRL's
-standard format that are no transcripts are taken as they are, a prompt of one turn and answers with the blank that
-joined them.
+What this project's own exports say beside the pair is kept: `split`, `annotator`, `language`. Texts of TRL's standard
+format that are no transcripts are taken as they are, a prompt of one turn and answers with the blank that joined them.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import math
 import re
 import sys
@@ -40,6 +41,11 @@ from trainer.rlhf.data import (
 from trainer.rlhf.import_files import read_records, refuse_what_is_no_output, write_rankings
 
 SIDES = ("chosen", "rejected")
+PROMPTS, TEXTS = (
+    ("prompt", "instruction"),
+    ("text", "response"),
+)  # other projects' names, the first goes first
+SCORES = ("rank", "score", "overall_score", "fine-grained_score")  # the more the better, but of ranks
 _HH_TURN = re.compile(r"(?:^|\n\n)(Human|Assistant): ?")
 _HH_PROMPT = re.compile(r"\s*Human:.*\n\nAssistant:", re.DOTALL)
 _HH_ROLES = {"Human": "user", "Assistant": "assistant"}
@@ -106,6 +112,59 @@ def from_moss(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
             yield from _pair(record, where, *sides, strength=_finite(record, "mean preference difference", where))
 
 
+@_told_apart
+def from_pandalm(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
+    """PandaLM's test set: `instruction`, `input`, two responses, and which of them each of three annotators preferred.
+
+    Two votes for one of them decide, and a record without (0 is a tie) is skipped. An instruction is one prompt,
+    whatever its inputs: all of it falls on one side of the split.
+    """
+    for record, where in _placed(records, places):
+        votes = [_field(record, f"annotator{number}", where) for number in (1, 2, 3)]
+        instruction, given = _words(record, ("instruction",), where), _words({"input": "", **record}, ("input",), where)
+        texts = [_words(record, (f"response{number}",), where) for number in (1, 2)]
+        if max(votes.count(1), votes.count(2)) < 2:
+            continue
+        said = f"{instruction}\n\n{given}" if given.strip() else instruction
+        texts = texts if votes.count(1) > votes.count(2) else texts[::-1]
+        prompt_id = hashlib.sha256(instruction.encode()).hexdigest()[:12]
+        sides = [[{"role": "user", "content": said}, {"role": "assistant", "content": text}] for text in texts]
+        yield from (replace(ranking, prompt_id=prompt_id) for ranking in _pair(record, where, *sides))
+
+
+@_told_apart
+def from_scored(records: Iterable[Mapping[str, Any]], places: Iterable[str] | None = None) -> Iterator[Ranking]:
+    """UltraFeedback's `{"instruction", "completions": [{"response", "overall_score"}…]}`, and what is made like it.
+
+    The fields may have any of the names in `PROMPTS`, `TEXTS` and `SCORES`. Completions that are empty, have null for a
+    score or were there before are left out; a record that leaves no two of different scores is skipped. How far the
+    best score lies over the next is the ranking's strength.
+    """
+    for record, where in _placed(records, places):
+        prompt, items = _words(record, PROMPTS, where), _field(record, "completions", where)
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            raise DataError(where, "completions", "must be a list of {response, overall_score}")
+        name = next((name for name in SCORES if any(name in item for item in items)), None)
+        if items and name is None:
+            raise DataError(where, "completions", f"have none of {', '.join(SCORES)}")
+        scores: dict[str, float] = {}
+        for number, item in enumerate(items, start=1):
+            here = f"{where}, completion {number}"
+            text, score = _words(item, TEXTS, here).strip(), _finite(item, name, here)
+            if text and score is not None:
+                scores.setdefault(text, -score if name == "rank" else score)
+        if prompt.strip() and len(set(scores.values())) > 1:
+            texts = sorted(scores, key=scores.__getitem__, reverse=True)
+            ordered = [scores[text] for text in texts]
+            yield _ranking(
+                record,
+                [{"role": "user", "content": prompt}],
+                [Completion(str(number), text) for number, text in enumerate(texts, start=1)],
+                ranks=[ordered.index(score) + 1 for score in ordered],
+                strength=None if name == "rank" else ordered[0] - ordered[1],
+            )
+
+
 def _placed(
     records: Iterable[Mapping[str, Any]], places: Iterable[str] | None
 ) -> Iterator[tuple[Mapping[str, Any], str]]:
@@ -135,6 +194,20 @@ def _finite(record: Mapping[str, Any], field: str, where: str) -> float | None:
     return float(value)
 
 
+def _field(record: Mapping[str, Any], field: str, where: str) -> Any:
+    if field not in record:
+        raise DataError(where, field, "is missing")
+    return record[field]
+
+
+def _words(record: Mapping[str, Any], fields: Sequence[str], where: str) -> str:
+    """The text of the first field that is there; JSON makes a truth value of the answer “true”."""
+    value = _field(record, next((field for field in fields if field in record), fields[-1]), where)
+    if not isinstance(value, str | int | float | None):
+        raise DataError(where, fields[-1], "must be a string")
+    return "" if value is None else str(value)
+
+
 def _gap(record: Mapping[str, Any], where: str) -> float | None:
     """How far the score of the chosen answer lies over the other's, where both are known."""
     chosen, rejected = (_finite(record, f"score_{side}", where) for side in SIDES)
@@ -159,9 +232,7 @@ def _trl_sides(record: Mapping[str, Any], where: str) -> list[Messages]:
     prompt = [] if _is_blank(given) and not is_text else _trl_turns(given, "user", "prompt", where)
     sides = []
     for side in SIDES:
-        if side not in record:
-            raise DataError(where, side, "is missing")
-        turns = _trl_turns(record[side], "assistant", side, where)
+        turns = _trl_turns(_field(record, side, where), "assistant", side, where)
         sides.append(turns if _begins_anew(turns, prompt) else prompt + turns)
     if not any(_holds(turns, prompt) for turns in sides):
         reason = "is not among the turns of “chosen”, which begin a conversation of their own"
@@ -250,15 +321,26 @@ def _pair(
     prompt = chosen[:-1]
     if not _can_be_told_apart(texts) or _is_blank(prompt[-1]["content"]) or prompt != rejected[:-1]:
         return
-    completions = (Completion("chosen", texts[0]), Completion("rejected", texts[1]))
+    completions = [Completion(side, text) for side, text in zip(SIDES, texts, strict=True)]
+    yield _ranking(record, prompt, completions, ranks=(1, 2), strength=strength)
+
+
+def _ranking(
+    record: Mapping[str, Any],
+    prompt: Messages,
+    completions: Sequence[Completion],
+    *,
+    ranks: Sequence[int],
+    strength: float | None,
+) -> Ranking:
     said = [{"role": completion.id, "content": completion.text} for completion in completions]
     split = record.get("split")
-    yield Ranking(
+    return Ranking(
         id=prompt_key(prompt + said),
         prompt_id=prompt_key(prompt),
         prompt=prompt,
-        completions=completions,
-        ranks=(1, 2),
+        completions=tuple(completions),
+        ranks=tuple(ranks),
         split=split if split in SPLITS else None,
         strength=None if strength is None else max(0.0, strength),
         annotator=_name(record, "annotator"),
@@ -277,7 +359,7 @@ def _name(record: Mapping[str, Any], field: str) -> str | None:
     return value if value and isinstance(value, str) else None
 
 
-READERS = {"hh": from_hh, "trl": from_trl, "moss": from_moss}
+READERS = {"hh": from_hh, "trl": from_trl, "moss": from_moss, "pandalm": from_pandalm, "scored": from_scored}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
