@@ -6,13 +6,15 @@ from datetime import timedelta
 
 from celery.signals import worker_shutting_down
 from django.db import DatabaseError, InterfaceError, connection
+from django.db.models import QuerySet
 from django.utils import timezone
 
-from annotate.errors import Refused
-from annotate.models import Policy
-from annotate.selectors import new_rankings
+from annotate.errors import Refused, RunActive
+from annotate.models import Policy, Ranking
+from annotate.selectors import new_rankings, rankings_of_policy
 from annotate.services.assignments import release_expired_leases
 from config.celery import app
+from trainer.loop import FEWEST_RANKINGS
 from trainer.models import TrainingRun
 from trainer.services import finish, start_run
 
@@ -33,9 +35,14 @@ def tick() -> None:
 def start_due_runs() -> None:
     busy = TrainingRun.objects.filter(status__in=TrainingRun.ACTIVE).values("policy")
     for policy in Policy.objects.filter(retrain_after__gt=0).exclude(pk__in=busy):
-        # Up to the threshold and no further: at a million rankings this still reads an index for `retrain_after` rows.
-        if new_rankings(policy)[: policy.retrain_after].count() >= policy.retrain_after:
-            start_run(policy=policy)
+        if has(policy.retrain_after, new_rankings(policy)) and has(FEWEST_RANKINGS, rankings_of_policy(policy)):
+            with suppress(RunActive):  # somebody has just started one by hand
+                start_run(policy=policy)
+
+
+def has(count: int, rankings: QuerySet[Ranking]) -> bool:
+    """Whether there are so many. Counts no further: at a million rankings this still reads an index for few rows."""
+    return rankings[:count].count() >= count
 
 
 def pick_up_lost_runs() -> None:

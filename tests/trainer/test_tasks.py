@@ -5,8 +5,10 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from annotate.errors import RunActive
 from annotate.models import PreferenceSnapshot
 from annotate.services.snapshots import freeze_preferences
+from tests.worlds import make_policy
 from trainer.models import TrainingRun
 from trainer.program import Cancelled, Interrupted, StageFailed
 from trainer.services import finish
@@ -34,9 +36,9 @@ def turn_that(monkeypatch):
 
 
 def test_it_starts_a_turn_when_enough_rankings_are_new(policy, rank, queued):
-    policy.retrain_after = 3
+    policy.retrain_after = 9
     policy.save()
-    rank(2)
+    rank(8)
     tick()
     assert not policy.runs.exists()
     rank(1)
@@ -47,7 +49,7 @@ def test_it_starts_a_turn_when_enough_rankings_are_new(policy, rank, queued):
 def test_it_counts_only_rankings_newer_than_the_last_turns_snapshot(policy, rank, queued):
     policy.retrain_after = 3
     policy.save()
-    rank(3)
+    rank(8)
     TrainingRun.objects.create(policy=policy, status="published", snapshot=freeze_preferences(policy=policy))
     rank(2)
     tick()
@@ -58,9 +60,9 @@ def test_it_counts_only_rankings_newer_than_the_last_turns_snapshot(policy, rank
 
 
 def test_an_export_snapshot_does_not_hide_rankings_from_the_loop(policy, rank, queued):
-    policy.retrain_after = 2
+    policy.retrain_after = 8
     policy.save()
-    rank(2)
+    rank(8)
     freeze_preferences(policy=policy)
     assert PreferenceSnapshot.objects.exists()
     tick()
@@ -70,7 +72,7 @@ def test_an_export_snapshot_does_not_hide_rankings_from_the_loop(policy, rank, q
 def test_it_never_starts_one_by_itself_at_zero(policy, rank):
     policy.retrain_after = 0
     policy.save()
-    rank(3)
+    rank(8)
     tick()
     assert not policy.runs.exists()
 
@@ -155,3 +157,29 @@ def test_a_run_with_too_few_rankings_fails_in_words(run, rank, settings, tmp_pat
     assert run.status == "failed"
     assert run.reason == "There are too few rankings to learn from."
     assert not PreferenceSnapshot.objects.exists()
+
+
+def test_it_waits_for_as_many_rankings_as_a_run_needs_though_fewer_are_asked_for(policy, rank, queued):
+    policy.retrain_after = 3
+    policy.save()
+    rank(7)
+    tick()
+    assert not policy.runs.exists()
+    rank(1)
+    tick()
+    assert policy.runs.get().status == "queued"
+
+
+def test_a_run_started_by_hand_meanwhile_keeps_the_tick_from_nothing(policy, run, rank, queued, monkeypatch):
+    def too_late(policy):
+        raise RunActive
+
+    monkeypatch.setattr("trainer.tasks.start_run", too_late)
+    other = make_policy("other")
+    TrainingRun.objects.create(policy=other, status="ppo", heartbeat_at=timezone.now() - timedelta(minutes=5))
+    TrainingRun.objects.filter(pk=run.pk).update(status="failed")
+    policy.retrain_after = 8
+    policy.save()
+    rank(8)
+    tick()
+    assert queued == [other.runs.get().pk]
