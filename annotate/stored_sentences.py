@@ -20,6 +20,11 @@ TEXTS = (
     ),
     gettext_noop("The trainer failed in stage {stage}: {last_line}"),
     gettext_noop("Another process is still at work in the run's folder."),
+    # trainer.loop: why a candidate that the gate let through does not serve
+    gettext_noop(
+        "It passed every check, but it was compared with {parent}, and by then {serving} served. "
+        "A manager can still let it serve."
+    ),
     # trainer.rlhf: why a stage cannot go on
     gettext_noop("The machine ran out of memory; lower {names}, or free some, and retry."),
     gettext_noop(

@@ -62,6 +62,14 @@ def test_it_says_that_every_check_was_passed():
     assert in_chinese(verdict.sentence) == "各项检查全部通过。"
 
 
+def test_it_says_that_another_checkpoint_served_by_then():
+    from trainer.loop import OVERTAKEN
+
+    said = in_chinese(OVERTAKEN.format(parent="tiny-0", serving="tiny-1"))
+    assert is_chinese(said), said
+    assert "tiny-0" in said and "tiny-1" in said
+
+
 @pytest.mark.parametrize(("low", "lead"), list(product([0.4, 0.6], [(-0.1, -0.2), (0.1, -0.1), (0.2, 0.1)])))
 def test_it_says_the_verdict_on_the_reward_model(low, lead):
     from trainer.rlhf.reward_report import Interval, verdict

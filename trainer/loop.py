@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 
 from annotate.errors import NothingToLearnFrom
-from annotate.models import PolicyCheckpoint, PreferenceSnapshot
+from annotate.models import Policy, PolicyCheckpoint, PreferenceSnapshot
 from annotate.services.second_opinions import ask_again
 from annotate.services.snapshots import freeze_preferences as freeze_snapshot
 from trainer.gate import Verdict, weigh
@@ -24,6 +24,10 @@ from trainer.services import enter, make_serving
 
 FEWEST_RANKINGS = 8
 RANKINGS_A_DOUBT = 20  # for so many that a run learned from, one at most goes back to a person
+OVERTAKEN = (
+    "It passed every check, but it was compared with {parent}, and by then {serving} served. "
+    "A manager can still let it serve."
+)
 
 
 def turn(run: TrainingRun) -> None:
@@ -85,21 +89,31 @@ def pass_the_gate(run: TrainingRun, evaluation: dict) -> Verdict:
 
 
 def publish(run: TrainingRun, verdict: Verdict) -> PolicyCheckpoint:
-    """Keep the candidate, whatever the verdict, and send the doubts back to people; let it serve if it passed."""
+    """Keep the candidate, whatever the verdict, and send the doubts back to people; let it serve if it passed.
+
+    It was weighed against its parent alone: where another checkpoint serves by now, a person decides.
+    """
     keep_candidate(run)
     with transaction.atomic():
+        serving = Policy.objects.select_for_update().get(pk=run.policy_id).serving
         checkpoint = run.candidate or register_candidate(run)
         send_doubts_back(run)
-        if verdict.has_passed:
+        if not verdict.has_passed:
+            checkpoint.status = PolicyCheckpoint.Status.REJECTED
+            hold_back(run, checkpoint, verdict.sentence)
+        elif serving != run.parent:
+            hold_back(run, checkpoint, OVERTAKEN.format(parent=run.parent, serving=serving))
+        else:
             make_serving(checkpoint)
             enter(run, TrainingRun.Status.PUBLISHED)
-        else:
-            checkpoint.status, checkpoint.status_reason = PolicyCheckpoint.Status.REJECTED, verdict.sentence
-            checkpoint.save(update_fields=["status", "status_reason"])
-            run.reason = verdict.sentence
-            run.save(update_fields=["reason"])
-            enter(run, TrainingRun.Status.REJECTED)
     return checkpoint
+
+
+def hold_back(run: TrainingRun, checkpoint: PolicyCheckpoint, reason: str) -> None:
+    """The candidate is kept and does not serve; it and its run say why."""
+    run.reason = checkpoint.status_reason = reason
+    checkpoint.save(update_fields=["status", "status_reason"])
+    enter(run, TrainingRun.Status.REJECTED)
 
 
 def register_candidate(run: TrainingRun) -> PolicyCheckpoint:

@@ -8,6 +8,7 @@ from annotate.errors import Refused, RunActive
 from annotate.models import Policy, PolicyCheckpoint, User
 from annotate.services.audit import record
 from trainer.models import TrainingRun
+from trainer.program import Cancelled
 
 
 def start_run(*, policy: Policy, started_by: User | None = None) -> TrainingRun:
@@ -58,8 +59,15 @@ def queue(run: TrainingRun) -> None:
     transaction.on_commit(lambda: advance_run.apply_async(args=[run.pk]))
 
 
+@transaction.atomic
 def enter(run: TrainingRun, status: str) -> None:
-    """The run moves on. Entering where it is already changes nothing but the heartbeat."""
+    """The run moves on. Entering where it is already changes nothing but the heartbeat.
+
+    Raises Cancelled where somebody has asked it to end: a cancel that was accepted is never written over.
+    """
+    wanted = TrainingRun.objects.filter(pk=run.pk, status__in=TrainingRun.ACTIVE, cancel_requested_at=None)
+    if not wanted.update(heartbeat_at=timezone.now()):  # from here a cancel waits until this transaction ends
+        raise Cancelled
     if status in TrainingRun.ACTIVE:
         run.status, run.heartbeat_at = status, timezone.now()
         run.started_at = run.started_at or timezone.now()

@@ -6,11 +6,12 @@ import pytest
 from django.utils import timezone
 
 from annotate.errors import NothingToFreeze, NothingToLearnFrom
-from annotate.models import Comparison, PreferenceSnapshot
+from annotate.models import Comparison, PolicyCheckpoint, PreferenceSnapshot
 from trainer import loop
 from trainer.models import TrainingRun
-from trainer.program import StageFailed
+from trainer.program import Cancelled, StageFailed
 from trainer.run_folder import adapter_path, run_folder
+from trainer.services import cancel_run, finish, make_serving, resume_run
 
 EVALUATION = {"win_rate": {"value": 0.8}, "kl": 4.0, "length": {"candidate": 30, "parent": 30}}
 REPORT = {"accuracy": {"value": 0.7}}
@@ -108,6 +109,56 @@ def test_the_next_turn_starts_from_the_checkpoint_that_serves(run, policy, rank,
     assert second.candidate.number == 2
     assert second.snapshot.size == 10
     assert second.config["parent"] == str(adapter_path(run.candidate))
+
+
+def test_a_run_taken_up_again_does_not_retire_a_newer_checkpoint(run, policy, rank, stages, monkeypatch, queued):
+    rank(8)
+    with monkeypatch.context() as patched, pytest.raises(StageFailed):
+        patched.setattr(loop, "run_ppo", lambda run: (_ for _ in ()).throw(StageFailed("The disk is full.", True)))
+        loop.turn(run)
+    finish(run, TrainingRun.Status.FAILED, can_retry=True)
+    newer = TrainingRun.objects.create(policy=policy, heartbeat_at=timezone.now())
+    loop.turn(newer)
+    resume_run(run=run)
+    queued.clear()
+    run.refresh_from_db()
+    loop.turn(run)
+    run.refresh_from_db()
+    assert policy.serving == newer.candidate
+    assert (run.status, run.candidate.number, run.candidate.status) == ("rejected", 2, "candidate")
+    assert (
+        run.reason
+        == run.candidate.status_reason
+        == (
+            "It passed every check, but it was compared with tiny-0, and by then tiny-1 served. "
+            "A manager can still let it serve."
+        )
+    )
+    assert queued == []
+
+
+def test_a_run_from_a_checkpoint_that_was_rolled_back_meanwhile_does_not_serve(run, policy, rank, stages, monkeypatch):
+    rank(8)
+    base = policy.serving
+    make_serving(PolicyCheckpoint.objects.create(policy=policy, number=1, parent=base, path="somewhere"))
+    weigh = loop.pass_the_gate
+    monkeypatch.setattr(loop, "pass_the_gate", lambda *given: (make_serving(base), weigh(*given))[1])
+    loop.turn(run)
+    assert policy.serving == base
+    assert run.candidate.status == "candidate"
+
+
+def test_a_cancel_accepted_at_the_gate_holds_and_the_run_can_be_taken_up_again(run, policy, rank, stages, monkeypatch):
+    rank(8)
+    keep = loop.keep_candidate
+    with monkeypatch.context() as patched, pytest.raises(Cancelled):
+        patched.setattr(loop, "keep_candidate", lambda run: (keep(run), cancel_run(run=run)))
+        loop.turn(run)
+    assert (policy.serving.number, policy.checkpoints.count()) == (0, 1)
+    finish(run, TrainingRun.Status.CANCELLED)
+    resume_run(run=run)
+    loop.turn(TrainingRun.objects.get(pk=run.pk))
+    assert (policy.serving.number, policy.checkpoints.count()) == (1, 2)
 
 
 def test_it_sends_the_firmest_doubts_back_to_people_once(run, rank, stages, monkeypatch):

@@ -9,9 +9,10 @@ from annotate.errors import RunActive
 from annotate.models import PreferenceSnapshot
 from annotate.services.snapshots import freeze_preferences
 from tests.worlds import make_policy
+from trainer import loop
 from trainer.models import TrainingRun
 from trainer.program import Cancelled, Interrupted, StageFailed
-from trainer.services import finish
+from trainer.services import cancel_run, finish
 from trainer.tasks import LOCK_NAMESPACE, advance_run, tick
 
 
@@ -183,3 +184,14 @@ def test_a_run_started_by_hand_meanwhile_keeps_the_tick_from_nothing(policy, run
     rank(8)
     tick()
     assert queued == [other.runs.get().pk]
+
+
+def test_a_cancel_of_a_run_that_a_worker_has_just_taken_holds(run, rank, settings, tmp_path, monkeypatch):
+    settings.DATA_DIR = tmp_path
+    rank(8)
+    turn = loop.turn
+    monkeypatch.setattr(loop, "turn", lambda run: (cancel_run(run=run), turn(run)))
+    advance_run(run.pk)
+    run.refresh_from_db()
+    assert run.status == "cancelled"
+    assert run.snapshot is None
