@@ -69,8 +69,9 @@ def write_run_folder(run: TrainingRun) -> Path:
 def run_config(run: TrainingRun) -> dict:
     """What the trainer needs to know; hyper-parameters are the policy's recipe over the trainer's own defaults."""
     adapter = adapter_path(run.parent)
-    # PPO and evaluation sample as the pools do, so that what is trained and judged is what people read; but all that
-    # the policy may say (top-p 1): a cut distribution is not the one whose log-probs are trained.
+    # PPO and evaluation sample as the pools do, so that what is trained and judged is what people read. Of pools that
+    # differ the highest temperature and the longest completion are taken, each for itself, though no pool may have
+    # both. And top-p is 1: a cut distribution is not the one whose log-probs are trained.
     sampling = [pool.sampling for pool in run.policy.pools.filter(status=PromptPool.Status.ACTIVE)]
     temperature = max((each.get("temperature", 1.0) for each in sampling), default=1.0)
     config = {
@@ -103,7 +104,7 @@ def prompts_to_learn_on(run: TrainingRun) -> Iterable[dict]:
 
 
 def keep_candidate(run: TrainingRun) -> None:
-    """Give the trained policy a place among the checkpoints; kept twice is kept once."""
+    """Give the trained policy a place among the checkpoints, on disk before a row names it; kept twice is kept once."""
     trained, target = run_folder(run) / "ppo" / "policy", checkpoint_folder(run)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -111,6 +112,8 @@ def keep_candidate(run: TrainingRun) -> None:
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         link_tree(trained, temporary)
         temporary.rename(target)
+    for folder in target.parents[:3]:  # the policy's, checkpoints/ and the data folder: a first run makes the first two
+        sync_folder(folder)
 
 
 def link_tree(source: Path, target: Path) -> None:
@@ -120,6 +123,16 @@ def link_tree(source: Path, target: Path) -> None:
             link_tree(path, target / path.name)
         elif not (target / path.name).exists():
             os.link(path, target / path.name)
+    sync_folder(target)
+
+
+def sync_folder(path: Path) -> None:
+    """Makes the names in a folder outlive a loss of power. (That of `trainer.rlhf` comes with torch.)"""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_lines(path: Path, rows: Iterable[dict]) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import os
 
 import pytest
 
@@ -83,6 +84,14 @@ def test_a_recipe_changes_what_it_names_and_nothing_else(run):
     assert config["ppo"] == {"temperature": 1.0, "updates": 3}
 
 
+def test_of_pools_that_differ_it_takes_the_hottest_and_the_longest_each_for_itself(run, policy):
+    make_pool(policy, "hot", sampling={"temperature": 1.2, "top_p": 0.9, "max_new_tokens": 20})
+    make_pool(policy, "long", sampling={"temperature": 0.7, "top_p": 1.0, "max_new_tokens": 300})
+    config = run_config(run)
+    assert config["ppo"] == config["evaluate"] == {"temperature": 1.2}
+    assert config["max_completion_tokens"] == 300
+
+
 def test_a_run_learns_from_as_much_of_a_prompt_as_people_rank_on(run, monkeypatch):
     asked = {}
     monkeypatch.setattr("trainer.rlhf.rollout.sample", lambda *_given, **named: asked.update(named) or [])
@@ -99,3 +108,14 @@ def test_the_candidate_is_kept_once_and_the_run_folder_stays_whole(run):
     keep_candidate(run)
     assert (checkpoint_folder(run) / "adapter_model.safetensors").read_bytes() == b"weights"
     assert (trained / "adapter_model.safetensors").exists()
+
+
+def test_the_candidates_name_is_on_disk_before_a_row_can_hold_it(run, monkeypatch):
+    trained, kept = run_folder(run) / "ppo" / "policy", checkpoint_folder(run)
+    (trained / "templates").mkdir(parents=True)
+    (trained / "templates" / "other.jinja").write_text("")
+    synced = {}
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.update({os.fstat(handle).st_ino: kept.exists()}))
+    keep_candidate(run)
+    is_named = {path: synced.get(path.stat().st_ino) for path in (kept / "templates", kept, *kept.parents[:3])}
+    assert list(is_named.values()) == [False, False, True, True, True]
