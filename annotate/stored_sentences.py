@@ -46,6 +46,10 @@ TEXTS = (
     gettext_noop("there is no ppo/policy to evaluate: run the ppo stage first"),
     gettext_noop("ppo.loss.ptx is set, but the run folder has neither demonstrations.jsonl nor a corpus"),
     gettext_noop("ppo.judge_patience is {patience}: the judge's noise is told from two updates at least"),
+    gettext_noop(
+        "the parent is {kl} nats from the reference, and ppo.kl.stop is {limit}: set ppo.reference to parent, or raise "
+        "ppo.kl.stop"
+    ),
     gettext_noop("ppo.score.is_dense needs a reward model that is a mean-pooled head on the base"),
     gettext_noop("the parent is an adapter, but lora is null: train an adapter or start from the base"),
     gettext_noop("the parent is a whole model, but lora is set: make it the base_model, or set lora to null"),

@@ -380,8 +380,12 @@ def test_the_final_kl_falls_as_the_coefficient_grows(tmp_path, tiny_base):
     assert kls[0] > kls[1] > kls[2]
 
 
+def folder_of_policy(folder):
+    return folder.path / "ppo" / "policy"
+
+
 def manifest_of(folder) -> dict:
-    return json.loads((folder.path / "ppo" / "policy" / "manifest.json").read_text())
+    return json.loads((folder_of_policy(folder) / "manifest.json").read_text())
 
 
 def test_it_stops_hard_at_the_kl_it_was_told_and_publishes_what_lay_under_it(tmp_path, tiny_base):
@@ -420,7 +424,7 @@ def test_the_manifests_updates_are_those_behind_the_published_policy(tmp_path, t
 
 
 def test_where_the_first_step_goes_over_the_stop_it_publishes_the_start_and_says_so(tmp_path, tiny_base):
-    kl = {"stop": 1e-9, "backtracks": 0}
+    kl = {"stop": 1e-3, "backtracks": 0}
     folder = make_run(tmp_path, tiny_base, ppo={"updates": 3, "learning_rate": 0.05, "kl": kl})
     run(folder)
     manifest = manifest_of(folder)
@@ -431,6 +435,30 @@ def test_where_the_first_step_goes_over_the_stop_it_publishes_the_start_and_says
     assert folder.log("ppo").records()[-1]["message"] == (
         "stopped: the first step is too far from the reference; the policy is the one that the run began with"
     )
+
+
+def test_it_does_not_begin_where_the_parent_is_past_the_stop_already(tmp_path, tiny_base):
+    first = make_run(tmp_path / "1", tiny_base, ppo={"updates": 5, "learning_rate": 0.03})
+    run(first)
+    parent, kl = str(first.path / "ppo" / "policy"), {"stop": 0.02}
+    second = make_run(tmp_path / "2", tiny_base, parent=parent, ppo={"kl": kl})
+    words = r"the parent is [\d.]+ nats from the reference, and ppo.kl.stop is 0.02: set ppo.reference to parent"
+    with pytest.raises(StageError, match=words):
+        run(second)
+    assert not folder_of_policy(second).exists()
+    third = make_run(tmp_path / "3", tiny_base, parent=parent, ppo={"kl": kl, "reference": "parent", "updates": 1})
+    run(third)
+    assert folder_of_policy(third).exists()
+
+
+def test_the_start_too_is_past_the_stop_only_if_a_second_rollout_says_so(tmp_path, tiny_base, monkeypatch):
+    first = make_run(tmp_path / "1", tiny_base, ppo={"updates": 5, "learning_rate": 0.03})
+    run(first)
+    monkeypatch.setattr("trainer.rlhf.ppo.look_again", lambda job, update, measured, clock: measured._replace(kl=0.01))
+    parent = str(first.path / "ppo" / "policy")
+    second = make_run(tmp_path / "2", tiny_base, parent=parent, ppo={"updates": 1, "kl": {"stop": 0.02}})
+    run(second)
+    assert manifest_of(second)["history"]["kl"][0] == 0.01
 
 
 def test_a_kl_past_the_stop_is_the_mean_of_two_rollouts(tmp_path, tiny_base):

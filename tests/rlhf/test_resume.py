@@ -144,6 +144,23 @@ def test_a_run_killed_at_any_look_also_while_it_shortens_a_step_ends_bit_identic
     assert untimed(broken) == untimed(whole)
 
 
+def test_a_run_killed_after_it_said_why_it_stops_does_not_say_it_again(tmp_path, tiny_base, monkeypatch):
+    settings = {"updates": 12, "learning_rate": 0.003, "kl": {"coef": 0.0, "stop": 0.15}}
+    folder = make_run(tmp_path, tiny_base, ppo=settings)
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ppo, "publish", killed)
+        for _ in range(2):
+            with pytest.raises(Killed):
+                run(folder)
+    run(folder)
+    said = [record["message"] for record in folder.log("ppo").records() if "message" in record]
+    assert [each.split()[0] for each in said] == ["critic", "stopped"]
+
+
 def test_a_run_killed_as_soon_as_its_state_stands_has_logged_what_that_state_holds(tmp_path, tiny_base, monkeypatch):
     whole, broken = (make_run(tmp_path / name, tiny_base) for name in ("whole", "broken"))
     run(whole)

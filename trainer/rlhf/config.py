@@ -77,7 +77,7 @@ class KLConfig:
     coef: float = 0.1
     target: float | None = None  # adaptive coefficient that steers to this KL; None: `coef` stays
     horizon: int = 480  # completions over which an adaptive coefficient may change by a fifth
-    stop: float | None = 9.5  # hard stop: no policy beyond it is published but the run's own start
+    stop: float | None = 9.5  # hard stop: no policy beyond it is published, and no run starts from one
     rise: float | None = 5.0  # the same for what one run may add: later turns of the loop need room too
     backtracks: int = 3  # how often the step that went over a stop may be halved, to end just under it
 

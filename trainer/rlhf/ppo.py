@@ -8,10 +8,10 @@
         learn           clipped policy loss, clipped value loss, ptx        (minibatches of prompts)
 
 The last pass of the loop only measures, so that the checkpoint's KL is its own. A KL past the stop is measured twice,
-and if it is past it still the run ends, its last step shortened. Every draw is a function of (seed, update, prompt,
-sample): nothing but the state on disk decides what the next update does.
+and if it is past it still the run ends, its last step shortened; a run whose parent is past it does not begin. Every
+draw is a function of (seed, update, prompt, sample): nothing but the state on disk decides what the next update does.
 
-Left out: reference resets, asynchronous rollouts, one reward model for several policies.
+Left out: reference resets within a run, asynchronous rollouts, one reward model for several policies.
 
     python -m trainer.rlhf ppo RUN_FOLDER [--reward module:function]
 """
@@ -58,7 +58,7 @@ from trainer.rlhf.experience import (
     rollout_logprobs,
 )
 from trainer.rlhf.flops import critic_flops, matmul_peak, observe_flops, policy_flops, rollout_flops
-from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, Stopped, StopSignal
+from trainer.rlhf.folder import MetricsLog, Pace, RunFolder, StageError, Stopped, StopSignal
 from trainer.rlhf.gradients import clip_gradients
 from trainer.rlhf.measurement import Measurement, measure
 from trainer.rlhf.overoptimisation import favourite, is_overoptimised, is_past_peak
@@ -98,12 +98,14 @@ def run_ppo(
         if is_past_stop(config.kl, progress, seen.measured):
             seen = seen._replace(measured=look_again(job, update, seen.measured, clock))
         measured = seen.measured
+        if update == 1:
+            check_start(config.kl, measured)
         progress.stopped_because = reason_to_stop(config, progress, measured)
         if progress.stopped_because is not None:
             if progress.stopped_because == "kl":
                 shorten_last_step(job, progress, update)
             if is_first:
-                log.append(progress.update, config.updates, message=sentence_of(progress))
+                say_once(log, progress.update, config.updates, sentence_of(progress))
             break
         accept(job, progress, measured)
         if update > config.updates:
@@ -175,9 +177,18 @@ def reason_to_stop(config: PPOConfig, progress: Progress, measured: Measurement)
 
 
 def is_past_stop(config: KLConfig, progress: Progress, measured: Measurement) -> bool:
-    """Whether a rollout's KL is more than the run may reach; of the first, the run's start, nothing is asked."""
-    history = progress.history["kl"]
-    return bool(history) and measured.kl > kl_limit(config, history[0])
+    """Whether a rollout's KL is more than the run may reach; the first rollout is of its start."""
+    start = [*progress.history["kl"], measured.kl][0]
+    return measured.kl > kl_limit(config, start)
+
+
+def check_start(config: KLConfig, measured: Measurement) -> None:
+    """Raises `StageError` where the parent is past the hard stop: no step of the run could be published."""
+    if config.stop is not None and measured.kl > config.stop:
+        raise StageError(
+            f"the parent is {measured.kl:.3g} nats from the reference, and ppo.kl.stop is {config.stop:g}: set "
+            "ppo.reference to parent, or raise ppo.kl.stop"
+        )
 
 
 def shorten_last_step(job: Job, progress: Progress, update: int) -> None:
@@ -194,6 +205,12 @@ def shorten_last_step(job: Job, progress: Progress, update: int) -> None:
         if not is_past_stop(job.config.ppo.kl, progress, measured):
             accept(job, progress, measured)
             return
+
+
+def say_once(log: MetricsLog, update: int, updates: int, sentence: str) -> None:
+    """A run that is killed after it has said so stops there again: its line is of the state's own update, and stays."""
+    if all(record.get("message") != sentence for record in log.records()):
+        log.append(update, updates, message=sentence)
 
 
 def sentence_of(progress: Progress) -> str:
