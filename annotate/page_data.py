@@ -95,7 +95,7 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "raw": _("Texts as they were written"),
             "rendered": _("Texts with their marks drawn"),
             "panes": _("Long texts scroll together"),
-            "shortTexts": _("For long texts; these fit the window."),
+            "shortTexts": _("Nothing to scroll together: these texts fit the window, or it is too small."),
             "noPanes": _("Texts at full length"),
             "marked": _("Marked: {text}"),
             "unmarked": _("Mark removed: {text}"),

@@ -55,7 +55,7 @@ export function actionsOn({ stage, answers, panes }) {
     mark_bad: on((comparison) => markWords(comparison, "bad")),
     why: on((comparison) => openDetails(comparison.form, ".why")),
     better: on((comparison) => openDetails(comparison.form, ".better")),
-    panes: () => announce(say(panes.toggle() ? "panes" : "noPanes")),
+    panes: () => panes.toggle() && announce(say(panes.isOn ? "panes" : "noPanes")),
     guidelines: toggleGuidelines,
     help: async () => {
       const isShown = await import("./help.js").then(({ showKeys }) => showKeys(stage)).catch(() => false);

@@ -4,6 +4,9 @@
  * where panes make sense; where texts do not stand beside each other there are none, whatever is remembered.
  */
 
+import { tell } from "./messages.js";
+import { say } from "./page.js";
+
 const REMEMBERED = "whetstone_panes";
 const ONE_YEAR_SECONDS = 31_536_000;
 
@@ -12,11 +15,9 @@ export class Panes {
   #sizes = new ResizeObserver(() => this.#attend());
   #texts = [];
 
-  /* `title`: what the button says while all texts are short. */
-  constructor(root, button, title) {
+  constructor(root, button) {
     this.root = root;
     this.button = button;
-    this.title = title;
     addEventListener("resize", () => this.#offer());
     button?.addEventListener("click", () => this.toggle());
   }
@@ -25,14 +26,16 @@ export class Panes {
     return this.root.classList.contains("has-panes");
   }
 
+  /* Turned on they are only where a text would be one; what is on can always be turned off. */
   toggle() {
+    if (!this.#isUseful) return tell(say("shortTexts"));
     const isOn = this.root.classList.toggle("has-panes");
     const secure = location.protocol === "https:" ? "; Secure" : "";
     document.cookie = `${REMEMBERED}=${isOn ? 1 : ""}; Max-Age=${isOn ? ONE_YEAR_SECONDS : 0}; Path=/; SameSite=Lax${secure}`;
     this.button?.setAttribute("aria-pressed", String(isOn));
     this.#attend();
     this.#offer();
-    return isOn;
+    return true;
   }
 
   show(comparison) {
@@ -42,15 +45,16 @@ export class Panes {
     this.#offer();
   }
 
-  /* The button is for texts that a pane would cut; what is on can always be turned off. */
-  #offer() {
-    if (!this.button) return;
-    const { isOn } = this;
+  get #isUseful() {
+    if (this.isOn) return true;
     this.root.classList.add("has-panes");
     const isUseful = this.#texts.some(isLong);
-    this.root.classList.toggle("has-panes", isOn);
-    this.button.disabled = !isUseful && !isOn;
-    this.button.title = this.button.disabled ? this.title : "";
+    this.root.classList.remove("has-panes");
+    return isUseful;
+  }
+
+  #offer() {
+    this.button?.setAttribute("aria-disabled", String(!this.#isUseful));
   }
 
   /* A text that scrolls is a pane, once it moves with the others: reached with Tab, named by its completion. */

@@ -35,7 +35,7 @@ const renewal = new Renewal(page.urls.renewal);
 const drafts = new Drafts(page.user, () => stage.current);
 const ahead = new Ahead(leases, renewal, stage.onlyOne ? 0 : AHEAD);
 const answers = new Answers({ stage, ahead, outbox, leases, drafts });
-const panes = new Panes($("main"), $("panes-button"), say("shortTexts"));
+const panes = new Panes($("main"), $("panes-button"));
 const actions = actionsOn({ stage, answers, panes });
 
 new Keyboard(page.keys, actions, () => stage.current);
@@ -45,6 +45,11 @@ closeOnBack();
 openPrompts();
 
 /* --- the comparison on the stage, and those that come after it --- */
+
+/* What gets the focus is scrolled out from under the bar, as high as that is. */
+const bars = new ResizeObserver(([{ target }]) => {
+  document.documentElement.style.setProperty("--foot", `${target.offsetHeight}px`);
+});
 
 /* What was begun on it comes back, its clock starts, its keys, guidelines, marks and panes are drawn. */
 stage.addEventListener("shown", ({ detail: comparison }) => {
@@ -59,6 +64,8 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
   drawOutcome();
   showMarks(comparison);
   panes.show(comparison);
+  bars.disconnect();
+  bars.observe(comparison.form.querySelector(".bar"));
 });
 
 stage.addEventListener("empty", () => {

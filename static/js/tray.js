@@ -7,7 +7,7 @@ export class Tray {
   constructor(comparison, element) {
     this.comparison = comparison;
     this.element = element;
-    this.places = [null, ...Array(comparison.k).keys()].map((n) => this.#makePlace(n === null ? null : n + 1));
+    this.places = Array.from({ length: comparison.k + 1 }, (_none, rank) => this.#makePlace(rank));
     this.chips = comparison.letters.map((letter, index) => this.#makeChip(letter, index));
     element.replaceChildren(...this.places);
   }
@@ -18,22 +18,15 @@ export class Tray {
     this.element.classList.toggle("is-off", this.comparison.allBad);
   }
 
+  /* The one of rank 0 is for the letters that have none. */
   #makePlace(rank) {
-    const place = document.createElement("span");
-    place.className = rank === null ? "tray-place is-waiting" : "tray-place";
-    if (rank !== null) {
-      const number = document.createElement("span");
-      number.className = "tray-number";
-      number.textContent = rank;
-      place.append(number);
-    }
+    const place = span(rank ? "tray-place" : "tray-place is-waiting");
+    if (rank) place.append(span("tray-number", rank));
     return place;
   }
 
   #makeChip(letter, index) {
-    const chip = document.createElement("span");
-    chip.className = "tray-chip";
-    chip.textContent = letter;
+    const chip = span("tray-chip", letter);
     chip.addEventListener("pointerdown", (event) => this.#drag(event, chip, index));
     return chip;
   }
@@ -42,7 +35,7 @@ export class Tray {
     down.preventDefault();
     chip.setPointerCapture(down.pointerId);
     chip.classList.add("is-dragged");
-    let target = null;
+    let target = -1;
     const move = (event) => {
       chip.style.translate = `${event.clientX - down.clientX}px ${event.clientY - down.clientY}px`;
       const under = document.elementsFromPoint(event.clientX, event.clientY);
@@ -54,12 +47,16 @@ export class Tray {
       chip.classList.remove("is-dragged");
       chip.style.translate = "";
       this.places.forEach((place) => place.classList.remove("is-target"));
-      const hasMoved = target !== null && target >= 0;
-      if (event.type === "pointerup" && hasMoved) this.comparison.place(index, target === 0 ? null : target);
-      else if (event.type === "pointerup") this.comparison.activate(index);
+      if (event.type !== "pointerup") return;
+      if (target < 0) this.comparison.activate(index);
+      else this.comparison.place(index, target || null);
     };
     chip.addEventListener("pointermove", move);
     chip.addEventListener("pointerup", end, { once: true });
     chip.addEventListener("pointercancel", end, { once: true });
   }
+}
+
+function span(className, textContent = "") {
+  return Object.assign(document.createElement("span"), { className, textContent });
 }

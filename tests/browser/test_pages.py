@@ -231,40 +231,48 @@ def test_my_work_fits_a_phone(open_browser, policy, cast):
     assert link["x"] + link["width"] <= 360  # in sight, not at the end of a table that scrolls
 
 
-@pytest.fixture(params=[(360, 740), (640, 400)], ids=["phone", "200 percent"])
+READERS = {
+    "phone": (360, 740, 3),
+    "200 percent": (640, 400, 3),
+    "Full HD at 200 percent": (960, 540, 3),
+    "two columns": (960, 540, 2),
+}
+
+
+@pytest.fixture(params=READERS.values(), ids=READERS)
 def reader(request, open_browser, policy):
-    """Reads the third of three long completions of a long prompt."""
-    pool = make_work(policy, 3, count=2, texts=["word " * 400] * 3)
+    """Reads the last of two or three long completions of a long prompt."""
+    width, height, k = request.param
+    pool = make_work(policy, k, count=2, texts=["word " * 400] * 3)
     for prompt in pool.prompts.all():
         prompt.messages = [{"role": "user", "content": "Which *word*\nis best? " * 200 + str(prompt.pk)}]
         prompt.save()
-    width, height = request.param
     visit = open_browser(viewport={"width": width, "height": height}, has_touch=True).ready()
-    third = visit.page.locator("#stage .completion").nth(2)
-    third.evaluate("card => scrollBy({top: card.getBoundingClientRect().top + 200, behavior: 'instant'})")
+    last = visit.page.locator("#stage .completion").last
+    last.evaluate("card => scrollBy({top: card.getBoundingClientRect().top + 200, behavior: 'instant'})")
     return visit
 
 
 def test_a_line_of_the_prompt_stays_in_sight_and_a_tap_shows_the_whole(reader):
     page, height = reader.page, reader.page.viewport_size["height"]
-    line, whole, third = (
+    line, whole, last = (
         page.locator(f"#stage {part}").last for part in (".to-prompt summary", ".to-prompt .whole", ".completion")
     )
     assert page.get_by_text("Which *word* is best?").count() == 1  # on one line, as it was written
     box = line.bounding_box()
     assert (box["y"], box["height"]) == (0, 32)
-    assert top_of(third.locator(".completion-head")) == 32  # not under it
-    read = top_of(third)
+    assert top_of(last.locator(".completion-head")) == 32  # not under it
+    read = top_of(last)
     page.touchscreen.tap(100, 16)
     box = whole.bounding_box()
     assert box["y"] == 32
     assert box["height"] <= 0.6 * height + 1
     assert whole.inner_text() == page.locator("#stage .prompt .text").inner_text()  # by scrolling in it
-    assert top_of(third) == read
+    assert top_of(last) == read
     assert violations(page) == []
     page.touchscreen.tap(100, 16)
     whole.wait_for(state="hidden")
-    assert top_of(third) == read
+    assert top_of(last) == read
 
 
 def test_the_line_of_the_prompt_takes_no_room_and_lies_under_the_prompt(reader):
@@ -518,24 +526,86 @@ def test_the_second_click_of_a_double_click_answers_nothing(open_browser, policy
 LEFT_UNDER_THE_BAR = """() => {
     const bar = document.querySelector('.bar');
     const place = element => element.getBoundingClientRect().top;
+    const end = element => Math.floor(element.getBoundingClientRect().bottom);
     const below = [...document.querySelectorAll('#stage :is(button, input, summary)')].filter(element => {
-        if (bar.contains(element) || !element.checkVisibility()) return false;
+        if (bar.contains(element) || !element.checkVisibility({visibilityProperty: true})) return false;
         document.activeElement.blur();
         scrollBy({top: place(element) - place(bar) - 4, behavior: 'instant'});
         if (place(element) < place(bar)) return false;  // the page ends before it comes to lie there
         element.focus();
-        return place(element) >= place(bar);
+        return end(element) > place(bar);
     });
     return below.map(element => element.outerHTML.slice(0, 80));
 }"""
 
 
-@pytest.mark.parametrize("viewport", [(1280, 800), (640, 400), (360, 740)])
-def test_what_gets_the_focus_comes_out_from_under_the_bar(open_browser, policy, viewport):
+LOW = [(640, 400), (320, 256), (740, 360)]
+
+
+def size(width: int, height: int) -> dict:
+    return {"width": width, "height": height}
+
+
+@pytest.mark.parametrize(
+    ("k", "keys", "asked"),
+    [(4, "", {}), (4, "1234", {"strength_scale": 3, **RICH}), (2, ["ArrowLeft"], {"strength_scale": 3, **RICH})],
+)
+@pytest.mark.parametrize("viewport", [(1280, 800), (360, 740), *LOW])
+def test_what_gets_the_focus_comes_out_from_under_the_bar(open_browser, policy, viewport, k, keys, asked):
     """WCAG 2.2, 2.4.11, which axe cannot see. Each control is scrolled to lie under the bar, then gets the focus."""
-    make_work(policy, 4, texts=["word " * 120] * 4)
-    visit = open_browser(viewport=dict(zip(("width", "height"), viewport, strict=True))).ready()
+    make_work(policy, k, texts=["word " * 120] * 4, **asked)
+    visit = open_browser(viewport=size(*viewport)).ready().press(*keys)
     assert visit.page.evaluate(LEFT_UNDER_THE_BAR) == []
+
+
+IN_SIGHT = """element => {
+    const { left, right, top, bottom } = element.getBoundingClientRect();
+    const found = document.elementFromPoint((left + right) / 2, (top + bottom) / 2);
+    return top >= 0 && bottom <= innerHeight && (element.contains(found) || found.contains(element));
+}"""
+
+
+@pytest.mark.parametrize("viewport", LOW)
+def test_in_a_low_window_the_bar_leaves_it_to_the_texts(open_browser, policy, viewport):
+    """WCAG 1.4.10: a window of 1280 × 800 at 200 %, of 1280 × 1024 at 400 %, and a phone on its side."""
+    make_work(policy, 2, texts=["word " * 300] * 2, strength_scale=3)
+    visit = open_browser(viewport=size(*viewport)).ready()
+    bar, asked = visit.page.locator("#stage .bar"), visit.page.locator("#stage .strengths legend")
+    assert top_of(bar) >= viewport[1]
+    visit.press("ArrowLeft")
+    assert viewport[1] / 2 < top_of(bar) < viewport[1]
+    assert asked.evaluate(IN_SIGHT)
+    visit.page.evaluate("scrollTo({top: document.body.scrollHeight, behavior: 'instant'})")
+    for part in (asked, *bar.locator("button:visible, label").all()):
+        part.evaluate("part => part.scrollIntoView({block: 'center', behavior: 'instant'})")
+        assert part.evaluate(IN_SIGHT)
+
+
+@pytest.mark.parametrize("viewport", LOW)
+def test_in_a_low_window_tab_brings_the_bar_into_sight(open_browser, policy, viewport):
+    make_work(policy, 2, texts=["word " * 300] * 2, strength_scale=3)
+    visit = open_browser(viewport=size(*viewport)).ready().press("ArrowLeft")
+    visit.page.locator("#stage [data-act=raw]").last.focus()
+    reached = []
+    while visit.press("Tab").page.evaluate("document.activeElement.closest('.bar') !== null"):
+        focused = visit.page.locator(":focus")
+        assert focused.evaluate(f"one => ({IN_SIGHT})(one.labels?.[0] ?? one)")
+        reached.append(focused.get_attribute("value"))
+    assert {"first", "tie", "bad", "second"} <= set(reached)
+
+
+def test_in_a_low_window_a_message_looks_out(open_browser, policy):
+    make_work(policy, 4, texts=["word " * 300] * 4)
+    visit = open_browser(viewport=size(640, 400)).ready().press("u")
+    visit.page.locator("#toast").wait_for()
+    visit.page.wait_for_function(f"() => ({IN_SIGHT})(document.getElementById('toast'))")
+
+
+def test_without_a_script_the_bar_stands_at_the_end(open_browser, policy):
+    """Open, its reasons to skip are higher than most of a phone."""
+    make_work(policy, 2, texts=["word " * 300] * 2)
+    visit = open_browser(java_script_enabled=False, viewport=size(360, 640))
+    assert top_of(visit.page.locator("#stage .bar")) > 640
 
 
 def mark_the_bold_word(visit) -> int:

@@ -63,12 +63,30 @@ def test_each_scrolls_by_itself_where_the_script_does_not_come(reader):
     reader.wait_until_sent()
 
 
-def test_the_button_is_for_long_texts(open_browser, policy):
+NONE_HERE = "Nothing to scroll together: these texts fit the window, or it is too small."
+
+
+@pytest.mark.parametrize("by", ["key", "button"])
+def test_where_all_texts_are_short_it_says_why_there_are_no_panes(open_browser, policy, by):
     make_work(policy, 2, texts=["short", "texts"])
     visit = open_browser().ready()
     button = visit.page.locator("#panes-button")
-    assert button.is_disabled()
-    assert button.get_attribute("title") == "For long texts; these fit the window."
+    assert button.get_attribute("aria-disabled") == "true"
+    button.focus()  # so that it can be asked
+    visit.press("p" if by == "key" else "Enter")
+    assert visit.page.locator("#toast").inner_text() == NONE_HERE
+    assert visit.said == NONE_HERE
+    assert button.get_attribute("aria-pressed") == "false"
+
+
+def test_what_is_on_can_be_turned_off_where_all_texts_are_short(open_browser, policy):
+    make_work(policy, 2, texts=["short", "texts"])
+    visit = remember(open_browser(path="/work/"))
+    visit.page.goto("/rank/")
+    visit.ready().press("p")
+    assert visit.said == "Texts at full length"
+    assert visit.page.get_attribute("#panes-button", "aria-pressed") == "false"
+    assert visit.page.get_attribute("#panes-button", "aria-disabled") == "true"
 
 
 def test_the_wheel_moves_both(reader):
@@ -136,26 +154,40 @@ def let_panes_come(visit, response) -> None:
     visit.page.evaluate("async address => { await import(address) }", response.value.url)
 
 
+def remember(visit):
+    visit.context.add_cookies([{"name": "whetstone_panes", "value": "1", "url": visit.url}])
+    return visit
+
+
 def test_short_texts_are_no_panes(open_browser, policy):
     make_work(policy, 4)
-    visit = open_browser().ready()
+    visit = remember(open_browser(path="/work/"))
     with visit.page.expect_response("**/js/scrolling*.js") as response:
-        visit.press("p")
-    let_panes_come(visit, response)
+        visit.page.goto("/rank/")
+    let_panes_come(visit.ready(), response)
     assert panes_of(visit) == 0
 
 
-@pytest.mark.parametrize("viewport", [{"width": 360, "height": 740}, {"width": 640, "height": 400}])
-def test_where_texts_do_not_stand_beside_each_other_there_are_none(open_browser, policy, viewport):
+@pytest.mark.parametrize(("k", "width", "height"), [(2, 360, 740), (2, 640, 400), (3, 960, 700)])
+def test_where_texts_do_not_stand_beside_each_other_there_are_none(open_browser, policy, k, width, height):
     """A phone, and a window at 200 %: whatever is remembered, the page scrolls as one."""
-    make_work(policy, 2, texts=LONG)
-    visit = open_browser(viewport=viewport)
-    visit.context.add_cookies([{"name": "whetstone_panes", "value": "1", "url": visit.url}])
+    make_work(policy, k, texts=LONG)
+    visit = remember(open_browser(path="/work/", viewport={"width": width, "height": height}))
     with visit.page.expect_response("**/js/scrolling*.js") as response:
         visit.page.goto("/rank/")
     let_panes_come(visit.ready(), response)
     assert panes_of(visit) == 0
     assert not visit.page.locator("#panes-button").is_visible()
+    visit.press("p", "p")  # off, and not on again
+    assert visit.said == NONE_HERE
+
+
+def test_the_line_of_the_prompt_lies_over_no_pane(open_browser, policy):
+    make_work(policy, 2, texts=LONG)
+    visit = open_browser(viewport={"width": 900, "height": 700}).ready()
+    assert visit.page.locator("#stage .to-prompt").is_visible()
+    turn_on(visit)
+    assert not visit.page.locator("#stage .to-prompt").is_visible()
 
 
 @pytest.mark.parametrize("k", [2, 4, 9])
