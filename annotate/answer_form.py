@@ -1,8 +1,13 @@
 """An answer as the page's plain form sends it, without any script."""
 
+from collections.abc import Iterator
+from string import ascii_uppercase
+
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
+from annotate.labels import AXES, CHIPS, FLAGS, STRENGTHS, labelled
+from annotate.models import Assignment
 from annotate.ranking import in_letters
 from annotate.services.rankings import Answer
 
@@ -51,12 +56,29 @@ def verdict_of(answer: Answer, order: list[int]) -> str | None:
     return next((verdict for verdict, means in VERDICTS.items() if means == said), None)
 
 
-def words_of(data: QueryDict, order: list[int]) -> str:
-    """What was written in a form that cannot be sent again, and the order: to be copied, as in the problem dialog."""
+def words_of(data: QueryDict, assignment: Assignment) -> str:
+    """What was said in a form that cannot be sent again: to be copied, as in the problem dialog."""
+    order, pool = assignment.order, assignment.comparison.pool
     answer = answer_from_form(data, order)
     place = _("all bad") if answer.all_bad else in_letters(answer.ranks, order)
-    words = (answer.rationale, answer.better_answer, place, reason_to_leave(data))
+    chosen = "\n".join(choices_of(answer, order, pool.strength_scale))
+    words = (answer.rationale, answer.better_answer, place, chosen, reason_to_leave(data))
     return "\n\n".join(filter(None, words))
+
+
+def choices_of(answer: Answer, order: list[int], strength_scale: int) -> Iterator[str]:
+    """Flags, ratings, reasons and strength as the form's labels say them: "B Flags untrue", "B helpful 4"."""
+    for letter, key in zip(ascii_uppercase, order, strict=False):
+        for _code, label in labelled(answer.flags.get(key, []), FLAGS):
+            yield f"{letter} {_('Flags')} {label}"
+        ratings = answer.axes.get(key, {})
+        for code, label in labelled(list(ratings), AXES):
+            yield f"{letter} {label} {ratings[code]}"
+    for _code, label in labelled(answer.chips, CHIPS):
+        yield label
+    steps = dict(enumerate(STRENGTHS.get(strength_scale, []), start=1))
+    if answer.strength in steps:
+        yield f"{_('How much better?')} {steps[answer.strength]}"
 
 
 def ratings(data: QueryDict, prefix: str) -> dict[str, int]:

@@ -22,9 +22,9 @@ LEAST_PROMPTS = 20  # fewer say nothing
 
 def own_numbers(annotator: User) -> dict[str, Any]:
     """Counts and seconds; `agreement` and `gold_percent` are None where there is nothing to compare with."""
-    revisions = Ranking.objects.filter(annotator=annotator)
-    answers = revisions.filter(is_current=True)
-    first = revisions.filter(revision=1)  # a correction takes a moment, and is no answer more
+    revisions = Ranking.objects.filter(annotator=annotator)  # with those of training, which took time as well
+    answers = revisions.filter(is_current=True, counts=True)
+    first = revisions.filter(revision=1, counts=True)  # a correction takes a moment, and is no answer more
     times = list(first.exclude(active_ms=None).order_by("-id").values_list("active_ms", flat=True)[:NEWEST])
     taus = agreement_with_others(annotator)
     gold = gold_results(annotator)

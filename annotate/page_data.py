@@ -37,7 +37,7 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "correction": reverse("correction", args=[0]),
             "skip": reverse("api_assignment_skip", args=[0]),
             "renewal": reverse("api_assignment_renewal"),
-            "signIn": f"{reverse('account_login')}?next={reverse('rank')}",
+            "signIn": f"{reverse('account_login')}?next=",
         },
         "strings": {
             "saved": _("Saved"),
@@ -76,12 +76,15 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "allBad": _("All bad"),
             "notAllBad": _("Not all bad"),
             "undone": _("Undone"),
+            "noSkip": _("Training comparisons cannot be skipped."),
             "skipped": _("Skipped"),
             "notSkipped": _("It is not skipped. Rank it after all."),
             "takenBack": _("Your last answer is back. Correct it and submit."),
             "unchanged": _("Nothing was changed."),
             "frozen": _("A snapshot has used this answer already; it can no longer be changed."),
-            "nothingToTakeBack": _("Nothing to take back since this page was loaded. My work has all your answers."),
+            "nothingToTakeBack": _(
+                "Nothing to take back since this page was loaded. My work has all answers that count."
+            ),
             "strength": _("How much better? Press its number, or Enter to leave it open."),
             "noStrength": _("How much better: left open"),
             "lost": _(
@@ -100,7 +103,8 @@ def page_data(user: User, pool: PromptPool | None) -> SafeString:
             "marked": _("Marked: {text}"),
             "unmarked": _("Mark removed: {text}"),
             "selectFirst": _("Select some words of a completion first."),
-            "removeMark": _("Remove the mark"),
+            "removeMark": _("Remove the mark: {text}"),
+            "mark": _("{label}: “{text}”"),
             "good": _("good"),
             "bad": _("bad"),
             "break": _("You have ranked for {n} minutes. A short rest keeps the judgement sharp."),

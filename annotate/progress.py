@@ -142,7 +142,7 @@ def with_numbers(people: list[User]) -> list[User]:
     with_groups = User.objects.filter(pk__in=[person.pk for person in people], groups__isnull=False)
     for pk, name in with_groups.values_list("pk", "groups__name"):
         roles[pk].append(Role(name).label if name in Role.values else name)
-    current = Ranking.objects.filter(is_current=True, annotator__in=people)
+    current = Ranking.objects.filter(is_current=True, counts=True, annotator__in=people)
     answers = dict(current.values_list("annotator").annotate(n=Count("id")).order_by())
     seconds, agreements, gold = median_seconds(people), agreement_by_annotator(), gold_answers_by_annotator()
     for person in people:
@@ -157,7 +157,7 @@ def with_numbers(people: list[User]) -> list[User]:
 
 def pools_of(person: User) -> list[dict]:
     """Where somebody ranked: pool, answers, when last."""
-    answers = Ranking.objects.filter(annotator=person, is_current=True).values("pool_id", "pool__name")
+    answers = Ranking.objects.filter(annotator=person, is_current=True, counts=True).values("pool_id", "pool__name")
     return list(answers.annotate(answers=Count("id"), last=Max("created_at")).order_by("-answers"))
 
 
@@ -168,7 +168,7 @@ class Median(Aggregate):
 
 def median_seconds(people: list[User]) -> dict[int, float]:
     """Per person: median active seconds of an answer, without what its corrections took."""
-    first = Ranking.objects.filter(revision=1, annotator__in=people)
+    first = Ranking.objects.filter(revision=1, counts=True, annotator__in=people)
     if len(people) > 1:
         newest = Ranking.objects.aggregate(newest=Max("id"))["newest"] or 0
         first = first.filter(pk__gt=newest - NEWEST_TIMES)

@@ -15,12 +15,14 @@ def training_feedback(assignment: Assignment) -> dict[str, Any]:
     member = PoolMember.objects.filter(pool=pool, user=assignment.annotator_id).first()
     return {
         "is_right": is_right(ranking),
+        "all_bad": ranking.all_bad,
         "given": levels(ranking.ranks, assignment.order),
         "right": levels(comparison.gold_ranks or {}, assignment.order),
         "explanation": prose(comparison.gold_explanation) if comparison.gold_explanation else "",
         "pool": pool,
         "seen": member.training_seen if member else 0,
         "right_count": member.training_right if member else 0,
+        "has_seen_enough": bool(member and member.training_seen >= pool.training_count),
         "is_qualified": bool(member and member.qualified_at),
     }
 

@@ -97,8 +97,8 @@ def test_chinese_is_set_as_chinese_is(habit):
 
 
 def test_scripts_say_only_what_the_page_gives_them():
-    """A script has no words of its own: `page_data` hands it every sentence, translated."""
-    spoken = re.compile(r"""["'`][A-Z][a-z]+ [a-z]+[^"'`]*["'`]""")
+    """A script has no words of its own, nor a colon: `page_data` hands it every sentence, translated."""
+    spoken = re.compile(r"""["'`][A-Z][a-z]+ [a-z]+[^"'`]*["'`]|`[^`]*(?:\}: |[:“]\s?\$\{)[^`]*`""")
     comments = re.compile(r"/\*.*?\*/|(?<!:)//[^\n]*", re.DOTALL)
     scripts = sorted((ROOT / "static" / "js").glob("*.js"))
     assert scripts

@@ -1,4 +1,4 @@
-"""The page between a link that a model wrote and where it leads."""
+"""The page between a link in a text, which a model may have written, and where it leads."""
 
 from urllib.parse import urlsplit
 

@@ -8,6 +8,7 @@ Both end in the same services.
 from django.contrib import messages
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
@@ -124,11 +125,11 @@ def take_plain_answer(request):
             key = request.POST.get("key", "")[:80]
             ranking, _is_new = submit_ranking(**ticket, idempotency_key=key, answer=answer)
             if not ranking.counts:
-                return redirect("rank_feedback", assignment.pk)
+                return redirect(reverse("rank_feedback", args=[assignment.pk], query=request.GET))
             messages.success(request, _("Saved."))
     except Conflict as refusal:
         messages.error(request, str(refusal))
-        return next_page(request, lost_words=words_of(request.POST, assignment.order), status=409)
+        return next_page(request, lost_words=words_of(request.POST, assignment), status=409)
     except Refused as refusal:
         messages.error(request, str(refusal))
         return ranking_page(request, comparison_page(assignment, said=answer), status=422)

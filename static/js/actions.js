@@ -11,7 +11,7 @@ export function actionsOn({ stage, answers, panes }) {
   const on = (action) => (argument) => action(stage.current, argument);
   const submit = () => answers.submit();
   const pick = (verdict) => on((comparison) => pickVerdict(comparison, verdict, submit));
-  const ask = (id) => on((comparison) => comparison.canBeSkipped && $(id).showModal());
+  const ask = (id) => on((comparison) => (comparison.canBeSkipped ? $(id).showModal() : comparison.isTraining && tell(say("noSkip"))));
   return {
     pick_first: pick("first"),
     pick_second: pick("second"),

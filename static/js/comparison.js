@@ -331,8 +331,19 @@ export class Comparison extends EventTarget {
     return Number(this.form.querySelector('input[name="strength"]:checked')?.value) || null;
   }
 
-  /* "C > A = B", for people; empty where a completion has no rank. */
+  /* For people: "C > A = B", or nothing where a completion has no rank; below it what was ticked and marked. */
   get order() {
+    const said = this.form.querySelectorAll("details :checked + span, .strengths :checked + span, .marks li > span");
+    const lines = [...said].map((one) => {
+      const letter = one.closest(".completion")?.querySelector("h2").lastChild.data;
+      const legend = one.closest("fieldset")?.firstChild.firstChild.data.trim();
+      return [letter, legend, one.textContent].filter(Boolean).join(" ");
+    });
+    return [this.#places, ...lines].join("\n").trim();
+  }
+
+  get #places() {
+    if (this.allBad || this.verdict === "bad") return say("allBad");
     const ranks = this.verdict ? VERDICTS[this.verdict].ranks : this.ranks;
     if (ranks.includes(null)) return "";
     const levels = [...new Set(ranks)].sort();
@@ -341,8 +352,7 @@ export class Comparison extends EventTarget {
 
   /* "B is better", where one of the verdicts on a pair was chosen. */
   get picked() {
-    const button = this.verdict && this.form.querySelector(`button[name="verdict"][value="${this.verdict}"]`);
-    return button ? [...button.childNodes].filter(({ nodeType }) => nodeType === Node.TEXT_NODE).map(({ data }) => data).join("").trim() : "";
+    return this.form.querySelector(`button[name="verdict"][value="${this.verdict}"]`)?.lastChild.data.trim() ?? "";
   }
 
   #ratings(data, id) {

@@ -79,6 +79,7 @@ export function showDifferences(comparison, first, second, byCharacter = null) {
   const unit = dialog.querySelector(".diff-unit");
   const isByCharacter = byCharacter ?? unit.getAttribute("aria-pressed") === "true"; // as the time before
   unit.onclick = () => showDifferences(comparison, first, second, !isByCharacter);
+  dialog.querySelector(".diff-text").lang = comparison.cards[first].querySelector(".text").lang;
   const note = showDiff(dialog.querySelector(".diff-text"), rawOf(first), rawOf(second), isByCharacter);
   unit.setAttribute("aria-pressed", String(isByCharacter));
   const pair = (index) => `${comparison.letters[first]} → ${comparison.letters[index]}`;

@@ -52,7 +52,7 @@ class Marks {
     });
     if (!getSelection().isCollapsed) getSelection().removeAllRanges(); // else it may be the caret of a field
     this.#last = null;
-    announce(say("marked", { text: note }));
+    sayOf("marked", note, languageOf(comparison));
     this.show(comparison);
   }
 
@@ -75,11 +75,12 @@ class Marks {
     const button = document.createElement("button");
     button.type = "button";
     button.className = "small";
-    button.textContent = "×";
-    button.setAttribute("aria-label", `${say("removeMark")}: ${span.note}`);
+    const lang = languageOf(comparison);
+    const sign = Object.assign(document.createElement("span"), { textContent: "×", ariaHidden: "true" });
+    button.append(sign, sentence("removeMark", { text: span.note }, lang, "visually-hidden"));
     button.addEventListener("click", () => this.#remove(comparison, span, item));
     const label = LABELS.includes(span.label) ? say(span.label) : span.label; // another's comes from the API
-    item.append(`${label}: “${span.note}” `, button);
+    item.append(sentence("mark", { label, text: span.note }, lang), " ", button);
     return item;
   }
 
@@ -88,7 +89,7 @@ class Marks {
     const list = item.parentElement;
     const at = [...list.children].indexOf(item);
     comparison.unmark(span);
-    announce(say("unmarked", { text: span.note }));
+    sayOf("unmarked", span.note, languageOf(comparison));
     this.show(comparison);
     const next = list.children[Math.min(at, list.children.length - 1)];
     (next?.querySelector("button") ?? list.closest(".completion")).focus({ preventScroll: true });
@@ -96,6 +97,30 @@ class Marks {
 }
 
 export const marks = new Marks();
+
+function languageOf(comparison) {
+  return comparison.cards[0].querySelector(".text").lang;
+}
+
+/* What the page says before and after `text`, which is in a language of its own. */
+function around(name, values) {
+  return say(name, { ...values, text: "\0" }).split("\0");
+}
+
+function sayOf(name, text, lang) {
+  const [before, after] = around(name, {});
+  announce(before.trim());
+  announce(text, lang);
+  announce(after.trim());
+}
+
+function sentence(name, { text, ...values }, lang, className = "") {
+  const [before, after] = around(name, values);
+  const words = Object.assign(document.createElement("span"), { textContent: text, lang });
+  const whole = Object.assign(document.createElement("span"), { className });
+  whole.append(before, words, after);
+  return whole;
+}
 
 function viewAround(range) {
   const element = range.commonAncestorContainer;

@@ -17,7 +17,8 @@ export async function showFeedback(comparison) {
   $("stage").after(fragment(await response.text()));
   const dialog = $("feedback-dialog");
   dialog.showModal();
-  setTimeout(() => readOut(dialog.querySelector(".content"), say("goesOn")), HEARD_AFTER_MS);
+  const parts = [...dialog.querySelector(".content").children]; // each in its language
+  setTimeout(() => parts.forEach((part) => readOut(part, say("goesOn"))), HEARD_AFTER_MS);
   await new Promise((resolve) => dialog.addEventListener("close", resolve));
   dialog.remove();
   return true;

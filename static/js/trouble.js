@@ -4,12 +4,12 @@ import { notice, tell } from "./messages.js";
 import { page, say } from "./page.js";
 
 export function noticeSignedOut(outbox) {
-  return noticeKept("signedOut", outbox, page.urls.signIn, "signIn");
+  return noticeKept("signedOut", outbox, page.urls.signIn + encodeURIComponent(here()), "signIn");
 }
 
 /* The page that is loaded again tells what is no longer allowed, or has a new token. */
 export function noticeForbidden(outbox) {
-  return noticeKept("forbidden", outbox, location.pathname + location.search, "loadAgain");
+  return noticeKept("forbidden", outbox, here(), "loadAgain");
 }
 
 /* `n` answers that the server fails at, or leaves without an answer. */
@@ -20,6 +20,11 @@ export function noticeAside(outbox, n) {
     if (button.isConnected) tell(say("stillAside"));
   });
   notice(say("kept", { trouble: say("aside"), n }), button);
+}
+
+/* With the pool that was chosen. */
+function here() {
+  return location.pathname + location.search;
 }
 
 async function noticeKept(trouble, outbox, href, words) {

@@ -129,14 +129,36 @@ def test_a_mark_that_is_removed_leaves_the_focus_with_the_next_and_is_told(open_
     expect(card).to_be_focused()
 
 
+def test_words_of_a_text_name_its_language_wherever_they_stand(open_browser, policy):
+    """In the differences, in the list of marks, and in what is said of them."""
+    make_work(policy, 2, texts=["**quick** fox", "**brown** fox"], asks_spans=True)
+    visit = open_browser(path="/work/")
+    visit.context.add_cookies([{"name": "django_language", "value": "zh-hans", "url": visit.url}])
+    visit.page.goto("/rank/")
+    card = visit.ready().page.locator("#stage .completion").first
+    word = card.locator("strong").inner_text()
+    card.locator("strong").dblclick()
+    visit.press("j")
+    mark = card.locator(".marks li")
+    expect(mark.locator("[lang=en]").first).to_have_text(word)
+    assert mark.inner_text().startswith(f"好：“{word}”")
+    expect(mark.get_by_role("button")).to_have_accessible_name(f"取消划线：{word}")
+    said = visit.page.locator("#announcer p").last
+    assert (said.inner_text(), said.locator("[lang=en]").inner_text()) == (f"已划出： {word}", word)
+    visit.press("d")
+    expect(visit.page.locator("#diff-dialog .diff-text")).to_have_attribute("lang", "en")
+
+
 def test_feedback_is_read_out_inside_its_dialog(open_browser, policy):
     make_training(policy)
     visit = open_browser().ready()
     visit.press("ArrowLeft" if visit.words()[0] == "amber" else "ArrowRight")
     spoken = visit.page.locator("#feedback-dialog .announcer p")
-    told = spoken.text_content()  # once: it goes again
+    in_its_language = "p => [p.textContent, p.querySelector('[lang=en]').textContent]"  # the pool's
+    told, explanation = spoken.evaluate(in_its_language)  # once: it goes again
     for part in ("Well judged", "The right order", "Amber glows.", "You have passed the training."):
         assert part in told
+    assert explanation == "Amber glows."
     assert "Next:" not in visit.all_said  # nothing goes on behind it
     shown = visit.shown
     visit.press("Enter").wait_for_another_than(shown)

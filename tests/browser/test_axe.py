@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 
 from annotate.services.invitations import invite_person
-from tests.browser.visit import LOOKS, MARKDOWN, RICH, make_work, violations
+from tests.browser.visit import LOOKS, MARKDOWN, RICH, lend_elsewhere, make_training, make_work, violations
 from tests.worlds import make_ranking
 
 
@@ -30,6 +30,31 @@ def test_axe_finds_nothing_in_the_dialogs(open_browser, policy, key, scheme, lan
     visit.page.goto("/rank/")
     visit.ready().press(key)
     visit.page.locator("dialog[open], #guidelines-panel:visible").wait_for()
+    assert violations(visit.page) == []
+
+
+def open_in(open_browser, scheme, language):
+    visit = open_browser(path="/work/", reduced_motion="reduce", color_scheme=scheme)
+    visit.context.add_cookies([{"name": "django_language", "value": language, "url": visit.url}])
+    visit.page.goto("/rank/")
+    return visit.ready()
+
+
+@pytest.mark.parametrize(("scheme", "language"), LOOKS)
+def test_axe_finds_nothing_in_the_feedback_of_training(open_browser, policy, scheme, language):
+    make_training(policy)
+    visit = open_in(open_browser, scheme, language).press("ArrowLeft")
+    visit.page.locator("#feedback-dialog").wait_for()
+    assert violations(visit.page) == []
+
+
+@pytest.mark.parametrize(("scheme", "language"), LOOKS)
+def test_axe_finds_nothing_in_the_dialog_of_a_refused_answer(open_browser, policy, cast, scheme, language):
+    make_work(policy, 2)
+    visit = open_in(open_browser, scheme, language)
+    visit.expected = ("409",)
+    lend_elsewhere(visit.shown, cast["bob"])
+    visit.press("ArrowLeft").page.locator("#problem-dialog").wait_for()
     assert violations(visit.page) == []
 
 

@@ -7,7 +7,7 @@ from django.utils import timezone
 from annotate.models import Assignment, Ranking
 from annotate.services.assignments import release_expired_leases
 from annotate.services.snapshots import freeze_preferences
-from tests.browser.test_outbox import kill_the_tab
+from tests.browser.test_outbox import kill_the_tab, wait_until_fetched_ahead
 from tests.browser.visit import lend_elsewhere, make_work, ranks_as_shown
 from tests.worlds import make_ranking
 
@@ -148,7 +148,7 @@ def test_what_was_begun_comes_back_after_the_lease_ran_out(open_browser, policy)
     visit.ready()
     if visit.shown != begun:  # the server drew another first
         other = visit.shown
-        visit.page.wait_for_function("navigator.locks.query().then(({held}) => held.length > 1)")
+        wait_until_fetched_ahead(visit)
         visit.press("ArrowRight")
         visit.wait_for_another_than(other)
     assert visit.shown == begun

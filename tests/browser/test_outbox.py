@@ -16,7 +16,16 @@ from django.utils import timezone
 from annotate.models import Assignment, Comparison, Ranking
 from annotate.services.assignments import release_expired_leases
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, let_requests_end
-from tests.browser.visit import Visit, intercept, lend_elsewhere, make_training, make_work, ranks_as_shown, wait_until
+from tests.browser.visit import (
+    RICH,
+    Visit,
+    intercept,
+    lend_elsewhere,
+    make_training,
+    make_work,
+    ranks_as_shown,
+    wait_until,
+)
 from tests.worlds import make_ranking
 
 
@@ -593,6 +602,40 @@ def test_it_explains_a_stale_lease_and_keeps_the_text(open_browser, policy, cast
     dialog.wait_for(state="hidden")
     assert visit.page.locator("#saved").inner_text() == ""  # and nothing was saved
     assert not Ranking.objects.exists()
+
+
+@pytest.mark.parametrize(("k", "keys"), [(2, ["ArrowUp"]), (4, ["0", "Enter"])])
+def test_a_refused_all_bad_is_kept_as_that(open_browser, policy, cast, k, keys):
+    make_work(policy, k)
+    visit = open_browser().ready()
+    visit.expected = ("409",)
+    lend_elsewhere(visit.shown, cast["bob"])
+    dialog = visit.press(*keys).page.locator("#problem-dialog")
+    dialog.wait_for()
+    assert dialog.locator("textarea").input_value() == "All bad"
+
+
+def test_a_refused_answer_is_kept_with_all_that_was_chosen(open_browser, policy, cast):
+    make_work(policy, 4, flags=["untrue"], strength_scale=3, **RICH)
+    visit = open_browser().ready()
+    visit.expected = ("409",)
+    stage = visit.page.locator("#stage")
+    visit.page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+    stage.get_by_label("untrue").first.check()
+    stage.locator(".axis").first.get_by_text("4").click()
+    stage.get_by_label("clearer").check()
+    visit.page.evaluate("getSelection().selectAllChildren(document.querySelectorAll('#stage .completion .text p')[1])")
+    word = visit.words()[1]
+    visit.press("j")
+    stage.locator(".marks li").wait_for()
+    visit.press("t", "1", "2", "3", "4")
+    lend_elsewhere(visit.shown, cast["bob"])
+    dialog = visit.press("Enter").page.locator("#problem-dialog")
+    dialog.wait_for()
+    assert dialog.locator("textarea").input_value().splitlines() == [
+        *("A > B > C > D", "A Flags untrue", "A helpful 4", f"B good: “{word}”", "clearer"),
+        "How much better is the first than the next? slightly better",
+    ]
 
 
 def test_a_skip_of_what_somebody_else_has_meanwhile_needs_no_words(open_browser, policy, cast, monkeypatch):

@@ -453,6 +453,25 @@ def test_a_link_in_feedback_is_followed_with_enter_and_the_rest_is_closed_with_i
     expect(dialog).not_to_be_visible()
 
 
+def test_training_that_was_fetched_ahead_is_marked_so_and_what_is_said_of_it_holds(open_browser, policy):
+    make_training(policy, 3)
+    visit = open_browser().ready()
+    wait_until_fetched_ahead(visit)
+    for _n in range(3):
+        done = visit.shown
+        visit.wait_for_text("training: you will see the right answer afterwards")
+        visit.press("ArrowLeft" if visit.words()[0] == "amber" else "ArrowRight")
+        visit.page.locator("#feedback-dialog", has_text="What is not marked as training counts from now on.").wait_for()
+        visit.press("Enter").wait_for_another_than(done)
+    assert not visit.page.get_by_text("training: you will see").count()
+    assert not Ranking.objects.filter(counts=True).exists()
+    visit.press("u").wait_for_text("My work has all answers that count.")
+    done = visit.shown
+    visit.press("ArrowLeft").wait_for_another_than(done)
+    visit.wait_until_sent()
+    assert Ranking.objects.filter(counts=True).count() == 1
+
+
 def test_feedback_begins_at_its_beginning_on_a_phone_and_fits_it(open_browser, policy):
     make_training(policy)
     Comparison.objects.filter(kind="training").update(gold_explanation="Amber glows, and so it is better. " * 60)
@@ -471,8 +490,11 @@ def test_training_that_was_not_passed_is_said_and_none_of_it_is_skipped(open_bro
     make_training(policy)
     visit = open_browser().ready()
     assert not visit.page.get_by_role("button", name="Skip").is_visible()
-    visit.press("s", "x")
-    assert not visit.page.locator("dialog[open]").count()
+    for key in ("s", "x"):
+        visit.press(key)
+        visit.page.locator("#toast", has_text="Training comparisons cannot be skipped.").wait_for()
+        assert not visit.page.locator("dialog[open]").count()
+        visit.page.evaluate("document.getElementById('toast').hidden = true")
     better = 1 + visit.words().index("amber")
     visit.press("ArrowRight" if better == 1 else "ArrowLeft").wait_for_text("Amber glows.")
     visit.press("Enter").wait_for_text("You did not pass the training of “pool of 2”: 0 of 1 answers were right")

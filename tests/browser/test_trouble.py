@@ -2,6 +2,7 @@
 
 import pytest
 from django.contrib.auth.models import Group
+from django.contrib.sessions.models import Session
 
 from annotate.models import Ranking
 from annotate.roles import Role
@@ -186,3 +187,21 @@ def test_who_lost_the_token_of_the_page_sends_after_loading_it_again(open_browse
     visit.ready().wait_until_sent()
     assert stored_once(done)
     assert not visit.page.locator("#notice").is_visible()
+
+
+def test_signing_in_again_leads_back_to_the_pool_that_was_chosen(open_browser, policy, cast):
+    cast["alice"].set_password("a rather long sentence")
+    cast["alice"].save()
+    pool = make_work(policy, 2)
+    address = f"/rank/?pool={pool.pk}"
+    visit = open_browser(path=address).ready()
+    visit.expected = ("401", "403")
+    wait_until_fetched_ahead(visit)
+    Session.objects.all().delete()
+    visit.press("ArrowRight")
+    visit.page.get_by_role("link", name="Sign in").click()
+    visit.page.fill("[name=login]", "alice@example.org")
+    visit.page.fill("[name=password]", "a rather long sentence")
+    visit.press("Enter")
+    visit.page.wait_for_url(lambda url: url.endswith(address))
+    visit.ready().wait_until_sent()

@@ -87,12 +87,13 @@ def make_work(policy, k: int, count: int = 6, texts: list[str] | None = None, **
     return pool
 
 
-def make_training(policy) -> None:
-    """A pool whose annotators pass one training comparison: that of `amber`, the better, and `birch`."""
-    pool = make_work(policy, 2, count=3, training_count=1)
-    comparison = pool.comparisons.first()
-    ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
-    make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+def make_training(policy, count: int = 1) -> PromptPool:
+    """A pool whose annotators pass one training comparison of `count`: of `amber`, the better, and `birch`."""
+    pool = make_work(policy, 2, count=count + 2, training_count=1)  # whoever did a copy never gets its original
+    for comparison in pool.comparisons.order_by("id")[:count]:
+        ranks = {pk: rank for rank, pk in enumerate(comparison.completions.values_list("id", flat=True), start=1)}
+        make_gold(comparison=comparison, kind="training", ranks=ranks, explanation="Amber glows.", by=None)
+    return pool
 
 
 class Visit:

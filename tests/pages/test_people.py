@@ -67,6 +67,15 @@ def test_it_measures_each_person(maria, cast, policy, pool):
     assert alice.agreement.tau is None
 
 
+def test_training_is_not_counted_with_a_persons_rankings(maria, cast, pool):
+    make_ranking(make_comparison(make_prompt(pool, "One"), ["a", "b"]), cast["alice"], [1, 2], active_ms=4000)
+    training = make_comparison(make_prompt(pool, "Train"), ["a", "b"], kind="training", gold_ranks={})
+    make_ranking(training, cast["alice"], [1, 2], counts=False, active_ms=90_000)
+    alice = person_of(maria.get(reverse("people")), "alice")
+    assert (alice.answers, alice.median_seconds) == (1, 4)
+    assert [each["answers"] for each in progress.pools_of(cast["alice"])] == [1]
+
+
 def test_the_median_time_is_of_the_newest_answers(maria, cast, pool, monkeypatch):
     monkeypatch.setattr(progress, "NEWEST_TIMES", 3)
     for number, seconds in enumerate((100, 100, 4, 10, 30)):

@@ -240,7 +240,8 @@ def test_what_was_written_for_a_lease_that_is_gone_can_be_copied(alice, rich, en
     assert page.status_code == 409
     assert sentence in page.text
     [words] = re.findall(r'<textarea readonly rows="6" dir="auto">\n(.*?)</textarea>', page.text, re.DOTALL)
-    assert words == f"two\nlines\n\n{'better, ' * 200}\n\nA &gt; B &gt; C"
+    chosen = "A Flags unsafe\nA helpful 4\nclearer\nHow much better? better"
+    assert words == f"two\nlines\n\n{'better, ' * 200}\n\nA &gt; B &gt; C\n\n{chosen}"
 
 
 def test_why_a_comparison_was_to_be_left_can_be_copied_too(alice, rich):
@@ -421,6 +422,58 @@ def test_feedback_is_for_answered_training_comparisons_alone(alice, pairs, cast)
     assert "<strong>so</strong>" in page
 
 
+PASSED = "You have passed the training. What is not marked as training counts from now on."
+
+
+@pytest.fixture
+def training(pairs):
+    """Three training comparisons, of which two are asked; the right answer is a tie."""
+    for comparison in pairs.comparisons.all():
+        ranks = dict.fromkeys(map(str, comparison.completions.values_list("id", flat=True)), 1)
+        Comparison.objects.filter(pk=comparison.pk).update(kind="training", gold_ranks=ranks, overlap=9)
+    PromptPool.objects.update(training_count=2, training_pass_share=0.5)
+    return pairs
+
+
+def test_the_sentence_on_passing_holds_for_what_was_fetched_ahead_of_it_too(alice, training):
+    """Training goes on with what the page had by then, and what was passed stays passed."""
+    held = []
+    for _n in range(3):
+        held.append(alice.post(NEXT, {"holding": [each.pk for each in held]}).context["assignment"])
+    pages = []
+    for n, assignment in enumerate(held):
+        pages.append(alice.post("/rank/", plain_answer(assignment, verdict="tie", key=str(n)), follow=True).text)
+    assert [PASSED in page for page in pages] == [False, True, True]
+    assert not Ranking.objects.filter(counts=True).exists()
+
+
+def test_it_says_how_many_were_right_and_how_many_must_be(alice, training):
+    said = []
+    for n in range(3):
+        alice.get("/rank/")
+        page = alice.post("/rank/", plain_answer(leased_by("alice"), verdict="first", key=str(n)), follow=True).text
+        said.append(re.search(r"Training: (.*?)</p>", page)[1].replace("\N{NO-BREAK SPACE}", " "))
+    assert said == [
+        "1 of 2 done, 0 right. At least 50 % must be right to pass.",
+        "0 of 2 answers were right. At least 50 % must be right to pass.",
+        "0 of 3 answers were right. At least 50 % must be right to pass.",
+    ]
+
+
+def test_feedback_says_all_bad_as_it_was_said(alice, training):
+    alice.get("/rank/")
+    page = alice.post("/rank/", plain_answer(leased_by("alice"), verdict="bad"), follow=True).text
+    assert "<dt>Your order, best first</dt><dd>all bad</dd>" in page
+    assert "<dt>The right order</dt><dd><strong>A = B</strong></dd>" in page
+
+
+def test_feedback_leads_back_to_the_pool_that_was_chosen(alice, training):
+    address = f"/rank/?pool={training.pk}"
+    alice.get(address)
+    page = alice.post(address, plain_answer(leased_by("alice"), verdict="tie"), follow=True).text
+    assert f'href="{address}">Next</a>' in page
+
+
 def test_guidelines_are_for_those_who_may_work_in_the_pool(alice, pairs):
     address = reverse("guidelines", args=[pairs.guidelines.pk])
     assert "Be kind." in alice.get(address).text
@@ -432,6 +485,13 @@ def test_guidelines_are_for_those_who_may_work_in_the_pool(alice, pairs):
 @pytest.mark.parametrize("address", ["javascript:alert(1)", "", "//x", "data:text/html,x", "ftp://x"])
 def test_the_warning_page_knows_web_addresses_alone(alice, address):
     assert alice.get("/leave/", {"to": address}).status_code == 404
+
+
+def test_the_warning_page_takes_no_link_for_a_models(alice):
+    """Guidelines, explanations and prompts, which people write, have links as well."""
+    page = alice.get("/leave/", {"to": "https://example.org/"}).text
+    assert "<h1>This link leads out of Whetstone</h1>" in page
+    assert "A language model may have written it; nobody has checked where it leads." in page
 
 
 def test_the_warning_page_shows_the_address_and_the_machine_without_disguise(alice):

@@ -67,6 +67,16 @@ def test_a_correction_is_no_answer_of_its_day(cast, shared):
     assert (numbers["count"], numbers["count_today"], numbers["corrections"]) == (1, 0, 1)
 
 
+def test_training_is_no_answer_of_ones_own(alice, cast, shared):
+    make_ranking(shared[0], cast["alice"], [1, 2, 3], counts=False, active_ms=9000)
+    shared[0].kind = "training"
+    shared[0].save()
+    numbers = own_numbers(cast["alice"])
+    assert (numbers["count"], numbers["count_today"], numbers["median_seconds"]) == (0, 0, None)
+    assert numbers["active_hours"] == pytest.approx(9 / 3600)  # it was work all the same
+    assert "No answers yet." in alice.get("/work/").text
+
+
 def test_agreement_on_gold_is_no_agreement_with_others(cast, shared):
     """Everybody is asked gold, and what they agree on there is the gold."""
     for comparison, order in zip(shared, ([1, 2, 3], [3, 2, 1], [1, 2, 3]), strict=True):
