@@ -158,7 +158,7 @@ def test_forced_colours_still_show_which_completion_is_marked(open_browser, poli
 def test_forced_colours_still_show_where_one_is_and_what_is_pressed(open_browser, policy):
     """A transparent underline is not transparent there."""
     make_work(policy, 3, count=3, texts=["word " * 2000] * 3)
-    make_work(policy, 3, count=3, name="another")
+    make_work(policy, 3, count=3, texts=["word " * 2000] * 3, name="another")
     visit = open_browser(forced_colors="active").ready().press("p", "r", "d")
     visit.page.locator("#diff-dialog .diff-choice [aria-pressed=true]").wait_for()
     looks = "all => [...new Set(all.map(one => getComputedStyle(one).outlineStyle))]"
