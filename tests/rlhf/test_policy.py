@@ -210,6 +210,40 @@ def test_it_folds_the_adapter_in_and_puts_the_very_same_weights_back(base):
     assert torch.equal(logits(policy.model), expected)
 
 
+def test_a_merge_that_fails_half_way_puts_the_weights_back(base):
+    policy = with_adapter(base)
+    before = {name: value.clone() for name, value in policy.model.state_dict().items()}
+    expected = logits(policy.model)
+    last = [module for module in policy.model.modules() if hasattr(module, "get_delta_weight")][-1]
+
+    def out_of_memory(_adapter):
+        raise MemoryError
+
+    last.get_delta_weight = out_of_memory
+    with pytest.raises(MemoryError), policy.merged():
+        pass
+    assert all(torch.equal(value, before[name]) for name, value in policy.model.state_dict().items())
+    assert torch.equal(logits(policy.model), expected), "the adapter is active again"
+
+
+@pytest.mark.parametrize("is_alone", [True, False])
+def test_an_adapter_that_does_not_fit_leaves_no_name_behind(base, tmp_path, is_alone):
+    with_adapter(base).save_adapter("policy", tmp_path / "a", {})
+    good = tmp_path / "a" / "adapter_model.safetensors"
+    whole = load_file(good)
+    save_file(whole | {max(whole): torch.zeros(3, 5)}, good)
+    (tmp_path / "a" / "manifest.json").unlink()
+    policy = load_policy(base, dtype="float32", device="cpu") if is_alone else with_adapter(base)
+    expected, names, active = logits(policy.model), policy.adapters(), policy.active_adapter
+    with pytest.raises(RuntimeError, match="size of tensor"):
+        policy.add_adapter("other", tmp_path / "a")
+    assert (policy.adapters(), policy.active_adapter) == (names, active)
+    assert torch.equal(logits(policy.model), expected)
+    save_file(whole, good)
+    policy.add_adapter("other", tmp_path / "a")
+    assert policy.adapters() == sorted([*names, "other"])
+
+
 def test_it_refuses_an_adapter_whose_file_has_changed(base, tmp_path):
     with_adapter(base).save_adapter("policy", tmp_path / "a", {})
     tensors = load_file(tmp_path / "a" / "adapter_model.safetensors")

@@ -97,13 +97,17 @@ class Policy(NamedTuple):
             raise CheckpointError(f"the adapter in {path} changes the output layer, which this program does not apply")
         alpha = config.lora_alpha * math.sqrt(config.r) if config.use_rslora else config.lora_alpha  # 2312.03732
         self._inject(name, config.r, alpha, config.lora_dropout, modules)
-        slots = self.adapter_parameters(name)
-        if slots.keys() != tensors.keys():
-            odd = ", ".join(sorted(slots.keys() ^ tensors.keys())[:3])
-            raise CheckpointError(f"the adapter in {path} does not fit this base: {odd}")
-        with torch.no_grad():
-            for key, slot in slots.items():
-                slot.copy_(tensors[key])
+        try:
+            slots = self.adapter_parameters(name)
+            if slots.keys() != tensors.keys():
+                odd = ", ".join(sorted(slots.keys() ^ tensors.keys())[:3])
+                raise CheckpointError(f"the adapter in {path} does not fit this base: {odd}")
+            with torch.no_grad():
+                for key, slot in slots.items():
+                    slot.copy_(tensors[key])
+        except BaseException:  # or the name would stand for factors that nobody trained
+            self.remove_adapter(name)
+            raise
 
     def new_adapter(self, name: str, lora: LoraConfig, *, seed: int) -> None:
         """A fresh adapter on every linear layer but the head; it changes nothing until it is trained (B = 0)."""
@@ -194,16 +198,16 @@ class Policy(NamedTuple):
     def merged(self) -> Iterator[None]:
         """W + (alpha / r) B A in place of W while inside: no adapter arithmetic in each forward."""
         kept: list[tuple[LoraLayer, Tensor]] = []
-        for layer in self._lora_layers():
-            active = None if layer.disable_adapters else layer.active_adapters[0]
-            if active not in layer.lora_A:
-                continue
-            weight = layer.get_base_layer().weight
-            kept.append((layer, weight.data))
-            with torch.no_grad():
-                weight.data = (weight.float() + layer.get_delta_weight(active).float()).to(weight.dtype)
-            layer.enable_adapters(False)
         try:
+            for layer in self._lora_layers():
+                active = None if layer.disable_adapters else layer.active_adapters[0]
+                if active not in layer.lora_A:
+                    continue
+                weight = layer.get_base_layer().weight
+                kept.append((layer, weight.data))
+                with torch.no_grad():
+                    weight.data = (weight.float() + layer.get_delta_weight(active).float()).to(weight.dtype)
+                layer.enable_adapters(False)
             yield
         finally:
             for layer, original in kept:
