@@ -12,6 +12,13 @@ from django.utils.translation import get_language, gettext, gettext_noop
 
 # A stored text is one of these from its first letter to its last.
 TEXTS = (
+    # trainer.generation: why a pool gets nothing, before all that its problem may be
+    gettext_noop("No comparisons can be written: {problem}"),
+    gettext_noop("the chat template refuses what begins “{names}”: {why}"),
+    gettext_noop(
+        "the model does not write {count} different completions for any prompt that is left: raise the temperature or "
+        "max_new_tokens, or ask for fewer completions"
+    ),
     # trainer.program, trainer.tasks
     gettext_noop("Cancelled; it can be taken up again."),
     gettext_noop(

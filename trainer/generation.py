@@ -7,8 +7,11 @@ loaded when its first completion is asked for. Torch is imported inside function
 import logging
 import random
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from time import monotonic
 
 from django.db import transaction
 from django.db.models import Count, Q
@@ -16,6 +19,7 @@ from django.db.models import Count, Q
 from annotate.models import Comparison, Completion, Policy, PolicyCheckpoint, Prompt, PromptPool
 from annotate.selectors import open_comparisons
 from annotate.services.audit import record
+from trainer.resting_prompts import rest_of
 from trainer.run_folder import MAX_PROMPT_TOKENS, adapter_path, base_model_path
 from trainer.selectors import incumbent
 from trainer.self_naming import names_its_model, own_name
@@ -30,16 +34,43 @@ SCRIPTS = {"zh": "CJK", "ja": "HIRAGANA", "ko": "HANGUL", "ru": "CYRILLIC", "ar"
 SHARE_THAT_WRITES = 0.7
 
 
+class NothingToWrite(Exception):
+    """No prompt of the pool gives a comparison now; the message says why."""
+
+
 def write_next_batch() -> bool:
     """One batch for each active pool that wants comparisons. True: there is more to do."""
     wants_more = False
     for pool in PromptPool.objects.filter(status=PromptPool.Status.ACTIVE).select_related("policy"):
-        missing = pool.buffer_size - fresh_comparisons(pool)
-        if missing > 0:
-            is_first = not pool.comparisons.exists()
-            written = write_comparisons(pool, missing, FIRST_ROWS if is_first else ROWS_PER_BATCH)
-            wants_more |= written < missing and written > 0
+        with failure_kept(pool):
+            missing = pool.buffer_size - fresh_comparisons(pool)
+            if missing > 0:
+                is_first = not pool.comparisons.exists()
+                written = write_comparisons(pool, missing, FIRST_ROWS if is_first else ROWS_PER_BATCH)
+                wants_more |= written < missing and written > 0
     return wants_more
+
+
+@contextmanager
+def failure_kept(pool: PromptPool) -> Iterator[None]:
+    """What fails for one pool stops no other: its manager reads why on its page, until it works again."""
+    status, before, reason = pool.status, pool.status_reason, ""
+    try:
+        yield
+    except Exception as error:
+        reason = f"No comparisons can be written: {in_words(error)}"
+        if reason != before:  # it is tried again every few seconds
+            logger.exception("pool %s: no comparisons can be written", pool)
+    if reason != before:
+        # Not if it was paused meanwhile: that reason stands. One that is not paused has no other reason than this.
+        PromptPool.objects.filter(pk=pool.pk, status=status).update(status_reason=reason)
+
+
+def in_words(error: Exception) -> str:
+    from trainer.rlhf.folder import StageError
+
+    is_sentence = isinstance(error, StageError | NothingToWrite)
+    return str(error) if is_sentence else f"{type(error).__name__}: {error}"[:500]
 
 
 def fresh_comparisons(pool: PromptPool) -> int:
@@ -50,7 +81,7 @@ def fresh_comparisons(pool: PromptPool) -> int:
 def write_comparisons(pool: PromptPool, missing: int, rows: int) -> int:
     """Write up to `missing` comparisons of `pool`, about `rows` completions at once. Returns how many were written."""
     serving = pool.policy.serving
-    prompts = next_prompts(pool, max(1, min(missing, rows // pool.k)))
+    prompts = readable_prompts(pool, serving, next_prompts(pool, serving, max(1, min(missing, rows // pool.k))))
     writers = {prompt.pk: choose_writers(pool, serving) for prompt in prompts}
     drafts = {prompt.pk: [] for prompt in prompts}
     for attempt in range(REDRAWS):
@@ -71,13 +102,48 @@ def write_comparisons(pool: PromptPool, missing: int, rows: int) -> int:
     full = [prompt for prompt in prompts if len(drafts[prompt.pk]) == pool.k]
     for prompt in full:
         save_comparison(pool, prompt, drafts[prompt.pk])
+    if short := [prompt for prompt in prompts if prompt not in full]:
+        numbers = ", ".join(str(prompt.pk) for prompt in short)
+        logger.warning("pool %s: no %s different completions for prompts %s", pool, pool.k, numbers)
+        rest_of(pool, serving).begin(
+            short,
+            f"the model does not write {pool.k} different completions for any prompt that is left: raise the "
+            "temperature or max_new_tokens, or ask for fewer completions",
+        )
     return len(full)
 
 
-def next_prompts(pool: PromptPool, count: int) -> list[Prompt]:
-    """The prompts asked least often so far, in random order among equals, each at most once in a batch."""
+def next_prompts(pool: PromptPool, serving: PolicyCheckpoint, count: int) -> list[Prompt]:
+    """The prompts asked least often so far, in random order among equals, each at most once in a batch.
+
+    Without those that rest: one that never gives a comparison would be asked least for ever. Raises `NothingToWrite`
+    where all of them do.
+    """
+    rest = rest_of(pool, serving)
     asked = Count("comparisons", filter=Q(comparisons__kind=Comparison.Kind.FRESH))
-    return list(pool.prompts.filter(retired_at=None).annotate(asked=asked).order_by("asked", "?")[:count])
+    prompts = pool.prompts.filter(retired_at=None).exclude(pk__in=list(rest.until)).annotate(asked=asked)
+    found = list(prompts.order_by("asked", "?")[:count])
+    if not found and rest.until:
+        raise NothingToWrite(rest.why)
+    return found
+
+
+def readable_prompts(pool: PromptPool, serving: PolicyCheckpoint, prompts: list[Prompt]) -> list[Prompt]:
+    """Those that the chat template takes, a role or an order of roles say; the others rest."""
+    from trainer.rlhf.encoding import ConversationError, encode_prompt
+
+    if not prompts:
+        return []
+    tokenizer, readable = ready_policy(serving).tokenizer, []
+    for prompt in prompts:
+        try:
+            encode_prompt(tokenizer, prompt.messages, max_tokens=MAX_PROMPT_TOKENS)
+        except ConversationError as error:
+            logger.warning("pool %s: prompt %s: %s", pool, prompt.pk, error)
+            rest_of(pool, serving).begin([prompt], str(error))
+        else:
+            readable.append(prompt)
+    return readable
 
 
 def choose_writers(pool: PromptPool, serving: PolicyCheckpoint) -> list[PolicyCheckpoint]:
@@ -136,25 +202,35 @@ def save_comparison(pool: PromptPool, prompt: Prompt, completions: list[Completi
 def check_languages() -> None:
     """Measure, for every pool that is being checked, whether the base model writes its language; pause it if not."""
     for pool in PromptPool.objects.filter(status=PromptPool.Status.CHECKING).select_related("policy"):
-        share = share_in_language(pool)
-        if share >= SHARE_THAT_WRITES:
-            pool.status, pool.status_reason = PromptPool.Status.ACTIVE, ""
-        else:
-            pool.status = PromptPool.Status.PAUSED
-            pool.status_reason = (
-                f"{share:.0%} of the letters that {pool.policy.base_model.rsplit('/', 1)[-1]} wrote for these prompts "
-                f"are of the pool's language; {SHARE_THAT_WRITES:.0%} are asked. "
-                "Set BASE_MODEL to a model that writes it, or resume the pool."
-            )
-        pool.save(update_fields=["status", "status_reason"])
-        record(actor=None, action="check.pool", target=str(pool), share=share)
+        with failure_kept(pool):
+            check_language(pool)
+
+
+def check_language(pool: PromptPool) -> None:
+    share = share_in_language(pool)
+    if share >= SHARE_THAT_WRITES:
+        pool.status, pool.status_reason = PromptPool.Status.ACTIVE, ""
+    else:
+        pool.status = PromptPool.Status.PAUSED
+        pool.status_reason = (
+            f"{share:.0%} of the letters that {pool.policy.base_model.rsplit('/', 1)[-1]} wrote for these prompts "
+            f"are of the pool's language; {SHARE_THAT_WRITES:.0%} are asked. "
+            "Set BASE_MODEL to a model that writes it, or resume the pool."
+        )
+    pool.save(update_fields=["status", "status_reason"])
+    record(actor=None, action="check.pool", target=str(pool), share=share)
 
 
 def share_in_language(pool: PromptPool, prompts: int = 12) -> float:
     """The share of letters in the script of the pool's language, over one completion each of some of its prompts."""
     script = SCRIPTS.get(pool.language.split("-")[0], "LATIN")
-    asked = list(pool.prompts.order_by("id")[:prompts])
-    written = sample(pool.policy.serving, asked, pool.sampling)
+    serving = pool.policy.serving
+    rest = rest_of(pool, serving)
+    found = pool.prompts.exclude(pk__in=list(rest.until)).order_by("id")[:prompts]
+    asked = readable_prompts(pool, serving, list(found))
+    if not asked and rest.until:
+        raise NothingToWrite(rest.why)
+    written = sample(serving, asked, pool.sampling)
     letters = [character for completion in written for character in completion.text if character.isalpha()]
     right = sum(unicodedata.name(letter, "").startswith(script) for letter in letters)
     return right / max(1, len(letters))
@@ -178,13 +254,26 @@ def sample_texts(checkpoint: PolicyCheckpoint, prompts: list[list[dict]], sampli
     from trainer.rlhf.rollout import SamplingSettings
     from trainer.rlhf.rollout import sample as sample_from
 
+    policy, settings = ready_policy(checkpoint), SamplingSettings(**sampling)
+    wanted = checkpoint.policy.recipe.get("max_prompt_tokens", MAX_PROMPT_TOKENS)
     return sample_from(
-        ready_policy(checkpoint),
+        policy,
         prompts,
-        settings=SamplingSettings(**sampling),
+        settings=settings,
         seeds=seeds,
-        max_prompt_tokens=checkpoint.policy.recipe.get("max_prompt_tokens", MAX_PROMPT_TOKENS),
+        max_prompt_tokens=room_for_prompt(policy.model, wanted, settings.max_new_tokens),
     )
+
+
+def room_for_prompt(model, wanted: int, max_new_tokens: int) -> int:
+    """`wanted` tokens, or as many as the model reads before the completion; `StageError` where that leaves none."""
+    from trainer.rlhf.context import check_length, context_of
+    from trainer.rlhf.trunk import trunk_of
+
+    trunk, what = trunk_of(model), "a prompt with its completion"
+    context = context_of(trunk, is_masked_by_us=True)
+    check_length(trunk, max_new_tokens + 1, what, keys="max_new_tokens", is_masked_by_us=True)
+    return wanted if context is None else min(wanted, context.tokens - max_new_tokens)
 
 
 def ready_policy(checkpoint: PolicyCheckpoint):
@@ -196,13 +285,29 @@ def ready_policy(checkpoint: PolicyCheckpoint):
     if path is None:
         policy.use_adapter(None)
         return policy
-    name = f"checkpoint-{checkpoint.number}"
+    name = adapter_name(checkpoint)
     if name not in policy.adapters():
-        for old in policy.adapters()[: -ADAPTERS_KEPT + 1]:
-            policy.remove_adapter(old)
+        make_room_for_one(policy, checkpoint.policy)
         policy.add_adapter(name, path)
+    used_at[checkpoint.policy_id, name] = monotonic()
     policy.use_adapter(name)
     return policy
+
+
+used_at: dict[tuple[int, str], float] = {}  # when an adapter of a policy wrote last
+
+
+def make_room_for_one(model, policy: Policy) -> None:
+    """Forget the adapters used longest ago, but neither that of the serving checkpoint nor that of the incumbent."""
+    in_use = [adapter_name(checkpoint) for checkpoint in (policy.serving, incumbent(policy)) if checkpoint]
+    idle = [name for name in model.adapters() if name not in in_use]
+    idle.sort(key=lambda name: used_at.get((policy.pk, name), 0.0))
+    for old in idle[: max(0, len(model.adapters()) - ADAPTERS_KEPT + 1)]:
+        model.remove_adapter(old)
+
+
+def adapter_name(checkpoint: PolicyCheckpoint) -> str:
+    return f"checkpoint-{checkpoint.number}"
 
 
 @lru_cache(maxsize=2)

@@ -38,10 +38,15 @@ class WorkablePoolSerializer(serializers.ModelSerializer):
     """What an annotator sees of a pool: not how often an answer is known already."""
 
     guidelines = serializers.CharField(source="guidelines_text", read_only=True)
+    status_reason = serializers.SerializerMethodField()
 
     class Meta:
         model = PromptPool
         fields = ("id", "name", "description", "language", "status", "status_reason", "k", "ties_allowed", "guidelines")
+
+    def get_status_reason(self, _pool: PromptPool) -> str:
+        """Empty: of an open pool it says why the model cannot write, with paths of the machine."""
+        return ""
 
 
 class PoolSerializer(StrictModelSerializer):

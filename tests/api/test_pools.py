@@ -223,3 +223,10 @@ class TestImport:
 def test_a_large_json_body_is_refused_unread(maria):
     response = maria.post("/api/v1/pools/", {"name": "x" * (2 * 2**20)})
     assert (response.status_code, response.json()["code"]) == (413, "too_large")
+
+
+def test_why_a_pool_cannot_be_written_for_is_for_managers_alone(alice, maria, pool):
+    PromptPool.objects.update(status_reason="No comparisons can be written: there is no model in /srv/base")
+    path = f"/api/v1/pools/{pool.pk}/"
+    assert maria.get(path).json()["status_reason"].endswith("/srv/base")
+    assert alice.get(path).json()["status_reason"] == ""

@@ -9,10 +9,19 @@ from annotate.progress import pools_with_counts
 from annotate.selectors import buffer_progress
 from annotate.services.assignments import lease_next_comparison, skip_comparison
 from annotate.services.rankings import Answer, submit_ranking
-from tests.tiny_models import make_llama
-from tests.worlds import make_person, make_pool, make_prompt
+from tests.test_stored_sentences import in_chinese
+from tests.tiny_models import TEMPLATE, make_gpt2, make_llama
+from tests.worlds import make_person, make_policy, make_pool, make_prompt
 from trainer import generation
-from trainer.generation import chat, check_languages, loaded_model, sample_texts, save_comparison, write_next_batch
+from trainer.generation import (
+    chat,
+    check_languages,
+    loaded_model,
+    ready_policy,
+    sample_texts,
+    save_comparison,
+    write_next_batch,
+)
 from trainer.services import make_serving
 
 SHORT = {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 6}
@@ -215,3 +224,157 @@ def test_it_answers_a_chat_with_counts(pool):
     assert 1 <= answer["completion_tokens"] <= 5
     assert answer["seed"] == 3
     assert answer["finish_reason"] in {"stop", "length"}
+
+
+@pytest.fixture
+def broken(pool, tmp_path):
+    """A pool that comes before the other one, and whose base model is gone."""
+    other = make_policy("other")
+    other.base_model = str(tmp_path / "gone")
+    other.save()
+    broken = make_pool(other, "a first pool", k=2, buffer_size=2, sampling=SHORT)
+    make_prompt(broken, "What do you think about snow?")
+    return broken
+
+
+def reason_of(pool: PromptPool) -> str:
+    pool.refresh_from_db()
+    return pool.status_reason
+
+
+def test_a_pool_that_cannot_be_written_for_says_so_and_holds_up_no_other(pool, broken, tiny_base):
+    fill()
+    assert pool.comparisons.count() == 4
+    gone = broken.policy.base_model
+    assert reason_of(broken) == f"No comparisons can be written: there is no model in {gone}: there is no such folder"
+    assert in_chinese(broken.status_reason) == f"无法生成新的对比：{gone} 里没有模型：这个文件夹不存在"
+    assert reason_of(pool) == ""
+    broken.policy.base_model = str(tiny_base)
+    broken.policy.save()
+    fill()
+    assert (reason_of(broken), broken.comparisons.exists()) == ("", True)
+
+
+def test_a_pool_that_cannot_be_checked_says_so_and_holds_up_no_other(pool, broken):
+    PromptPool.objects.update(status=PromptPool.Status.CHECKING, language="zh-hans")
+    check_languages()
+    assert reason_of(broken).startswith("No comparisons can be written: there is no model in ")
+    assert broken.status == "checking"
+    assert "% of the letters" in reason_of(pool)
+
+
+def test_why_a_manager_paused_a_pool_meanwhile_stands(pool, monkeypatch):
+    def pause_and_fail(*_args):
+        PromptPool.objects.update(status=PromptPool.Status.PAUSED, status_reason="It is done.")
+        raise RuntimeError
+
+    monkeypatch.setattr(generation, "sample_texts", pause_and_fail)
+    write_next_batch()
+    assert reason_of(pool) == "It is done."
+
+
+def test_a_prompt_that_the_chat_template_refuses_rests_and_the_others_are_asked(policy, pool, tmp_path):
+    base = make_llama(tmp_path)
+    refusal = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    (base / "chat_template.jinja").write_text(refusal + TEMPLATE)
+    policy.base_model = str(base)
+    policy.save()
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Snow?"}]
+    refused = pool.prompts.create(messages=turns)
+    for _ in range(4):
+        write_next_batch()
+        pool.comparisons.update(answered=1, taken=1)
+    assert pool.prompts.filter(comparisons=None).get() == refused
+    assert reason_of(pool) == ""
+    pool.prompts.exclude(pk=refused.pk).update(retired_at="2026-01-01T00:00:00Z")
+    write_next_batch()
+    why = "the chat template refuses what begins “Be brief.”: no system"
+    assert reason_of(pool) == f"No comparisons can be written: {why}"
+    assert in_chinese(pool.status_reason) == "无法生成新的对比：对话模板不接受以“Be brief.”开头的对话：no system"
+
+
+def test_a_prompt_longer_than_the_model_reads_is_cut_to_what_it_reads(policy, pool, tmp_path):
+    policy.base_model = str(make_gpt2(tmp_path))
+    policy.save()
+    make_prompt(pool, "rain " * 600)
+    for _ in range(3):
+        write_next_batch()
+        pool.comparisons.update(answered=1, taken=1)
+    assert pool.prompts.filter(comparisons=None).count() == 0
+    pool.sampling = SHORT | {"max_new_tokens": 512}
+    pool.save()
+    write_next_batch()
+    assert "reads 512 tokens at most (max_position_embeddings)" in reason_of(pool)
+    assert pool.status_reason.endswith("may have 513: lower max_new_tokens")
+
+
+@pytest.fixture
+def poor(monkeypatch):
+    """How many completions were asked of prompts that begin with STUCK, and always get the same one."""
+    real, asked = generation.sample_texts, []
+
+    def same_for_some(checkpoint, prompts, sampling, seeds):
+        stuck = [messages[0]["content"].startswith("STUCK") for messages in prompts]
+        asked.extend([True] * sum(stuck))
+        written = real(checkpoint, prompts, sampling, seeds)
+        return [
+            each._replace(text="positive") if is_stuck else each for is_stuck, each in zip(stuck, written, strict=True)
+        ]
+
+    monkeypatch.setattr(generation, "sample_texts", same_for_some)
+    return asked
+
+
+def test_prompts_that_give_no_distinct_answers_do_not_starve_a_pool(pool, poor, candidate, monkeypatch):
+    for number in range(4):
+        make_prompt(pool, f"STUCK {number}")
+    for _ in range(8):
+        write_next_batch()
+        pool.comparisons.update(answered=1, taken=1)
+    assert pool.comparisons.count() == 2 + 7 * 4 - 4, "each of the four failed once"
+    once = 4 * (3 + 2 + 2 + 2)
+    assert len(poor) == once
+
+    make_serving(candidate)  # it may write what the other could not
+    for _ in range(3):
+        write_next_batch()
+        pool.comparisons.update(answered=1, taken=1)
+    assert len(poor) == 2 * once
+
+    monkeypatch.setattr("trainer.resting_prompts.REST_SECONDS", 0.0)
+    generation.rest_of(pool, candidate).until = dict.fromkeys(pool.prompts.values_list("pk", flat=True), 0.0)
+    for _ in range(3):
+        write_next_batch()
+        pool.comparisons.update(answered=1, taken=1)
+    assert len(poor) > 2 * once, "their rest is over"
+
+
+def test_a_pool_of_such_prompts_alone_says_so_and_is_left_alone(pool, poor):
+    pool.prompts.update(messages=[{"role": "user", "content": "STUCK"}])
+    for _ in range(5):
+        write_next_batch()
+    assert len(poor) == 6 * (3 + 2 + 2 + 2)
+    assert reason_of(pool).startswith(
+        "No comparisons can be written: the model does not write 3 different completions for any prompt that is left"
+    )
+    assert in_chinese(pool.status_reason).startswith("无法生成新的对比：剩下的题目，模型都写不出 3 个不同的回答")
+
+
+def test_it_forgets_the_adapters_used_longest_ago_and_never_the_two_in_use(pool, candidate, monkeypatch):
+    from trainer.rlhf.policy import Policy
+
+    made = {
+        number: PolicyCheckpoint.objects.create(policy=pool.policy, number=number, path=candidate.path)
+        for number in range(6, 11)
+    }
+    made[11] = PolicyCheckpoint.objects.create(policy=pool.policy, number=11, parent=made[10], path=candidate.path)
+    make_serving(made[11])
+    loaded, load = [], Policy.add_adapter
+    monkeypatch.setattr(Policy, "add_adapter", lambda self, name, path: loaded.append(name) or load(self, name, path))
+    for checkpoint in made.values():
+        ready_policy(checkpoint)
+    loaded.clear()
+    for number in (11, 10, 11, 10, 9, 8, 7, 10, 11):
+        ready_policy(made[number])
+    assert loaded == ["checkpoint-7"]
+    assert ready_policy(made[11]).adapters() == [f"checkpoint-{number}" for number in (10, 11, 7, 8)], "9 is gone"

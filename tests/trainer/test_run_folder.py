@@ -1,6 +1,7 @@
 import hashlib
 import json
 import os
+from types import SimpleNamespace
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_of_pools_that_differ_it_takes_the_hottest_and_the_longest_each_for_itse
 def test_a_run_learns_from_as_much_of_a_prompt_as_people_rank_on(run, monkeypatch):
     asked = {}
     monkeypatch.setattr("trainer.rlhf.rollout.sample", lambda *_given, **named: asked.update(named) or [])
-    monkeypatch.setattr("trainer.generation.ready_policy", lambda _checkpoint: None)
+    model = SimpleNamespace(base_model_prefix="model", config=SimpleNamespace())
+    monkeypatch.setattr("trainer.generation.ready_policy", lambda _checkpoint: SimpleNamespace(model=model))
     sample_texts(run.parent, [[{"role": "user", "content": "Long."}]], {}, [1])
     assert asked["max_prompt_tokens"] == run_config(run)["max_prompt_tokens"] == 1024
 
