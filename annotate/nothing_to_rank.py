@@ -58,7 +58,9 @@ def is_stuck(pool: PromptPool) -> bool:
 
 
 def is_written_for(pool: PromptPool) -> bool:
-    return pool.status == PromptPool.Status.ACTIVE and pool.has_prompts and not is_stuck(pool)
+    return (
+        pool.status == PromptPool.Status.ACTIVE and pool.has_prompts and not pool.status_reason and not is_stuck(pool)
+    )
 
 
 def training_not_passed(pool: PromptPool) -> str:
@@ -79,6 +81,8 @@ def training_not_passed(pool: PromptPool) -> str:
 def closed(pool: PromptPool) -> str:
     if pool.status == PromptPool.Status.CHECKING:
         sentence = _("“%(pool)s” is not open yet: it is being checked whether the model writes its language.")
+    elif pool.status == PromptPool.Status.ACTIVE and pool.status_reason:  # which is for its manager
+        sentence = _("For “%(pool)s” no comparisons can be written at the moment. Its manager sees why.")
     elif pool.status == PromptPool.Status.ACTIVE:
         sentence = _("“%(pool)s” has no prompts at the moment.")
     elif pool.status_reason:

@@ -16,8 +16,8 @@ TEXTS = (
     gettext_noop("No comparisons can be written: {problem}"),
     gettext_noop("the chat template refuses what begins “{names}”: {why}"),
     gettext_noop(
-        "the model does not write {count} different completions for any prompt that is left: raise the temperature or "
-        "max_new_tokens, or ask for fewer completions"
+        "the model does not write {count} different completions for the prompts that were tried: raise the temperature "
+        "or max_new_tokens, or ask for fewer completions"
     ),
     # trainer.program, trainer.tasks
     gettext_noop("Cancelled; it can be taken up again."),
@@ -28,10 +28,7 @@ TEXTS = (
     gettext_noop("The trainer failed in stage {stage}: {last_line}"),
     gettext_noop("Another process is still at work in the run's folder."),
     # trainer.loop: why a candidate that the gate let through does not serve
-    gettext_noop(
-        "It passed every check, but it was compared with {parent}, and by then {serving} served. "
-        "A manager can still let it serve."
-    ),
+    gettext_noop("It passed every check, but it was compared with {parent}, and by then {serving} served."),
     # trainer.rlhf: why a stage cannot go on
     gettext_noop("The machine ran out of memory; lower {names}, or free some, and retry."),
     gettext_noop(

@@ -25,6 +25,8 @@ class HashedStaticFiles(CompressedManifestStaticFilesStorage):
         """Our scripts are served without comments and indents, which are a third of them."""
         scripts = [] if dry_run else [name for name in paths if fnmatch(name, OWN_SCRIPTS)]
         for script in map(Path, map(self.path, scripts)):
-            script.write_text(jsmin(script.read_text("utf-8")), "utf-8")
+            short = jsmin(script.read_text("utf-8"))
+            script.unlink()  # it may be a link to where it lies
+            script.write_text(short, "utf-8")
         collected = {name: (self, name) for name in scripts}  # not read again from where they lie
         yield from super().post_process(paths | collected, dry_run, **options)

@@ -2,11 +2,14 @@
 such as every browser reads."""
 
 import re
+import subprocess
 from pathlib import Path
 
 from django.contrib.staticfiles.storage import staticfiles_storage
 from django.core.management import call_command
 from django.test import override_settings
+from playwright._impl._driver import compute_driver_executable
+from rjsmin import jsmin
 
 SOURCE = Path(__file__).parents[1] / "static/js/rank.js"
 IMPORT = r'(?:from ?|import\()"\./([^"]+)"'
@@ -24,6 +27,15 @@ def test_it_names_every_module_by_its_content(tmp_path):
         assert (script.parent / name).exists()
     assert "/*" not in script.read_text()
     assert script.stat().st_size < 0.8 * SOURCE.stat().st_size
+
+
+def test_every_script_is_one_without_its_comments_too(tmp_path):
+    node, _ = compute_driver_executable()
+    for script in SOURCE.parent.glob("*.js"):
+        served = tmp_path / f"{script.stem}.mjs"
+        served.write_text(jsmin(script.read_text()))
+        checked = subprocess.run([node, "--check", served], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stderr
 
 
 def test_it_decorates_text_as_webkit_understands():

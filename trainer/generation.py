@@ -60,7 +60,7 @@ def failure_kept(pool: PromptPool) -> Iterator[None]:
     except Exception as error:
         reason = f"No comparisons can be written: {in_words(error)}"
         if reason != before:  # it is tried again every few seconds
-            logger.exception("pool %s: no comparisons can be written", pool)
+            logger.warning("pool %s: %s", pool, reason, exc_info=not isinstance(error, NothingToWrite))
     if reason != before:
         # Not if it was paused meanwhile: that reason stands. One that is not paused has no other reason than this.
         PromptPool.objects.filter(pk=pool.pk, status=status).update(status_reason=reason)
@@ -107,9 +107,11 @@ def write_comparisons(pool: PromptPool, missing: int, rows: int) -> int:
         logger.warning("pool %s: no %s different completions for prompts %s", pool, pool.k, numbers)
         rest_of(pool, serving).begin(
             short,
-            f"the model does not write {pool.k} different completions for any prompt that is left: raise the "
+            f"the model does not write {pool.k} different completions for the prompts that were tried: raise the "
             "temperature or max_new_tokens, or ask for fewer completions",
         )
+    if short and not full:
+        raise NothingToWrite(rest_of(pool, serving).why)
     return len(full)
 
 
@@ -121,9 +123,10 @@ def next_prompts(pool: PromptPool, serving: PolicyCheckpoint, count: int) -> lis
     """
     rest = rest_of(pool, serving)
     asked = Count("comparisons", filter=Q(comparisons__kind=Comparison.Kind.FRESH))
-    prompts = pool.prompts.filter(retired_at=None).exclude(pk__in=list(rest.until)).annotate(asked=asked)
-    found = list(prompts.order_by("asked", "?")[:count])
-    if not found and rest.until:
+    prompts = pool.prompts.filter(retired_at=None)
+    awake = prompts.exclude(pk__in=list(rest.until)).annotate(asked=asked)
+    found = list(awake.order_by("asked", "?")[:count])
+    if not found and prompts.exists():
         raise NothingToWrite(rest.why)
     return found
 
@@ -241,6 +244,7 @@ def chat(checkpoint_id: int, messages: list[dict], settings: dict) -> dict:
     checkpoint = PolicyCheckpoint.objects.select_related("policy").get(pk=checkpoint_id)
     seed = settings.pop("seed", None)
     seed = random.getrandbits(62) if seed is None else seed
+    settings["max_new_tokens"] = room_for_completion(checkpoint, messages, settings["max_new_tokens"])
     [written] = sample_texts(checkpoint, [messages], settings, [seed])
     return {
         "text": written.text,
@@ -263,6 +267,19 @@ def sample_texts(checkpoint: PolicyCheckpoint, prompts: list[list[dict]], sampli
         seeds=seeds,
         max_prompt_tokens=room_for_prompt(policy.model, wanted, settings.max_new_tokens),
     )
+
+
+def room_for_completion(checkpoint: PolicyCheckpoint, messages: list[dict], wanted: int) -> int:
+    """`wanted` tokens, or as many as the model reads after this conversation: of which nothing is cut for them."""
+    from trainer.rlhf.context import context_of
+    from trainer.rlhf.encoding import encode_prompt
+    from trainer.rlhf.trunk import trunk_of
+
+    policy = ready_policy(checkpoint)
+    most = checkpoint.policy.recipe.get("max_prompt_tokens", MAX_PROMPT_TOKENS)
+    context = context_of(trunk_of(policy.model), is_masked_by_us=True)
+    prompt = encode_prompt(policy.tokenizer, messages, max_tokens=most)
+    return wanted if context is None else max(1, min(wanted, context.tokens - len(prompt)))
 
 
 def room_for_prompt(model, wanted: int, max_new_tokens: int) -> int:

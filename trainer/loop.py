@@ -24,10 +24,7 @@ from trainer.services import enter, make_serving
 
 FEWEST_RANKINGS = 8
 RANKINGS_A_DOUBT = 20  # for so many that a run learned from, one at most goes back to a person
-OVERTAKEN = (
-    "It passed every check, but it was compared with {parent}, and by then {serving} served. "
-    "A manager can still let it serve."
-)
+OVERTAKEN = "It passed every check, but it was compared with {parent}, and by then {serving} served."
 
 
 def turn(run: TrainingRun) -> None:

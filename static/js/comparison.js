@@ -130,6 +130,7 @@ export class Comparison extends EventTarget {
 
   /* Takes the rank from whoever has it. Who moves on at once, as an arrow does along its radios, gives it back. */
   #displace(index, rank, ranks) {
+    if (rank === ranks[index]) return;
     const was = this.#displaced;
     if (was?.by === index && was.rank === ranks[index] && ranks[was.holder] === null) this.#give(was.holder, was.rank);
     const holder = rank === null ? -1 : ranks.indexOf(rank);
@@ -210,7 +211,7 @@ export class Comparison extends EventTarget {
   nextStrength() {
     const n = (this.#strength ?? 0) + 1;
     this.#remember();
-    if (this.setStrength(n)) return this.form.querySelector('[name="strength"]:checked').parentElement.textContent.trim();
+    if (this.setStrength(n)) return wordsOf(this.form.querySelector('[name="strength"]:checked + span'));
     this.setStrength(null);
     return null;
   }
@@ -333,11 +334,12 @@ export class Comparison extends EventTarget {
 
   /* For people: "C > A = B", or nothing where a completion has no rank; below it what was ticked and marked. */
   get order() {
-    const said = this.form.querySelectorAll("details :checked + span, .strengths :checked + span, .marks li > span");
-    const lines = [...said].map((one) => {
+    const strength = this.#statement().strength && ".strengths :checked + span";
+    const said = ["details :checked + span", strength, ".marks li > span"].filter(Boolean).join();
+    const lines = [...this.form.querySelectorAll(said)].map((one) => {
       const letter = one.closest(".completion")?.querySelector("h2").lastChild.data;
       const legend = one.closest("fieldset")?.firstChild.firstChild.data.trim();
-      return [letter, legend, one.textContent].filter(Boolean).join(" ");
+      return [letter, legend, wordsOf(one)].filter(Boolean).join(" ");
     });
     return [this.#places, ...lines].join("\n").trim();
   }
@@ -419,6 +421,11 @@ export class Comparison extends EventTarget {
     this.#tray?.draw();
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/* What stands there but for its key. */
+function wordsOf(element) {
+  return [...element.childNodes].filter(({ nodeName }) => nodeName !== "KBD").map(({ textContent }) => textContent).join("").trim();
 }
 
 function nonEmpty(list) {

@@ -104,10 +104,13 @@ function isForTheControl({ key }, target) {
   return key.startsWith("Arrow") && (target.matches("input[type=radio]") || scrolls(target, /Up|Down/.test(key)));
 }
 
-/* Whether it scrolls that way by itself: a pane, a wide table, the guidelines, even before their text has come. */
+/* Whether it, or what it stands in, scrolls that way: a pane, a wide table, the guidelines even before their text has come. */
 function scrolls(element, isUpright) {
-  const { overflowX, overflowY } = getComputedStyle(element);
-  if (isUpright && element.closest(".side-panel")) return true;
-  if (isUpright) return /auto|scroll/.test(overflowY) && element.scrollHeight > element.clientHeight;
-  return /auto|scroll/.test(overflowX) && element.scrollWidth > element.clientWidth;
+  for (let one = element; one; one = one.parentElement) {
+    const { overflowX, overflowY } = getComputedStyle(one);
+    const isLonger = isUpright ? one.scrollHeight > one.clientHeight : one.scrollWidth > one.clientWidth;
+    if (isLonger && /auto|scroll/.test(isUpright ? overflowY : overflowX)) return true;
+    if (isUpright && one.matches(".side-panel")) return true;
+  }
+  return false;
 }

@@ -28,7 +28,7 @@ export class Panes {
 
   /* Turned on they are only where a text would be one; what is on can always be turned off. */
   toggle() {
-    if (!this.#isUseful) return tell(say("shortTexts"));
+    if (!this.#isUseful()) return tell(say("shortTexts"));
     const isOn = this.root.classList.toggle("has-panes");
     const secure = location.protocol === "https:" ? "; Secure" : "";
     document.cookie = `${REMEMBERED}=${isOn ? 1 : ""}; Max-Age=${isOn ? ONE_YEAR_SECONDS : 0}; Path=/; SameSite=Lax${secure}`;
@@ -45,16 +45,18 @@ export class Panes {
     this.#offer();
   }
 
-  get #isUseful() {
+  #isUseful() {
     if (this.isOn) return true;
+    const top = scrollY;
     this.root.classList.add("has-panes");
     const isUseful = this.#texts.some(isLong);
     this.root.classList.remove("has-panes");
+    if (scrollY !== top) scrollTo({ top, behavior: "instant" }); // the page was lower for a moment
     return isUseful;
   }
 
   #offer() {
-    this.button?.setAttribute("aria-disabled", String(!this.#isUseful));
+    this.button?.setAttribute("aria-disabled", String(!this.#isUseful()));
   }
 
   /* A text that scrolls is a pane, once it moves with the others: reached with Tab, named by its completion. */

@@ -54,7 +54,7 @@ const bars = new ResizeObserver(([{ target }]) => {
 /* What was begun on it comes back, its clock starts, its keys, guidelines, marks and panes are drawn. */
 stage.addEventListener("shown", ({ detail: comparison }) => {
   printKeys(document, page.keys, comparison.k);
-  $("diff-button").hidden = false;
+  $("diff-button").hidden = $("panes-button").hidden = false;
   if (drafts.restore(comparison)) tell(say("restored"));
   showBeginning(comparison);
   offerGuidelines(comparison.form.dataset.guidelines);
@@ -70,7 +70,7 @@ stage.addEventListener("shown", ({ detail: comparison }) => {
 
 stage.addEventListener("empty", () => {
   printKeys(stage.element, page.keys, 0);
-  $("diff-button").hidden = true;
+  $("diff-button").hidden = $("panes-button").hidden = true;
   drawUndo();
 });
 

@@ -17,7 +17,7 @@ export async function showFeedback(comparison) {
   $("stage").after(fragment(await response.text()));
   const dialog = $("feedback-dialog");
   dialog.showModal();
-  const parts = [...dialog.querySelector(".content").children]; // each in its language
+  const parts = [...dialog.querySelectorAll(".content > :not(h2)")]; // each in its language; the heading has the focus
   setTimeout(() => parts.forEach((part) => readOut(part, say("goesOn"))), HEARD_AFTER_MS);
   await new Promise((resolve) => dialog.addEventListener("close", resolve));
   dialog.remove();

@@ -56,8 +56,9 @@ export class Stage extends EventTarget {
   #showInstead(words) {
     if (!this.isFree) return;
     this.element.replaceChildren(words);
-    for (const part of this.element.querySelectorAll("h1, [data-why] p, .nothing > p:first-child")) announce(part.textContent);
-    if (document.activeElement === document.body) this.element.querySelector("h1")?.focus();
+    const parts = [...this.element.querySelectorAll("h1, [data-why] p, .nothing > p:first-child")];
+    if (document.activeElement === document.body) parts.shift()?.focus(); // and is read for it
+    for (const part of parts) announce(part.textContent);
     this.dispatchEvent(new Event("empty"));
   }
 }

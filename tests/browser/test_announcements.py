@@ -48,7 +48,8 @@ def test_it_says_that_nothing_is_left(open_browser, policy):
         visit.page.goto("/rank/")
     visit.ready().press("ArrowLeft").wait_for_text("Nothing to rank at the moment")
     why = "The next comparisons are being written. They appear here by themselves."
-    assert visit.all_said == f"A is better Nothing to rank at the moment {why}"
+    expect(visit.page.get_by_role("heading", name="Nothing to rank at the moment")).to_be_focused()  # read for it
+    assert visit.all_said == f"A is better {why}"
 
 
 def test_a_letter_reads_its_completion_and_a_very_long_one_in_part(open_browser, policy):
@@ -139,12 +140,12 @@ def test_words_of_a_text_name_its_language_wherever_they_stand(open_browser, pol
     word = card.locator("strong").inner_text()
     card.locator("strong").dblclick()
     visit.press("j")
+    in_its_language = "p => [p.textContent, p.querySelector('[lang=en]').textContent]"
+    assert visit.page.locator("#announcer p").last.evaluate(in_its_language) == [f"已划出： {word}", word]
     mark = card.locator(".marks li")
     expect(mark.locator("[lang=en]").first).to_have_text(word)
     assert mark.inner_text().startswith(f"好：“{word}”")
     expect(mark.get_by_role("button")).to_have_accessible_name(f"取消划线：{word}")
-    said = visit.page.locator("#announcer p").last
-    assert (said.inner_text(), said.locator("[lang=en]").inner_text()) == (f"已划出： {word}", word)
     visit.press("d")
     expect(visit.page.locator("#diff-dialog .diff-text")).to_have_attribute("lang", "en")
 
@@ -156,7 +157,9 @@ def test_feedback_is_read_out_inside_its_dialog(open_browser, policy):
     spoken = visit.page.locator("#feedback-dialog .announcer p")
     in_its_language = "p => [p.textContent, p.querySelector('[lang=en]').textContent]"  # the pool's
     told, explanation = spoken.evaluate(in_its_language)  # once: it goes again
-    for part in ("Well judged", "The right order", "Amber glows.", "You have passed the training."):
+    expect(visit.page.locator("#feedback-dialog h2")).to_be_focused()  # and is read for it
+    assert "Well judged" not in told
+    for part in ("The right order", "Amber glows.", "You have passed the training."):
         assert part in told
     assert explanation == "Amber glows."
     assert "Next:" not in visit.all_said  # nothing goes on behind it

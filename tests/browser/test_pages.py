@@ -625,6 +625,15 @@ def test_in_a_low_window_a_message_looks_out(open_browser, policy):
     visit.page.wait_for_function(f"() => ({IN_SIGHT})(document.getElementById('toast'))")
 
 
+@pytest.mark.parametrize(("k", "width"), [(9, 800), (5, 960), (3, 800)])
+def test_no_head_covers_the_text_under_it(open_browser, policy, k, width):
+    make_work(policy, k, texts=["word " * 60] * k)
+    visit = open_browser(viewport=size(width, 700)).ready()
+    box = "getBoundingClientRect()"
+    below = f"card => card.querySelector('.text').{box}.top - card.firstElementChild.{box}.bottom"
+    assert all(visit.page.locator("#stage .completion").nth(n).evaluate(below) >= 0 for n in range(k))
+
+
 def test_without_a_script_the_bar_stands_at_the_end(open_browser, policy):
     """Open, its reasons to skip are higher than most of a phone."""
     make_work(policy, 2, texts=["word " * 300] * 2)
@@ -685,7 +694,6 @@ def as_served(response) -> str | bytes:
 
 
 def test_it_works_with_the_scripts_as_they_are_served(open_browser, policy):
-    """All of them, those too that are fetched when they are wanted."""
     make_work(policy, 4, texts=[MARKDOWN] * 4, **RICH)
     visit = open_browser(None)
     served = set()

@@ -110,6 +110,16 @@ def test_space_brings_them_into_sight_and_then_moves_them(reader):
     wait_for_shares(reader, 0, 0)
 
 
+def test_a_window_of_another_size_leaves_the_page_where_it_was(reader):
+    """Whether panes would be of use is found out with them, in which the page is lower."""
+    reader.page.evaluate("scrollTo({top: 600, behavior: 'instant'})")
+    size = reader.page.viewport_size
+    reader.page.set_viewport_size({"width": size["width"], "height": size["height"] - 40})
+    reader.page.wait_for_function("height => innerHeight === height", arg=size["height"] - 40)
+    reader.page.evaluate("() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)))")
+    assert reader.page.evaluate("scrollY") == 600
+
+
 def test_a_pane_is_reached_with_tab_and_its_arrows_answer_nothing(reader):
     turn_on(reader)
     for _ in range(20):

@@ -144,8 +144,8 @@ def from_scored(records: Iterable[Mapping[str, Any]], places: Iterable[str] | No
         prompt, items = _words(record, PROMPTS, where), _field(record, "completions", where)
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             raise DataError(where, "completions", "must be a list of {response, overall_score}")
-        name = next((name for name in SCORES if any(name in item for item in items)), None)
-        if items and name is None:
+        name = next((name for name in SCORES if any(item.get(name) is not None for item in items)), None)
+        if name is None and not any(name in item for item in items for name in SCORES) and items:
             raise DataError(where, "completions", f"have none of {', '.join(SCORES)}")
         scores: dict[str, float] = {}
         for number, item in enumerate(items, start=1):
@@ -220,7 +220,7 @@ def _transcripts(record: Mapping[str, Any]) -> list[str] | None:
     if not all(isinstance(text, str) for text in (prompt, *texts)):
         return None
     is_hh = _HH_PROMPT.fullmatch(prompt.rstrip()) if prompt else _HH_PROMPT.match(texts[0])
-    return [prompt + text for text in texts] if is_hh else None
+    return [text if text.startswith(prompt) else prompt + text for text in texts] if is_hh else None
 
 
 def _trl_sides(record: Mapping[str, Any], where: str) -> list[Messages]:

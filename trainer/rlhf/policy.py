@@ -96,8 +96,8 @@ class Policy(NamedTuple):
         if any(module is self.head and own in modules for own, module in self.model.named_modules()):
             raise CheckpointError(f"the adapter in {path} changes the output layer, which this program does not apply")
         alpha = config.lora_alpha * math.sqrt(config.r) if config.use_rslora else config.lora_alpha  # 2312.03732
-        self._inject(name, config.r, alpha, config.lora_dropout, modules)
         try:
+            self._inject(name, config.r, alpha, config.lora_dropout, modules)
             slots = self.adapter_parameters(name)
             if slots.keys() != tensors.keys():
                 odd = ", ".join(sorted(slots.keys() ^ tensors.keys())[:3])
@@ -136,7 +136,7 @@ class Policy(NamedTuple):
                 is_disabled = layer.disable_adapters or not others
             layer.delete_adapter(name)
             layer.enable_adapters(not is_disabled)
-        self.model.peft_config.pop(name)
+        self.model.peft_config.pop(name, None)
 
     def use_adapter(self, name: str | None) -> None:
         """Makes one adapter active and trainable, or with None the base alone, whose weights stay frozen."""
