@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 from annotate.oracles import Oracle, load_oracle
 from annotate.synthetic import noisy_scores, ranks_of
-from bench.default_base import DEFAULT_BASE, ensure_base
+from bench.default_base import BASE_HELP, DEFAULT_BASE, ensure_base
 from trainer.oracle_wins import WinRate, win_rate
 
 PROMPTS_FILE = Path("annotate/starter/english.jsonl")
@@ -69,7 +69,7 @@ HEADINGS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.labels", description="What labels buy.")
-    parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help="a model folder; default: the default model's")
+    parser.add_argument("--base", type=Path, default=DEFAULT_BASE, help=BASE_HELP)
     parser.add_argument(
         "--folder", type=Path, default=Path("var/bench/labels"), help="runs; those there are not repeated"
     )

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from argparse import ArgumentTypeError, Namespace
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
-from bench.default_base import ensure_base, use_device
+from bench.default_base import SHAPES, ensure_base, shaped, use_device
 from bench.own_rankings import (
     checked_rankings,
     chosen_folds,
@@ -169,6 +171,14 @@ def test_a_base_that_is_not_there_is_not_the_default_model(tmp_path, monkeypatch
     monkeypatch.setattr("launch.base_model.prepare_base_model", lambda folder: pytest.fail(f"made {folder}"))
     with pytest.raises(SystemExit, match="there is no such folder"):
         ensure_base(tmp_path / "Qwen" / "Qwen3-0.6B")
+
+
+@pytest.mark.parametrize(("name", "billions"), [("llama-0.5b", 0.5), ("llama-1.5b", 1.5)])
+def test_the_bases_for_a_gpu_have_the_parameters_of_their_names(name, billions):
+    config = LlamaConfig(vocab_size=49_152, tie_word_embeddings=True)  # the default model's
+    with torch.device("meta"):
+        model = LlamaForCausalLM(shaped(config, *SHAPES[Path("var/bench") / name]))
+    assert sum(each.numel() for each in model.parameters()) == pytest.approx(billions * 1e9, rel=0.05)
 
 
 def ranking_of(prompt, ranks):
