@@ -4,6 +4,7 @@ import os
 from types import SimpleNamespace
 
 import pytest
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from annotate.models import Prompt, PromptPool
 from annotate.services.rankings import keep_better_answer
@@ -96,7 +97,8 @@ def test_of_pools_that_differ_it_takes_the_hottest_and_the_longest_each_for_itse
 def test_a_run_learns_from_as_much_of_a_prompt_as_people_rank_on(run, monkeypatch):
     asked = {}
     monkeypatch.setattr("trainer.rlhf.rollout.sample", lambda *_given, **named: asked.update(named) or [])
-    model = SimpleNamespace(base_model_prefix="model", config=SimpleNamespace())
+    sizes = {"vocab_size": 8, "hidden_size": 8, "intermediate_size": 8, "num_attention_heads": 1}
+    model = LlamaForCausalLM(LlamaConfig(**sizes, num_hidden_layers=1, max_position_embeddings=8192))
     monkeypatch.setattr("trainer.generation.ready_policy", lambda _checkpoint: SimpleNamespace(model=model))
     sample_texts(run.parent, [[{"role": "user", "content": "Long."}]], {}, [1])
     assert asked["max_prompt_tokens"] == run_config(run)["max_prompt_tokens"] == 1024
