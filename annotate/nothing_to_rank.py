@@ -32,7 +32,7 @@ def why_nothing(annotator: User, pool_id: int | None = None) -> list[str]:
     sentences = [training_not_passed(pool) for pool in pools if is_stuck(pool)]
     if any(is_written_for(pool) for pool in pools):
         return [*sentences, _("The next comparisons are being written. They appear here by themselves.")]
-    if pool_id is None and not sentences:
+    if pool_id is None and not sentences and not any(map(has_trouble, pools)):
         sentences = [_("No pool is open to you. As soon as one is, its comparisons appear here by themselves.")]
     return sentences + [closed(pool) for pool in pools if not is_stuck(pool)][:MOST_POOLS]
 
@@ -57,10 +57,14 @@ def is_stuck(pool: PromptPool) -> bool:
     return pool.status == PromptPool.Status.ACTIVE and not is_trained and not pool.has_lease
 
 
+def has_trouble(pool: PromptPool) -> bool:
+    """Whether it is open and nothing can be written for it; the reason is for its manager."""
+    return pool.status == PromptPool.Status.ACTIVE and bool(pool.status_reason)
+
+
 def is_written_for(pool: PromptPool) -> bool:
-    return (
-        pool.status == PromptPool.Status.ACTIVE and pool.has_prompts and not pool.status_reason and not is_stuck(pool)
-    )
+    is_open = pool.status == PromptPool.Status.ACTIVE and not has_trouble(pool)
+    return is_open and pool.has_prompts and not is_stuck(pool)
 
 
 def training_not_passed(pool: PromptPool) -> str:
@@ -81,7 +85,7 @@ def training_not_passed(pool: PromptPool) -> str:
 def closed(pool: PromptPool) -> str:
     if pool.status == PromptPool.Status.CHECKING:
         sentence = _("“%(pool)s” is not open yet: it is being checked whether the model writes its language.")
-    elif pool.status == PromptPool.Status.ACTIVE and pool.status_reason:  # which is for its manager
+    elif has_trouble(pool):
         sentence = _("For “%(pool)s” no comparisons can be written at the moment. Its manager sees why.")
     elif pool.status == PromptPool.Status.ACTIVE:
         sentence = _("“%(pool)s” has no prompts at the moment.")

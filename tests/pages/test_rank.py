@@ -327,6 +327,10 @@ def empty(cast):
             [NO_POOL, "“Letters” is paused: We go on on Monday."],
         ),
         ({"status": "paused"}, [NO_POOL, "“Letters” is paused."]),
+        (  # of an open pool the reason, with paths of the machine, is for its manager
+            {"status_reason": "No comparisons can be written: there is no folder /srv/models/gone"},
+            ["For “Letters” no comparisons can be written at the moment. Its manager sees why."],
+        ),
         (
             {"status": "checking"},
             [NO_POOL, "“Letters” is not open yet: it is being checked whether the model writes its language."],
